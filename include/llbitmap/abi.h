@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The border between the kernel shim (C) and the core (freestanding C++20).
+ *
+ * llb_*: entry points of the core, called by the shim.
+ * kx_*:  kernel services, implemented by the shim (or by a test's platform).
+ *
+ * Units: "sectors" are 512 bytes, times are milliseconds or seconds as the name
+ * ends in _ms or _s, byte offsets are counted from the start of the bitmap on a
+ * member. Functions return 0 or a negative LLB_E* number unless said otherwise.
+ *
+ * Context words: [any] hard interrupt upwards; [task] may not sleep, process
+ * context; [sleep] may sleep, allocations are NOIO; [rm] also holds md's
+ * reconfig_mutex.
+ */
+#ifndef LLBITMAP_ABI_H
+#define LLBITMAP_ABI_H
+
+#ifdef __KERNEL_C__
+#include <linux/types.h>
+typedef u8 llb_u8;
+typedef u32 llb_u32;
+typedef s32 llb_s32;
+typedef u64 llb_u64;
+typedef s64 llb_s64;
+#else
+typedef __UINT8_TYPE__ llb_u8;
+typedef __UINT32_TYPE__ llb_u32;
+typedef __INT32_TYPE__ llb_s32;
+typedef __UINT64_TYPE__ llb_u64;
+typedef __INT64_TYPE__ llb_s64;
+#endif
+
+#ifdef __cplusplus
+#define LLB_STATIC_ASSERT(cond) static_assert(cond, #cond)
+extern "C" {
+#else
+#define LLB_STATIC_ASSERT(cond) _Static_assert(cond, #cond)
+#endif
+
+#define LLB_EIO 5
+#define LLB_ENOMEM 12
+#define LLB_EBUSY 16
+#define LLB_EINVAL 22
+#define LLB_ENOSPC 28
+#define LLB_ERANGE 34
+#define LLB_EROFS 30
+#define LLB_EOPNOTSUPP 95
+
+struct llb_bitmap; /* the core's object: one per array */
+struct kx_host; /* the shim's object: one per array */
+struct kx_counters; /* per-CPU counters */
+
+/* What the core may know of the array. A snapshot: any field may be old by the
+ * time it is read, so it decides nothing that a later check must not repeat. */
+#define KX_ARRAY_RDWR (1u << 0) /* neither read-only nor auto-read-only */
+#define KX_ARRAY_FROZEN (1u << 1) /* no sync may start */
+#define KX_ARRAY_RUNNING (1u << 2) /* a sync thread runs or is about to */
+#define KX_ARRAY_SYNC (1u << 3) /* it is a resync, check or repair */
+#define KX_ARRAY_REQUESTED (1u << 4) /* check or repair */
+#define KX_ARRAY_CHECK (1u << 5)
+#define KX_ARRAY_RECOVER (1u << 6)
+#define KX_ARRAY_RESHAPE (1u << 7) /* the sync thread reshapes */
+#define KX_ARRAY_INTR (1u << 8) /* the sync thread is told to stop */
+#define KX_ARRAY_RESHAPE_PENDING (1u << 9) /* a reshape is not finished */
+#define KX_ARRAY_BROKEN (1u << 10) /* md fails all writes */
+#define KX_ARRAY_LIVE (1u << 11) /* the array is running and stays so */
+#define KX_ARRAY_CLUSTERED (1u << 12)
+#define KX_ARRAY_DM (1u << 13) /* dm-raid */
+#define KX_ARRAY_BITMAP_FILE (1u << 14)
+struct kx_array {
+	llb_u64 events;
+	llb_u64 sync_size; /* sectors that the bitmap must cover */
+	llb_u64 resync_offset; /* sectors; ~0 = nothing to resync */
+	llb_s64 bitmap_offset; /* sectors from the member's superblock */
+	llb_u64 bitmap_space; /* sectors; 0 = md does not know */
+	llb_s32 level;
+	llb_s32 raid_disks;
+	llb_s32 degraded;
+	llb_u32 flags;
+	llb_u8 uuid[16];
+};
+LLB_STATIC_ASSERT(sizeof(struct kx_array) == 72);
+
+#define KX_MEMBER_IN_SYNC (1u << 0)
+#define KX_MEMBER_FAULTY (1u << 1)
+#define KX_MEMBER_REPLACEMENT (1u << 2)
+#define KX_MEMBER_JOURNAL (1u << 3)
+#define KX_MEMBER_OLD (1u << 4) /* being re-added: its bitmap is not current */
+#define KX_MEMBER_BAD_LOG (1u << 5) /* has an enabled bad-block log */
+struct kx_member {
+	llb_u64 sb_start; /* sectors on the metadata device */
+	llb_u64 data_offset; /* sectors */
+	llb_u64 data_sectors;
+	llb_s64 bad_log_offset; /* sectors from sb_start */
+	llb_u32 bad_log_sectors;
+	llb_u32 bad_log_entries;
+	llb_u32 logical_block; /* bytes */
+	llb_u32 separate_meta; /* metadata on a device of its own */
+	llb_s32 slot; /* -1: a spare */
+	llb_u32 flags;
+};
+LLB_STATIC_ASSERT(sizeof(struct kx_member) == 56);
+
+/* Is every slot filled? Taken after a flush: see kx_flush. */
+struct kx_slots {
+	llb_u32 slots; /* raid_disks */
+	llb_u32 in_sync; /* slots with an in-sync, non-faulty member */
+	llb_u32 flushed; /* of these: all in-sync members were flushed, without error */
+	llb_u32 degraded; /* md's own count */
+};
+
+struct kx_io_result {
+	llb_u32 tried; /* members the batch was sent to */
+	llb_u32 in_sync_ok; /* in-sync members that took all of it */
+	llb_u32 in_sync_tried;
+};
+
+/* ---- memory [sleep] ---- */
+void *kx_alloc(llb_u64 bytes); /* zeroed */
+void kx_free(void *p);
+void *kx_page_alloc(void); /* 4096 bytes, aligned, zeroed, fit for I/O */
+void kx_page_free(void *p);
+
+/* ---- this-CPU counters ---- */
+struct kx_counters *kx_counters_alloc(llb_u32 count); /* [sleep] zeroed */
+void kx_counters_free(struct kx_counters *c);
+/* Enter a section that an RCU grace period waits for, and add one to this CPU's
+ * copy of a counter, in that order. [task] No sleep until kx_section_leave. */
+void kx_section_enter(struct kx_counters *c, llb_u32 index);
+void kx_section_leave(void);
+void kx_counter_inc(struct kx_counters *c, llb_u32 index); /* [any] */
+llb_u32 kx_counter_sum(struct kx_counters *c, llb_u32 index); /* modulo 2^32 */
+void kx_grace_period(void); /* [sleep] all sections entered before have left */
+
+/* ---- time, work, waiting ---- */
+llb_u64 kx_now_ms(void); /* monotonic [any] */
+void kx_daemon_arm(struct kx_host *h, llb_u32 delay_ms); /* [any] llb_daemon in delay_ms, unless sooner */
+void kx_lead_queue(struct kx_host *h); /* [any] llb_lead_work on a worker */
+void kx_md_wake(struct kx_host *h); /* [any] wakes mdX: llb_daemon_work follows */
+void kx_relax(void); /* [sleep] let others run */
+void kx_sleep_ms(llb_u32 ms); /* [sleep] */
+/* Sleep until llb_wait_done(b, kind, arg) says 1; woken by kx_wake. [sleep] */
+#define KX_WAIT_DURABLE 0
+#define KX_WAIT_LEAD 1
+#define KX_WAIT_BEHIND 2
+#define KX_WAIT_DAEMON 3
+#define KX_WAIT_THAW 4
+void kx_wait(struct kx_host *h, struct llb_bitmap *b, llb_u32 kind, llb_u64 arg);
+void kx_wake(struct kx_host *h); /* [any] */
+
+/* ---- the array ---- */
+void kx_array_get(struct kx_host *h, struct kx_array *out); /* [any] */
+llb_u32 kx_reconfig_locked(struct kx_host *h); /* [any] */
+llb_u32 kx_degraded(struct kx_host *h); /* [any] */
+llb_u64 kx_events(struct kx_host *h); /* [any] */
+/* The index-th member, spares included; 0 or -LLB_ERANGE past the last. [rm] */
+int kx_member_get(struct kx_host *h, llb_u32 index, struct kx_member *out);
+void kx_bad_log_disable(struct kx_host *h, llb_u32 index); /* [rm] */
+void kx_chunk_bytes_set(struct kx_host *h, llb_u64 bytes, llb_u32 daemon_sleep_s); /* [rm] for /proc/mdstat */
+void kx_resync_request(struct kx_host *h); /* resync from 0; mdX thread, or no sync can run */
+void kx_broken_set(struct kx_host *h); /* md fails further writes [any] */
+void kx_recovery_wait(struct kx_host *h); /* sync thread: all sync I/O issued so far is done */
+void kx_checkpoint(struct kx_host *h, llb_u64 sector); /* sync thread */
+__attribute__((format(printf, 3, 4))) void kx_log(struct kx_host *h, llb_u32 level, const char *fmt, ...);
+#define KX_LOG_ERR 3
+#define KX_LOG_WARN 4
+#define KX_LOG_NOTICE 5
+#define KX_LOG_INFO 6
+
+/* ---- member I/O [sleep], never with a bio list of submit_bio open ---- */
+/* May members be picked now? hold = 1: the caller knows that they stay (it holds
+ * reconfig_mutex, or a write of its own is under way). hold = 0: take a reference,
+ * which fails (0) while the array is suspended. Each 1 needs a kx_members_put. */
+llb_u32 kx_members_get(struct kx_host *h, llb_u32 hold);
+void kx_members_put(struct kx_host *h, llb_u32 hold);
+int kx_read(struct kx_host *h, llb_u32 index, llb_u64 offset_bytes, void *page, llb_u32 bytes); /* [rm] */
+/* Write to every member with a slot that is not faulty, through its cache (FUA).
+ * A buffer must not change until kx_io_wait returns. A member that fails is
+ * handed to md_error. One batch at a time per host. */
+void kx_io_begin(struct kx_host *h);
+void kx_io_add(struct kx_host *h, llb_u64 offset_bytes, const void *buf, llb_u32 bytes);
+void kx_io_wait(struct kx_host *h, struct kx_io_result *out);
+/* Flush the caches of all members with a slot, wait, and only then look at the
+ * slots: a member counts as flushed if this call flushed it. Takes and gives
+ * back its own reference for issuing; -LLB_EBUSY if the array is suspended. */
+int kx_flush(struct kx_host *h, llb_u32 hold, struct kx_slots *out);
+
+/* ==== entry points ==== */
+#define LLB_RUN_HELD 1u /* caller holds what kx_members_get(hold=1) asks for */
+int llb_create(struct kx_host *h, struct llb_bitmap **out); /* [rm] */
+int llb_load(struct llb_bitmap *b); /* [rm] */
+void llb_destroy(struct llb_bitmap *b); /* [rm] no I/O, work or timer left; NULL is fine */
+void llb_remove_live(struct llb_bitmap *b); /* [rm] before llb_destroy when the array goes on without */
+int llb_resize(struct llb_bitmap *b, llb_u64 sync_size); /* [rm] sectors */
+void llb_flush(struct llb_bitmap *b); /* [rm] */
+void llb_write_all(struct llb_bitmap *b); /* [rm] */
+void llb_dirty_bits(struct llb_bitmap *b, llb_u64 first, llb_u64 last); /* [rm] chunks, unchecked */
+void llb_unplug(struct llb_bitmap *b, llb_u32 may_submit); /* [sleep] */
+void llb_daemon_work(struct llb_bitmap *b); /* mdX thread [sleep] */
+void llb_daemon(struct llb_bitmap *b); /* worker [sleep] */
+void llb_lead_work(struct llb_bitmap *b); /* worker [sleep] */
+int llb_wait_done(struct llb_bitmap *b, llb_u32 kind, llb_u64 arg); /* [task] */
+
+void llb_start_write(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [sleep] */
+void llb_end_write(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [any] */
+void llb_start_discard(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [sleep] */
+void llb_end_discard(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [any] */
+void llb_start_behind(struct llb_bitmap *b); /* [task] */
+void llb_end_behind(struct llb_bitmap *b); /* [any] */
+void llb_wait_behind(struct llb_bitmap *b); /* [sleep] */
+llb_u32 llb_behind_idle(struct llb_bitmap *b); /* [any] 1: no write-behind under way */
+
+llb_u64 llb_skip_sync(struct llb_bitmap *b, llb_u64 sector); /* sync thread [sleep]; sectors, 0 = do not skip */
+llb_u32 llb_blocks_synced(struct llb_bitmap *b, llb_u64 sector); /* [any] */
+llb_u32 llb_start_sync(struct llb_bitmap *b, llb_u64 sector, llb_u64 *blocks, llb_u32 degraded); /* [task] */
+void llb_end_sync(struct llb_bitmap *b, llb_u64 sector, llb_u64 *blocks); /* [any] */
+void llb_cond_end_sync(struct llb_bitmap *b, llb_u64 sector, llb_u32 force); /* sync thread [sleep] */
+void llb_close_sync(struct llb_bitmap *b); /* sync thread [sleep] */
+void llb_update_sb(struct llb_bitmap *b); /* [rm] or md's superblock writer */
+llb_u32 llb_enabled(struct llb_bitmap *b, llb_u32 flush); /* [any] */
+
+struct llb_stats {
+	llb_u64 events_cleared;
+	llb_u64 sync_size; /* sectors */
+	llb_u64 pages; /* 4096-byte pages on disk, header included */
+	llb_s32 behind_writes;
+	llb_u32 behind_wait;
+};
+void llb_stats_get(struct llb_bitmap *b, struct llb_stats *out); /* [any] */
+
+struct llb_metadata {
+	llb_u64 chunk_sectors;
+	llb_u64 chunks;
+	llb_u32 chunk_shift; /* of sectors */
+	llb_u32 daemon_sleep_s;
+	llb_u32 barrier_idle_s;
+};
+void llb_metadata_get(struct llb_bitmap *b, struct llb_metadata *out); /* [any] */
+void llb_bits_count(struct llb_bitmap *b, llb_u64 counts[8]); /* [sleep] by state */
+#define LLB_TUNE_DAEMON_SLEEP 0
+#define LLB_TUNE_BARRIER_IDLE 1
+int llb_tune(struct llb_bitmap *b, llb_u32 what, llb_u64 seconds); /* [sleep] */
+int llb_proactive_sync(struct llb_bitmap *b); /* [sleep] */
+
+#ifdef __cplusplus
+}
+#endif
+#endif
