@@ -1,0 +1,59 @@
+# shellcheck shell=bash
+# The module of this tree, built inside a root, against that root's headers.
+
+# sync_tree DEST: brings DEST up to date with the tree's sources, keeping times
+# (make decides what to rebuild) and whatever DEST has beside them; a source
+# that is gone from the tree since the last time goes from DEST too.
+sync_tree() {
+	local dest=$1 list=$1/.lab-sources
+	mkdir -p "$dest"
+	(
+		cd "$repo"
+		git -c safe.directory='*' ls-files -co --exclude-standard -- \
+			Makefile Kbuild include src scripts |
+			while IFS= read -r file; do
+				[[ ! -e $file ]] || printf '%s\n' "$file"
+			done | LC_ALL=C sort -u
+	) >"$list.new"
+	[[ -s $list.new ]] || die "no sources in $repo"
+	if [[ -f $list ]]; then
+		LC_ALL=C comm -23 "$list" "$list.new" |
+			(cd "$dest" && xargs -r -d '\n' rm -f --)
+	fi
+	rsync -a --files-from="$list.new" "$repo/" "$dest/"
+	mv "$list.new" "$list"
+}
+
+cmd_build() {
+	local suite=forky dest root kver args=()
+	if [[ $# -gt 0 && $1 != -- ]]; then
+		suite=$1
+		shift
+	fi
+	if [[ $# -gt 0 ]]; then
+		[[ $1 == -- ]] || usage_error "build: unexpected '$1'"
+		shift
+	fi
+	cmd_packages
+	dest=$repo/build/$suite
+	local binds=(--bind "$dest:/llbitmap")
+	if [[ $suite == uml ]]; then
+		need_root_of forky
+		need_uml
+		binds+=(--bind "$uml/tree:$uml_tree")
+		args=(KDIR="$uml_tree" ARCH=um MD_HEADERS="$uml_tree/drivers/md")
+	else
+		need_root_of "$suite"
+		args=(KVER="$kver")
+	fi
+	with_lock "build-$suite" build_tree "$@"
+	[[ -f $dest/llbitmap.ko ]] || die "build $suite: make made no llbitmap.ko"
+	printf '%s\n' "$dest/llbitmap.ko"
+}
+
+build_tree() {
+	sync_tree "$dest"
+	in_root "$root" "${binds[@]}" -- \
+		make -C /llbitmap -j"$(nproc)" "${args[@]}" "$@" >&2 ||
+		die "build $suite: make failed"
+}

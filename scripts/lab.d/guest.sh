@@ -1,0 +1,340 @@
+# shellcheck shell=bash
+# A guest runs one job and says how it ended.
+#
+# The guest's initramfs is made for each run: busybox, the few modules needed to
+# reach the root, the job, and a file with the job's arguments and a random
+# nonce. Channels, one each: the console (kernel log), the job's output, a tar
+# stream of /out, and the result. The result channel carries
+#	llb-start NONCE
+#	llb-result NONCE STATUS
+# and only the second, with this run's nonce, followed by an orderly power-off
+# and a clean kernel log, lets a run count as passed.
+
+exit_log=121 exit_died=122 exit_timeout=124
+boot_timeout_s=120
+poweroff_timeout_s=30
+
+# Lines of a kernel log that fail a run.
+bad_log_lines='WARNING:|BUG:|kernel BUG at|Oops|general protection|UBSAN|KASAN'
+bad_log_lines+='|possible circular locking|possible recursive locking'
+bad_log_lines+='|inconsistent lock state|suspicious RCU usage|lock held when returning'
+bad_log_lines+='|lockdep|blocked for more than|hung task|hung_task'
+bad_log_lines+='|rcu.*(stall|detected expedited)|soft lockup|hard LOCKUP'
+bad_log_lines+='|Call Trace|Kernel panic|refcount_t:|list_(add|del) corruption'
+# Announcements of the same words at boot.
+good_log_lines='Lock dependency validator|lockdep_depth|MAX_LOCKDEP|RCU lockdep checking is enabled'
+good_log_lines+='|KernelAddressSanitizer initialized'
+
+guest_options() {
+	suite=forky kernel=stock cpus=2 mem=2G timeout_s=300 append=''
+	out='' job='' udev=1 allow_log=()
+	while [[ $# -gt 0 && $1 != -- ]]; do
+		case $1 in
+		--no-udev)
+			udev=0
+			shift
+			continue
+			;;
+		--suite | --kernel | --cpus | --mem | --timeout | --append | --out | \
+			--job | --allow-log)
+			[[ $# -ge 2 ]] || usage_error "guest: $1 needs a value"
+			;;
+		*) usage_error "guest: unknown option '$1'" ;;
+		esac
+		case $1 in
+		--suite) suite=$2 ;;
+		--kernel) kernel=$2 ;;
+		--cpus) cpus=$2 ;;
+		--mem) mem=$2 ;;
+		--timeout) timeout_s=$2 ;;
+		--append) append+=" $2" ;;
+		--out) out=$2 ;;
+		--job) job=$2 ;;
+		--allow-log) allow_log+=("$2") ;;
+		esac
+		shift 2
+	done
+	[[ ${1:-} != -- ]] || shift
+	job_args=("$@")
+	check_suite "$suite"
+	[[ $kernel == stock || $kernel == uml ]] ||
+		usage_error "guest: --kernel is stock or uml, not '$kernel'"
+	[[ $cpus =~ ^[1-9][0-9]?$ ]] || usage_error "guest: --cpus '$cpus' is no number"
+	[[ $mem =~ ^[0-9]+[MG]$ ]] || usage_error "guest: --mem '$mem' is not like 2G"
+	[[ $timeout_s =~ ^[1-9][0-9]*$ ]] ||
+		usage_error "guest: --timeout '$timeout_s' is no number of seconds"
+	[[ -n $job ]] || usage_error "guest: --job DIR is missing"
+	[[ -x $job/run ]] || usage_error "guest: $job/run is not an executable"
+	local regex
+	for regex in "${allow_log[@]}"; do
+		grep -qE -e "$regex" </dev/null || [[ $? -eq 1 ]] ||
+			usage_error "guest: --allow-log '$regex' is no regular expression"
+	done
+}
+
+# prepare_out: an empty directory in $out. A result of an earlier run must not
+# pass for one of this run, but only what the lab made is removed.
+prepare_out() {
+	if [[ -z $out ]]; then
+		out=$tmp/outdir
+		mkdir "$out"
+		return
+	fi
+	if [[ -e $out && ! -e $out/.lab-out && -n $(ls -A "$out") ]]; then
+		die "guest: $out is not empty and was not made by the lab"
+	fi
+	mkdir -p "$out"
+	out=$(cd "$out" && pwd)
+	find "$out" -mindepth 1 -delete
+	touch "$out/.lab-out"
+}
+
+# initramfs_base DIR: what every guest needs, unpacked.
+initramfs_base() {
+	local dir=$1
+	mkdir -p "$dir"/{bin,dev,proc,sys,modules,lab}
+	cp -- "$(type -P busybox)" "$dir/bin/busybox"
+	cp -- "$lab_dir/guest-init" "$dir/init"
+	cp -- "$lab_dir/guest-job" "$dir/lab/guest-job"
+	# The first opener of a console, before devtmpfs is there.
+	mknod -m 600 "$dir/dev/console" c 5 1 2>/dev/null || true
+}
+
+# initramfs_modules DIR MODULE...: the modules with what they depend on,
+# decompressed, numbered in the order to load them. No md module is among them.
+initramfs_modules() {
+	local dir=$1 kind file n=100 name
+	shift
+	modprobe -d "$root" -S "$kver" --show-depends -a "$@" |
+		while read -r kind file _; do
+			[[ $kind == insmod ]] || continue
+			name=${file##*/}
+			name=${name%%.*}
+			[[ -z $(find "$dir" -name "*-$name.ko") ]] || continue
+			n=$((n + 1))
+			case $file in
+			*.xz) xz -dc -- "$file" ;;
+			*.zst) zstd -dcq -- "$file" ;;
+			*.gz) gzip -dc -- "$file" ;;
+			*) cat -- "$file" ;;
+			esac >"$dir/$n-$name.ko"
+		done
+}
+
+pack() {
+	(cd "$1" && find . -mindepth 1 | cpio --quiet -o -H newc)
+}
+
+# make_initramfs: $tmp/initrd, from the base and the job.
+make_initramfs() {
+	local dir=$tmp/initramfs
+	initramfs_base "$dir"
+	[[ $kernel == uml ]] || initramfs_modules "$dir/modules" virtio_blk overlay
+	mkdir "$dir/job"
+	cp -a -- "$job/." "$dir/job/"
+	{
+		printf 'nonce=%q\nudev=%q\nwatch_s=%q\nargs=(' \
+			"$nonce" "$udev" "$((timeout_s > 30 ? timeout_s - 10 : 0))"
+		((${#job_args[@]} == 0)) || printf ' %q' "${job_args[@]}"
+		printf ' )\n'
+	} >"$dir/lab/env"
+	pack "$dir" >"$tmp/initrd"
+}
+
+# The arguments that every kernel here gets. Faults must end the guest: the
+# host counts its death as a failure.
+kernel_args='ignore_loglevel panic=-1 oops=panic log_buf_len=4M printk.devkmsg=on'
+
+# qemu_args KERNEL INITRD APPEND LOG: into the array qemu.
+qemu_args() {
+	qemu=(qemu-system-x86_64 -nodefaults -no-user-config -display none
+		-no-reboot -monitor none -machine pc -smp "$cpus" -m "$mem"
+		-kernel "$1" -initrd "$2" -append "console=ttyS0 $kernel_args $3"
+		-chardev "file,id=log,path=$4" -serial chardev:log
+		-device virtio-serial-pci)
+}
+
+# qemu_accel kvm|tcg: prints the arguments.
+qemu_accel() {
+	case $1 in
+	kvm) echo -accel kvm -cpu host ;;
+	tcg) echo -accel tcg,thread=multi,tb-size=512 -cpu max ;;
+	esac
+}
+
+# pick_accel: kvm in $accel only if a guest was seen to run under it since this
+# machine booted: the device may exist, open, and then hang the guest.
+pick_accel() {
+	accel=tcg
+	[[ -r /dev/kvm && -w /dev/kvm ]] || return 0
+	local boot_id answer
+	boot_id=$(</proc/sys/kernel/random/boot_id)
+	answer=$cache/kvm-$boot_id
+	[[ -f $answer ]] || with_lock kvm probe_kvm
+	accel=$(<"$answer")
+}
+
+probe_kvm() {
+	[[ ! -f $answer ]] || return 0
+	local t0=$SECONDS found=tcg dir=$tmp/probe log=$tmp/probe.log pid qemu
+	say "guest: probing whether KVM really works ..."
+	initramfs_base "$dir"
+	pack "$dir" >"$dir.initrd"
+	qemu_args "$root/boot/vmlinuz-$kver" "$dir.initrd" llb.probe "$log"
+	# shellcheck disable=SC2046
+	# The shell between keeps the news of an abort out of our stderr.
+	background bash -c '"$@"; exit' probe "${qemu[@]}" $(qemu_accel kvm) \
+		</dev/null >"$tmp/probe.err" 2>&1
+	pid=$started
+	while kill -0 "$pid" 2>/dev/null && ((SECONDS - t0 < 10)); do
+		sleep 0.1
+		! grep -q 'KVM internal error' "$tmp/probe.err" || break
+		if grep -q llb-probe-ok "$log" 2>/dev/null; then
+			found=kvm
+			break
+		fi
+	done
+	kill -KILL -- "-$pid" 2>/dev/null || true
+	wait "$pid" 2>/dev/null || true
+	finished "$pid"
+	rm -f -- "$cache"/kvm-*
+	printf '%s\n' "$found" >"$answer.tmp"
+	mv -- "$answer.tmp" "$answer"
+	say "guest: probing whether KVM really works: $((SECONDS - t0)) s, using $found"
+}
+
+start_qemu() {
+	local image accel qemu name
+	root_image "$suite"
+	pick_accel
+	label="$suite/stock $accel"
+	qemu_args "$root/boot/vmlinuz-$kver" "$tmp/initrd" "$append" "$out/kernel.log"
+	qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
+		-device virtio-blk-pci,drive=root)
+	qemu+=(-chardev "file,id=job,path=$out/job.log"
+		-chardev "file,id=out,path=$tmp/out.tar"
+		-chardev "file,id=result,path=$tmp/result")
+	for name in job out result; do
+		qemu+=(-device "virtserialport,chardev=$name,name=$name")
+	done
+	# shellcheck disable=SC2046
+	background "${qemu[@]}" $(qemu_accel "$accel") </dev/null >"$tmp/stderr" 2>&1
+}
+
+# Seconds with one decimal since the guest was started.
+elapsed() {
+	local ms=$((($(date +%s%N) - t0_ns) / 1000000))
+	printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100))
+}
+
+said() { grep -qx -e "$1 $nonce$2" "$tmp/result" 2>/dev/null; }
+
+# watch_guest: until the guest is gone or its time is up. Sets $problem and
+# $problem_status if it did not end as it should.
+watch_guest() {
+	local seen_start='' seen_result='' seen_s=0
+	while kill -0 "$guest_pid" 2>/dev/null; do
+		if [[ -z $seen_start ]] && said llb-start ''; then
+			seen_start=$(elapsed)
+			boot_s=$seen_start
+		fi
+		if [[ -z $seen_result ]] && said llb-result ' [0-9]*'; then
+			seen_result=1 seen_s=$SECONDS
+		fi
+		if [[ -n $seen_result ]]; then
+			if ((SECONDS - seen_s > poweroff_timeout_s)); then
+				problem="did not power off within $poweroff_timeout_s s of its result"
+				problem_status=$exit_timeout
+				break
+			fi
+		elif ((SECONDS - t0 >= timeout_s)); then
+			problem="timed out after $timeout_s s"
+			problem_status=$exit_timeout
+			break
+		elif [[ -z $seen_start ]] && ((SECONDS - t0 >= boot_timeout_s)); then
+			problem="did not reach its job within $boot_timeout_s s"
+			problem_status=$exit_timeout
+			break
+		fi
+		sleep 0.05
+	done
+	kill -KILL -- "-$guest_pid" 2>/dev/null || true
+	wait "$guest_pid" 2>/dev/null || true
+	finished "$guest_pid"
+}
+
+# job_status: what the guest's final word says; nothing if it said none.
+job_status() {
+	sed -nE "s/^llb-result $nonce ([0-9]{1,3})\$/\1/p" "$tmp/result" 2>/dev/null |
+		tail -n 1
+}
+
+# bad_log: the lines of the kernel log that must not be there.
+bad_log() {
+	local regex allow=$good_log_lines
+	for regex in "${allow_log[@]}"; do
+		allow+="|$regex"
+	done
+	tr -d '\r\000' <"$out/kernel.log" | grep -aE -e "$bad_log_lines" |
+		grep -avE -e "$allow" || true
+}
+
+cmd_guest() {
+	local suite kernel cpus mem timeout_s append out job udev allow_log job_args
+	local root kver tmp nonce label guest_pid t0 t0_ns boot_s='-'
+	local problem='' problem_status=0 status lines
+	guest_options "$@"
+	cmd_packages
+	need_root_of "$suite"
+	[[ $kernel == stock ]] || need_uml
+	tmp=$(mktemp -d)
+	cleanup_dirs+=("$tmp")
+	prepare_out
+	nonce=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
+	touch "$out/kernel.log" "$out/job.log"
+	make_initramfs
+	case $kernel in
+	stock) start_qemu ;;
+	uml) start_uml ;;
+	esac
+	guest_pid=$started
+	t0=$SECONDS t0_ns=$(date +%s%N)
+	tail -n +1 -s 0.1 --pid="$guest_pid" -f "$out/job.log" 2>/dev/null &
+	local tail_pid=$!
+	watch_guest
+	wait "$tail_pid" 2>/dev/null || true
+	collect_out
+	judge
+}
+
+collect_out() {
+	[[ -s $tmp/out.tar ]] || return 0
+	tar -C "$out" --exclude=./kernel.log --exclude=./job.log \
+		--no-same-owner -xf "$tmp/out.tar" 2>>"$tmp/stderr" ||
+		problem=${problem:-"sent a damaged /out"}
+}
+
+# judge: one line to stderr and the exit status.
+judge() {
+	status=$(job_status)
+	lines=$(bad_log)
+	[[ -z $lines ]] || say "kernel log:"$'\n'"$(head -n 20 <<<"$lines")"
+	if [[ -n $problem ]]; then
+		((problem_status)) || problem_status=$exit_died
+	elif [[ -z $status ]]; then
+		problem="ended without a final word" problem_status=$exit_died
+		[[ -z $lines ]] || problem+=": $(head -n 1 <<<"$lines")"
+	elif ((status)); then
+		problem="job failed with status $status" problem_status=$status
+	elif [[ -n $lines ]]; then
+		problem="kernel log has a line that must not be there: $(head -n 1 <<<"$lines")"
+		problem_status=$exit_log
+	fi
+	if ((problem_status == exit_died || problem_status == exit_timeout)) &&
+		[[ -z $status ]]; then
+		tail -n 15 "$out/kernel.log" | tr -d '\r\000' >&2
+		tail -n 5 "$tmp/stderr" >&2
+	fi
+	say "guest $label: ${problem:-job passed} (boot $boot_s s, all $(elapsed) s)"
+	exit "$problem_status"
+}

@@ -1,0 +1,1 @@
+uml_tree=/usr/src/linux-uml
