@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0
+# `make help` lists what there is to type. Everything built lands in build/.
+
+# The kernel to build for: by release, or by its build or headers folder.
+ifdef KDIR
+KVER ?= $(shell cat '$(KDIR)/include/config/kernel.release' 2>/dev/null || echo unknown)
+else
+KVER ?= $(shell uname -r)
+endif
+KDIR ?= /lib/modules/$(KVER)/build
+
+# For a kernel without BTF: the drivers/md folder of its source.
+MD_HEADERS ?=
+
+BUILD := $(CURDIR)/build/$(KVER)
+KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
+	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
+
+.DEFAULT_GOAL := modules
+.PHONY: modules install uninstall demo test check clean help preflight
+
+modules: preflight
+	@mkdir -p '$(BUILD)'
+	+@$(KBUILD) modules
+	@echo '$(BUILD:$(CURDIR)/%=%)/llbitmap.ko'
+
+# Says in one line what is missing and how to get it.
+preflight:
+	$(if $(shell command -v python3),,$(error llbitmap: no python3: apt-get install python3-minimal))
+	$(call stop-if,$(shell scripts/mdheader --check '$(KVER)' '$(KDIR)' $(MD_HEADERS) 2>&1))
+
+stop-if = $(if $(strip $(1)),$(error $(1)))
+
+install: modules
+	+@$(KBUILD) INSTALL_MOD_DIR=updates DEPMOD=true modules_install
+	@scripts/boot-files install '$(KVER)' '$(INSTALL_MOD_PATH)'
+
+uninstall:
+	@scripts/boot-files remove '$(KVER)' '$(INSTALL_MOD_PATH)'
+
+demo:
+	@scripts/demo
+
+test:
+	@scripts/test $(TEST)
+
+check:
+	@scripts/lint '$(KDIR)' '$(BUILD)'
+
+clean:
+	rm -rf build
+
+help:
+	@echo 'make            build llbitmap.ko for the running kernel (KVER=$(KVER))'
+	@echo '                KVER=7.2.12+deb14-amd64   for another installed kernel'
+	@echo '                KDIR=folder               for a kernel build or headers folder'
+	@echo '                MD_HEADERS=folder         its drivers/md, if it has no BTF'
+	@echo 'make install    the module, and what loads it at boot (INSTALL_MOD_PATH=)'
+	@echo 'make uninstall  take both away again'
+	@echo 'make demo       see it work in a virtual machine'
+	@echo 'make test       all tests; TEST=word only those that match'
+	@echo 'make check      lint'
+	@echo 'make clean      remove build/'

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef LLB_COMPAT_H
+#define LLB_COMPAT_H
+
+/*
+ * md's private types and the few macros and helpers of md.h that BTF cannot
+ * carry. What moved between kernels is in the LLB_* macros of md_types.h.
+ */
+#include "md_types.h"
+
+#ifndef LLB_MD_FROM_SOURCE
+
+#include <linux/rculist.h>
+
+#define MaxSector	(~(sector_t)0)
+
+/* Holding reconfig_mutex. */
+#define rdev_for_each(rdev, mddev) \
+	list_for_each_entry(rdev, &(mddev)->disks, same_set)
+
+/* Under rcu_read_lock. */
+#define rdev_for_each_rcu(rdev, mddev) \
+	list_for_each_entry_rcu(rdev, &(mddev)->disks, same_set)
+
+#define md_wakeup_thread(thread) do {		\
+	rcu_read_lock();			\
+	__md_wakeup_thread(thread);		\
+	rcu_read_unlock();			\
+} while (0)
+
+static inline const char *mdname(struct mddev *mddev)
+{
+	return mddev->gendisk ? mddev->gendisk->disk_name : "mdX";
+}
+
+/* dm-raid drives md without a disk of md's own. */
+static inline bool mddev_is_dm(struct mddev *mddev)
+{
+	return !mddev->gendisk;
+}
+
+static inline bool raid_is_456(struct mddev *mddev)
+{
+	return mddev->level == ID_RAID4 || mddev->level == ID_RAID5 ||
+	       mddev->level == ID_RAID6;
+}
+
+/* Gives back a reference on a member; md removes a faulty one at the last. */
+static inline void rdev_dec_pending(struct md_rdev *rdev, struct mddev *mddev)
+{
+	bool faulty = test_bit(Faulty, &rdev->flags);
+
+	if (atomic_dec_and_test(&rdev->nr_pending) && faulty) {
+		set_bit(MD_RECOVERY_NEEDED, &mddev->recovery);
+		md_wakeup_thread(mddev->thread);
+	}
+}
+
+#endif /* LLB_MD_FROM_SOURCE */
+
+#endif
