@@ -32,11 +32,10 @@ preflight:
 stop-if = $(if $(strip $(1)),$(error $(1)))
 
 install: modules
-	+@$(KBUILD) INSTALL_MOD_DIR=updates DEPMOD=true modules_install
-	@scripts/boot-files install '$(KVER)' '$(INSTALL_MOD_PATH)'
+	@scripts/place install '$(KVER)' '$(BUILD)/llbitmap.ko' '$(INSTALL_MOD_PATH)'
 
 uninstall:
-	@scripts/boot-files remove '$(KVER)' '$(INSTALL_MOD_PATH)'
+	@scripts/place remove '$(KVER)' '$(INSTALL_MOD_PATH)'
 
 demo:
 	@scripts/demo
