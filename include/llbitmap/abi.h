@@ -153,6 +153,7 @@ void kx_wake(struct kx_host *h); /* [any] */
 void kx_array_get(struct kx_host *h, struct kx_array *out); /* [any] */
 llb_u32 kx_reconfig_locked(struct kx_host *h); /* [any] */
 llb_u32 kx_degraded(struct kx_host *h); /* [any] */
+void kx_slots_get(struct kx_host *h, struct kx_slots *out); /* [task] flushed is 0 */
 llb_u64 kx_events(struct kx_host *h); /* [any] */
 /* The index-th member, spares included; 0 or -LLB_ERANGE past the last. [rm] */
 int kx_member_get(struct kx_host *h, llb_u32 index, struct kx_member *out);

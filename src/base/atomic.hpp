@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: GPL-2.0
+// The atomics policy. The memory order is part of each method's name, so that it
+// is seen at the call; the comment there names the access it pairs with.
+// One word is touched either by this policy or by the kernel's own primitives,
+// never by both.
+#pragma once
+
+#include "base/types.hpp"
+
+#ifdef LLB_ATOMICS
+#include LLB_ATOMICS // a test's policy: the same names, watched or scheduled
+#else
+namespace base {
+
+template <class T>
+class Atomic {
+    public:
+	constexpr Atomic() = default;
+	constexpr explicit Atomic(T v)
+		: v_(v)
+	{
+	}
+	Atomic(const Atomic &) = delete;
+	Atomic &operator=(const Atomic &) = delete;
+
+	T load_relaxed() const { return __atomic_load_n(&v_, __ATOMIC_RELAXED); }
+	T load_acquire() const { return __atomic_load_n(&v_, __ATOMIC_ACQUIRE); }
+	T load_seq_cst() const { return __atomic_load_n(&v_, __ATOMIC_SEQ_CST); }
+	void store_relaxed(T v) { __atomic_store_n(&v_, v, __ATOMIC_RELAXED); }
+	void store_release(T v) { __atomic_store_n(&v_, v, __ATOMIC_RELEASE); }
+	T exchange_full(T v) { return __atomic_exchange_n(&v_, v, __ATOMIC_SEQ_CST); }
+	T fetch_add_full(T v) { return __atomic_fetch_add(&v_, v, __ATOMIC_SEQ_CST); }
+	T fetch_sub_full(T v) { return __atomic_fetch_sub(&v_, v, __ATOMIC_SEQ_CST); }
+	T fetch_or_release(T v) { return __atomic_fetch_or(&v_, v, __ATOMIC_RELEASE); }
+	// On failure expected holds what was found, and nothing is ordered.
+	bool cas_full(T &expected, T desired)
+	{
+		return __atomic_compare_exchange_n(&v_, &expected, desired, false,
+						   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+	}
+
+    private:
+	T v_{};
+};
+
+inline void fence_full()
+{
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+inline void fence_release()
+{
+	__atomic_thread_fence(__ATOMIC_RELEASE);
+}
+
+} // namespace base
+#endif

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+// The bitmap of one array: its parts and who may touch them. The protocol is
+// design/04; the names W1-W8 are its invariants.
+//
+// Memory: one byte per chunk (cells), kBatch pages of 4096 bytes for I/O, one
+// word per 4096 chunks (flags), 12 bytes per lane, and two 32-bit counters per
+// lane and possible CPU. At most kLanesMax lanes, so 16 KiB per CPU.
+#pragma once
+
+#include "core/cell.hpp"
+#include "core/superblock.hpp"
+#include "core/table.hpp"
+
+// What the shim holds; empty, so that the border needs no cast of types.
+struct llb_bitmap {};
+
+namespace core {
+
+constexpr u32 kLanesMax = 2048; // a power of two
+constexpr u32 kLaneChunksShift = 5; // 32 neighbouring chunks share a lane
+constexpr u32 kBatch = 8; // blocks in one batch of a round
+constexpr u32 kWriteTries = 3; // rounds that no member took, before the array is broken
+constexpr u32 kCoverMin = 16; // chunks, a power of two
+constexpr u32 kCoverMax = 1024;
+constexpr u32 kCoverGrowth = 4;
+constexpr u32 kCoverWindow_ms = 1000; // first touches nearer than this grow the cover
+constexpr u64 kNoLimit = ~u64{0};
+
+// What a block of the bitmap needs besides its cells.
+struct BlockInfo {
+	base::Atomic<u8> flagged{0}; // cells changed since the last round copied them
+	u16 cover = kCoverMin; // chunks that a first touch covers; LEAD only
+	u32 touched_ms = 0; // when it last did; LEAD only
+};
+
+// What the daemon knows of a lane; the daemon's only.
+struct LaneInfo {
+	u8 marked; // cells were marked, and a grace period has passed since the latest
+	u8 marking; // cells are being marked in this pass
+	u8 quiet; // found quiet in this pass, after that grace period
+	u32 first_mark_ms;
+};
+
+// Who does the bitmap's I/O, and may members be picked without a reference?
+struct Hold {
+	bool held;
+};
+
+class Bitmap : public llb_bitmap {
+    public:
+	// life.cpp
+	static base::Result create(kx_host *h, Bitmap **out);
+	base::Result load();
+	void destroy();
+	void remove_live();
+	base::Result resize(u64 sync_size);
+	// write.cpp
+	void start(u64 sector, u64 sectors, bool discard);
+	void end(u64 sector, u64 sectors);
+	void start_behind();
+	void end_behind();
+	void wait_behind();
+	// ledger.cpp
+	bool enabled(bool flush) const;
+	void unplug(bool may_submit);
+	void lead_work();
+	void write_all();
+	void update_sb();
+	bool wait_done(u32 kind, u64 arg);
+	// daemon.cpp
+	void daemon();
+	void daemon_work();
+	void flush();
+	base::Result tune(u32 what, u64 seconds);
+	// sync.cpp
+	u64 skip_sync(u64 sector);
+	bool blocks_synced(u64 sector);
+	bool start_sync(u64 sector, u64 *blocks, bool degraded);
+	void end_sync(u64 sector, u64 *blocks);
+	void cond_end_sync(u64 sector, bool force);
+	void close_sync();
+	void dirty_bits(u64 first, u64 last);
+	base::Result proactive_sync();
+	// observation
+	void stats(llb_stats *out) const;
+	void metadata(llb_metadata *out) const;
+	void count_bits(u64 counts[LLB_STATES]) const;
+
+    private:
+	// pairs with the release in publish(); a reader may keep what it got: tables
+	// live until destroy
+	Table *table() const { return table_.load_acquire(); }
+	static constexpr bool is_parity(s32 level) { return level >= 4 && level <= 6; }
+	Context context() const;
+
+	// write.cpp
+	u32 lane_of(u64 sector) const { return u32(sector >> lane_shift_) & (lanes_ - 1); }
+	enum class Slow : u8 { Done, NeedsWrite, Frozen };
+	Slow start_slow(Table *t, u64 chunk, bool discard, bool whole);
+	void flag(Table *t, u64 chunk);
+	void request();
+
+	// ledger.cpp
+	bool try_lead();
+	void lead_take();
+	void lead_give();
+	bool settle(u64 target, Hold hold);
+	base::Result round(Hold hold);
+	base::Result round_once();
+	u32 gather(Table *t, u32 from, u32 *batch, u32 *next_block);
+	void copy_block(Table *t, u32 block, u8 *page, bool may_cover);
+	void confirm_block(Table *t, u32 block, const u8 *page);
+	void add_block_io(Table *t, u32 block, u8 *page);
+	void mark_window(Table *t, u32 block, u8 *page, u64 index);
+	base::Result write_header(Hold hold);
+	base::Result write_header_once();
+	u32 header_bytes() const { return base::max(io_align_, LLB_CELLS_OFFSET); }
+	void flag_all(Table *t);
+	void give_up();
+
+	// daemon.cpp
+	bool whole(const kx_slots &s, bool flushed) const;
+	void daemon_take();
+	void daemon_give();
+	bool clear_marked(Table *t, bool now, Hold hold);
+	bool find_quiet(Table *t, bool now);
+	bool clear_cells(Table *t);
+	bool mark_cells(Table *t);
+	void unmark_cells(Table *t, bool drop_ended);
+	bool cell_lanes_have(const Table *t, u64 chunk, u8 LaneInfo::*what) const;
+	void cell_lanes_set(const Table *t, u64 chunk, u8 LaneInfo::*what);
+	bool anything_to_clean(const Table *t) const;
+	void arm(u32 delay_ms);
+	void arm_for_sync();
+	u32 sleep_ms() const { return daemon_sleep_s_.load_relaxed() * 1000; }
+	u32 idle_ms() const { return barrier_idle_s_.load_relaxed() * 1000; }
+
+	// sync.cpp
+	void want_sync();
+	bool anything_to_sync(const Table *t) const;
+	void mark_everything_written();
+	void end_chunks(Table *t, u64 from, u64 to);
+	void convert_level(s32 level);
+	void settle_in_sync_thread(u64 target);
+
+	// life.cpp
+	base::Result read_superblocks(const kx_array &a);
+	base::Result check_members();
+	base::Result choose_geometry(const kx_array &a, Geometry *out);
+	base::Result make_parts(const Geometry &geo);
+	base::Result read_cells(Table *t, bool stale, u64 known_chunks);
+	bool read_block(u32 block, const u8 *fresh, u32 members, u8 *into, u8 *scratch);
+	void set_all(Table *t, State s);
+	// resize.cpp
+	void publish(Table *t);
+	base::Result extend(const Geometry &geo);
+	base::Result relayout(const Geometry &geo);
+	base::Result cover_disk(u32 blocks);
+	void merge_cells(const Table *from, Table *to, bool parity);
+
+    public: // for tests of single steps
+	kx_host *host_ = nullptr;
+
+    private:
+	base::Atomic<Table *> table_{nullptr};
+	kx_counters *counters_ = nullptr; // 2 * lane: starts, 2 * lane + 1: ends
+	u32 lane_shift_ = 0; // of sectors; fixed for the life of the object
+	u32 lanes_ = 0; // a power of two
+	BlockInfo *blocks_ = nullptr; // block_capacity_ of them
+	LaneInfo *lane_ = nullptr;
+	u32 block_capacity_ = 0;
+	u64 space_sectors_ = 0;
+	u32 io_align_ = 512; // bytes: the largest logical block of a member; LEAD or rm
+	bool parity_ = false; // what the cells' states were made for
+
+	// The ledger. requested and durable are on lines that the steady state only reads.
+	alignas(64) base::Atomic<u64> requested_{0};
+	base::Atomic<u64> durable_{0};
+	base::Atomic<u8> broken_{0}; // no member takes bitmap writes
+	alignas(64) base::Atomic<u8> lead_{0};
+	base::Atomic<u8> daemon_busy_{0};
+	base::Atomic<u8> armed_{0};
+	base::Atomic<u8> sync_wanted_{0};
+	base::Atomic<u64> spare_seq_{0}; // what close_sync must see durable
+	base::Atomic<s32> behind_{0};
+	base::Atomic<s32> behind_waiters_{0};
+	base::Atomic<s32> bio_waiters_{0}; // writers inside submit_bio that wait for a worker
+	base::Atomic<u8> init_pending_{0}; // the full round after load is not durable yet
+	base::Atomic<u32> daemon_sleep_s_{kDaemonSleepDefault_s};
+	base::Atomic<u32> barrier_idle_s_{kBarrierIdleDefault_s};
+
+	// Under LEAD.
+	Super sb_ = {};
+	u8 *header_page_ = nullptr;
+	u8 *batch_page_[kBatch] = {};
+	bool header_dirty_ = false;
+
+	u64 invalid_bytes_ = 0; // load only
+
+	// The daemon's.
+	u64 next_pass_ms_ = 0;
+
+	// The sync thread's, and daemon_work's.
+	u64 ended_to_ = 0; // chunks below were ended in this run
+	u64 last_end_ms_ = 0;
+	base::Atomic<u64> next_request_ms_{0};
+	base::Atomic<u8> written_marked_{0}; // no chunk is unwritten: a reshape runs
+};
+
+} // namespace core

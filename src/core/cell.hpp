@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: GPL-2.0
+// A cell: what memory knows of one chunk, in one atomic byte.
+//
+//   bits 0-2  state, as on disk (format.h)
+//   bit 3     COVERED: every write of this cell's disk byte that completed since
+//             it was set carried a byte that reloads to NeedSync, on all working
+//             members. The chunk may then be written without bitmap I/O.
+//   bit 4     CLEANING: marked by the daemon; any other transition takes it off,
+//             so what still carries it was not written since.
+//   bit 5     TRIM: all that was written since the last Clean was one discard of
+//             the whole chunk: ends as Unwritten instead of Clean.
+//   bit 6     ENDED: SyncingUnwritten whose parity is built, waiting for the
+//             daemon's flush before it may be called CleanUnwritten.
+//
+// A 32-bit cell with an in-flight count was the alternative: every write would
+// store to a shared line.
+#pragma once
+
+#include "base/atomic.hpp"
+#include "llbitmap/format.h"
+
+namespace core {
+
+enum class State : u8 {
+	Unwritten = LLB_UNWRITTEN,
+	Clean = LLB_CLEAN,
+	Dirty = LLB_DIRTY,
+	NeedSync = LLB_NEED_SYNC,
+	Syncing = LLB_SYNCING,
+	NeedSyncUnwritten = LLB_NEED_SYNC_UNWRITTEN,
+	SyncingUnwritten = LLB_SYNCING_UNWRITTEN,
+	CleanUnwritten = LLB_CLEAN_UNWRITTEN,
+	None = 255, // as a result of next(): no transition
+};
+
+enum class Event : u8 {
+	StartWrite,
+	StartSync,
+	EndSync,
+	AbortSync,
+	Reload,
+	Daemon,
+	Discard,
+	Stale,
+	ProactiveSync,
+	ClearUnwritten,
+};
+constexpr u32 kEvents = 10;
+
+constexpr u8 kStateMask = 0x07;
+constexpr u8 kCovered = 0x08;
+constexpr u8 kCleaning = 0x10;
+constexpr u8 kTrim = 0x20;
+constexpr u8 kEnded = 0x40;
+
+using Cell = base::Atomic<u8>;
+static_assert(sizeof(Cell) == 1);
+
+// What the array is like when an event comes.
+struct Context {
+	bool parity = false; // raid4/5/6
+	bool degraded = false; // a slot has no in-sync member
+};
+
+constexpr State state_of(u8 raw)
+{
+	return static_cast<State>(raw & kStateMask);
+}
+
+// Reloads to NeedSync: a chunk that may be written.
+constexpr bool dirty_like(State s)
+{
+	return s == State::Dirty || s == State::NeedSync || s == State::Syncing;
+}
+
+// No data was ever written: nothing to resync, recover or compare.
+constexpr bool never_written(State s)
+{
+	return s == State::Unwritten || s == State::NeedSyncUnwritten ||
+	       s == State::SyncingUnwritten;
+}
+
+// The sync thread has, or had, work here.
+constexpr bool wants_sync(State s)
+{
+	return s == State::NeedSync || s == State::Syncing || s == State::NeedSyncUnwritten ||
+	       s == State::SyncingUnwritten;
+}
+
+constexpr bool parity_valid(State s)
+{
+	return s == State::Clean || s == State::Dirty || s == State::CleanUnwritten;
+}
+
+// The byte that a round writes for a cell.
+constexpr u8 disk_byte(u8 raw)
+{
+	return !dirty_like(state_of(raw)) && (raw & kCovered) ? u8{LLB_DIRTY} :
+								u8(raw & kStateMask);
+}
+
+namespace table {
+constexpr State U = State::Unwritten, C = State::Clean, D = State::Dirty, N = State::NeedSync,
+		S = State::Syncing, NU = State::NeedSyncUnwritten, SU = State::SyncingUnwritten,
+		CU = State::CleanUnwritten, _ = State::None;
+
+// design/02: rows are states in the order of their numbers, columns are events.
+constexpr State kNext[LLB_STATES][kEvents] = {
+	// write sync end abort reload daemon discard stale proactive clear
+	{ D, _, _, _, _, _, _, _, NU, _ }, // Unwritten
+	{ D, _, _, _, _, _, U, N, _, _ }, // Clean
+	{ _, _, _, _, N, C, U, N, _, _ }, // Dirty
+	{ _, S, _, _, _, _, U, _, _, _ }, // NeedSync
+	{ _, S, D, N, N, _, U, N, _, _ }, // Syncing
+	{ N, SU, _, U, U, _, U, U, _, U }, // NeedSyncUnwritten
+	{ S, SU, CU, U, U, _, U, U, _, U }, // SyncingUnwritten
+	{ D, _, _, _, _, _, U, U, _, U }, // CleanUnwritten
+};
+} // namespace table
+
+// The table with its footnotes; State::None where nothing happens.
+constexpr State next(State s, Event e, Context ctx)
+{
+	if (e == Event::StartWrite) {
+		// parity was never built here
+		if (s == State::Unwritten && ctx.parity)
+			return State::NeedSync;
+		// a member that comes back or is added needs this chunk
+		if (ctx.degraded && (s == State::Unwritten || s == State::Clean ||
+				     s == State::CleanUnwritten))
+			return State::NeedSync;
+	}
+	if (e == Event::StartSync && s == State::Dirty && ctx.degraded)
+		return State::Syncing; // so that a new member receives it
+	if (e == Event::Daemon && ctx.degraded)
+		return State::None;
+	return table::kNext[static_cast<u8>(s)][static_cast<u8>(e)];
+}
+
+constexpr u8 with_state(u8 raw, State s)
+{
+	return u8((raw & ~kStateMask) | static_cast<u8>(s));
+}
+
+// Apply an event that is not a write's and not the daemon's. Takes CLEANING off.
+// Returns the state left behind, None if there was no transition. [any context]
+inline State apply(Cell &cell, Event e, Context ctx)
+{
+	u8 raw = cell.load_relaxed();
+	for (;;) {
+		State to = next(state_of(raw), e, ctx);
+		if (to == State::None)
+			return State::None;
+		u8 want = u8(with_state(raw, to) & ~(kCleaning | kEnded | kTrim));
+		if (to == state_of(raw) && want == raw)
+			return to;
+		// full: a lost update is data loss; pairs with every other cas on the cell
+		if (cell.cas_full(raw, want))
+			return to;
+	}
+}
+
+} // namespace core

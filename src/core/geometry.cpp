@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "core/geometry.hpp"
+
+using base::Result;
+
+namespace core {
+
+namespace {
+
+constexpr s64 kSuperblockSectors = 8;
+
+bool overlap(s64 a, s64 a_len, s64 b, s64 b_len)
+{
+	return a < b + b_len && b < a + a_len;
+}
+
+s64 sectors_needed(u64 bytes)
+{
+	return s64(base::div_up(bytes, 1u << kSectorShift));
+}
+
+} // namespace
+
+u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field)
+{
+	if (!base::is_power_of_two(field))
+		return 0;
+	u32 shift = base::log2(field);
+	// The in-tree driver does not count the header, so its chunk may be the one
+	// that fits into 1024 bytes more: 2 sectors.
+	u64 generous = space_sectors + LLB_CELLS_OFFSET / 512;
+	Geometry least;
+	if (geometry_for(sync_size, generous, kChunkShiftMin, &least).failed())
+		return 0;
+	if (shift == least.chunk_shift + kSectorShift && shift > kChunkShiftMin + kSectorShift - 1)
+		return least.chunk_shift;
+	if (shift < least.chunk_shift || shift > kChunkShiftMax)
+		return 0;
+	return shift;
+}
+
+bool bad_log_inside(const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors)
+{
+	if (!(m.flags & KX_MEMBER_BAD_LOG))
+		return false;
+	s64 len = base::max(sectors_needed(bytes), s64(space_sectors));
+	return overlap(array.bitmap_offset, len, m.bad_log_offset, m.bad_log_sectors);
+}
+
+Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes,
+		    u64 space_sectors)
+{
+	s64 start = s64(m.sb_start) + array.bitmap_offset;
+	s64 len = sectors_needed(base::round_up(bytes, m.logical_block));
+
+	if (m.logical_block > kBlockBytes) {
+		kx_log(h, KX_LOG_ERR,
+		       "a member has %u-byte logical blocks, the bitmap works with 4096 at most; leave that device out",
+		       m.logical_block);
+		return Result::error(LLB_EINVAL);
+	}
+	if (start < 0 || (u64(start) << kSectorShift) % m.logical_block) {
+		kx_log(h, KX_LOG_ERR,
+		       "the bitmap at sector %lld is not aligned to a member's %u-byte blocks; remove it with mdadm --grow --bitmap=none and use another",
+		       static_cast<long long>(start), m.logical_block);
+		return Result::error(LLB_EINVAL);
+	}
+	if (overlap(start, len, s64(m.sb_start), kSuperblockSectors)) {
+		kx_log(h, KX_LOG_ERR,
+		       "the bitmap at sector %lld, %lld sectors long, would overlap the superblock at %llu; it is not used",
+		       static_cast<long long>(start), static_cast<long long>(len),
+		       static_cast<unsigned long long>(m.sb_start));
+		return Result::error(LLB_EINVAL);
+	}
+	if (!m.separate_meta && overlap(start, len, s64(m.data_offset), s64(m.data_sectors))) {
+		kx_log(h, KX_LOG_ERR,
+		       "the bitmap at sector %lld, %lld sectors long, would overlap data that begins at %llu; it is not used",
+		       static_cast<long long>(start), static_cast<long long>(len),
+		       static_cast<unsigned long long>(m.data_offset));
+		return Result::error(LLB_EINVAL);
+	}
+	if (bad_log_inside(array, m, bytes, space_sectors) && m.bad_log_entries) {
+		kx_log(h, KX_LOG_ERR,
+		       "a member's bad-block log lies inside the bitmap's space and has %u entries; clear them (mdadm --assemble --update=force-no-bbl) and start again",
+		       m.bad_log_entries);
+		return Result::error(LLB_EINVAL);
+	}
+	return Result::ok();
+}
+
+} // namespace core

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: GPL-2.0
+// Chunk size and the place of everything, in arithmetic without state.
+#pragma once
+
+#include "base/result.hpp"
+#include "base/types.hpp"
+#include "llbitmap/abi.h"
+#include "llbitmap/format.h"
+
+namespace core {
+
+constexpr u32 kSectorShift = 9;
+constexpr u32 kBlockBytes = 4096; // the unit of a bitmap write, and of a page of cells
+constexpr u32 kBlockShift = 12;
+constexpr u32 kChunkShiftMin = 7; // of sectors: 64 KiB
+constexpr u32 kChunkShiftMax = 31; // 1 TiB: the superblock's field has 32 bits of sectors
+static_assert(1u << kChunkShiftMin == LLB_CHUNK_SECTORS_MIN);
+// What md and mdadm would reserve at the very most; bounds memory on bad input.
+constexpr u64 kSpaceSectorsMax = 1u << 17; // 64 MiB
+
+struct Geometry {
+	u64 sync_size = 0; // sectors
+	u64 chunks = 0;
+	u32 chunk_shift = 0; // of sectors
+	u32 blocks = 0; // of kBlockBytes, header included
+
+	u64 chunk_sectors() const { return u64{1} << chunk_shift; }
+	u64 bytes() const { return LLB_CELLS_OFFSET + chunks; }
+};
+
+constexpr u64 chunks_of(u64 sync_size, u32 chunk_shift)
+{
+	return (sync_size >> chunk_shift) +
+	       ((sync_size & ((u64{1} << chunk_shift) - 1)) != 0);
+}
+
+constexpr bool fits(u64 sync_size, u32 chunk_shift, u64 space_sectors)
+{
+	return LLB_CELLS_OFFSET + chunks_of(sync_size, chunk_shift) <=
+	       space_sectors << kSectorShift;
+}
+
+constexpr Geometry geometry_at(u64 sync_size, u32 chunk_shift)
+{
+	Geometry g;
+	g.sync_size = sync_size;
+	g.chunk_shift = chunk_shift;
+	g.chunks = chunks_of(sync_size, chunk_shift);
+	g.blocks = u32(base::div_up(LLB_CELLS_OFFSET + g.chunks, kBlockBytes));
+	return g;
+}
+
+// The smallest chunk, at least 2^from, with which header and cells fit into
+// space_sectors. -ENOSPC: not even the largest does.
+constexpr base::Result geometry_for(u64 sync_size, u64 space_sectors, u32 from, Geometry *out)
+{
+	for (u32 shift = base::max(from, kChunkShiftMin); shift <= kChunkShiftMax; shift++) {
+		if (fits(sync_size, shift, space_sectors)) {
+			*out = geometry_at(sync_size, shift);
+			return base::Result::ok();
+		}
+	}
+	return base::Result::error(LLB_ENOSPC);
+}
+
+// The chunk size field as a shift of sectors: the in-tree kernel and this module
+// write sectors; bytes (mdadm) are recognised where only they make sense: the
+// value is 512 times what this array needs. 0: neither.
+u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field);
+
+// May the bitmap lie where md put it on this member? Says why not.
+base::Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes,
+			  u64 space_sectors);
+// Does the member's bad-block log lie inside the bitmap's reservation?
+bool bad_log_inside(const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors);
+
+} // namespace core

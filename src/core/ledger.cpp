@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: GPL-2.0
+// Group commit. A writer that made a cell dirty flags its block and takes a number
+// (requested). One holder of LEAD at a time writes all flagged blocks to all
+// members, and then says up to which number everything is durable.
+#include "core/bitmap.hpp"
+
+using base::Result;
+
+namespace core {
+
+// ---- LEAD ----
+
+bool Bitmap::try_lead()
+{
+	// full: what the last leader did is seen; pairs with lead_give()
+	return !lead_.load_relaxed() && !lead_.exchange_full(1);
+}
+
+void Bitmap::lead_take()
+{
+	while (!try_lead())
+		kx_wait(host_, this, KX_WAIT_LEAD, kNoLimit);
+}
+
+void Bitmap::lead_give()
+{
+	// release: pairs with try_lead(). Then a full fence before waiters are looked
+	// for: in another order one of them sleeps for ever.
+	lead_.store_release(0);
+	base::fence_full();
+	kx_wake(host_);
+}
+
+bool Bitmap::wait_done(u32 kind, u64 arg)
+{
+	switch (kind) {
+	case KX_WAIT_DURABLE:
+		// acquire: pairs with the store of durable in round_once() step 6
+		return durable_.load_acquire() >= arg || broken_.load_acquire();
+	case KX_WAIT_LEAD:
+		return !lead_.load_acquire() || durable_.load_acquire() >= arg;
+	case KX_WAIT_BEHIND:
+		return behind_.load_acquire() == 0; // pairs with end_behind()
+	case KX_WAIT_DAEMON:
+		return !daemon_busy_.load_acquire(); // pairs with daemon_give()
+	case KX_WAIT_THAW:
+		// pairs with publish() and with the thaw in relayout()
+		return reinterpret_cast<u64>(table()) != arg || !table()->frozen.load_acquire();
+	}
+	return true;
+}
+
+// ---- what callers ask ----
+
+bool Bitmap::enabled(bool flush) const
+{
+	if (!flush)
+		return true; // in use, for as long as the object lives
+	// (d) acquire: pairs with the store in round_once() step 6. A writer that sees
+	// nothing waiting has its own bits durable: its number is in requested.
+	u64 durable = durable_.load_acquire();
+	return requested_.load_relaxed() != durable || kx_reconfig_locked(host_);
+}
+
+// Make everything up to target durable. False: cannot now (suspended) or never.
+bool Bitmap::settle(u64 target, Hold hold)
+{
+	for (;;) {
+		// acquire: pairs with the store in round_once() step 6
+		if (durable_.load_acquire() >= target)
+			return true;
+		if (broken_.load_acquire())
+			return false;
+		if (!try_lead()) {
+			kx_wait(host_, this, KX_WAIT_LEAD, target);
+			continue;
+		}
+		Result r = Result::ok();
+		if (durable_.load_acquire() < target)
+			r = round(hold);
+		lead_give();
+		if (r.failed())
+			return false;
+	}
+}
+
+void Bitmap::unplug(bool may_submit)
+{
+	// acquire: the caller's own request is in program order before this
+	u64 target = requested_.load_acquire();
+
+	if (durable_.load_acquire() >= target)
+		return;
+	if (may_submit) {
+		// a writer of the caller is under way, so members stay
+		settle(target, Hold{true});
+		return;
+	}
+	// Inside submit_bio our bios would wait behind ourselves: a worker leads.
+	bio_waiters_.fetch_add_full(1); // before the queueing: lead_work() reads it
+	kx_lead_queue(host_);
+	kx_wait(host_, this, KX_WAIT_DURABLE, target);
+	bio_waiters_.fetch_sub_full(1);
+}
+
+void Bitmap::lead_work()
+{
+	// someone in unplug() waits for us and holds the members in place
+	bool held = bio_waiters_.load_seq_cst() > 0;
+	settle(requested_.load_acquire(), Hold{held});
+}
+
+void Bitmap::flag_all(Table *t)
+{
+	for (u32 b = 0; b < t->geo.blocks; b++)
+		blocks_[b].flagged.exchange_full(1); // before request(), as in flag()
+}
+
+void Bitmap::write_all()
+{
+	lead_take();
+	if (check_members().failed())
+		kx_log(host_, KX_LOG_WARN, "a member was added whose bitmap cannot be written; it will fail");
+	header_dirty_ = true;
+	lead_give();
+	flag_all(table());
+	request();
+	spare_seq_.store_release(requested_.load_acquire()); // pairs with close_sync()
+	kx_lead_queue(host_);
+}
+
+void Bitmap::update_sb()
+{
+	const Hold held{true};
+
+	lead_take();
+	// W5: what a stale bitmap, or one of a first use, became is durable first
+	bool ready = !init_pending_.load_relaxed() || !round(held).failed();
+	if (ready && !broken_.load_relaxed()) {
+		u64 events = kx_events(host_);
+		// md takes the last event back when an array becomes clean again. A cut
+		// before it wrote that must not find a bitmap older than the array.
+		if (sb_.events != events + 1)
+			sb_.events = events;
+		sb_.events_cleared = base::min(sb_.events_cleared, events);
+	}
+	// broken: the old events and the stale mark, in case a member takes them now
+	if (ready || broken_.load_relaxed())
+		(void)write_header(held).failed();
+	lead_give();
+}
+
+// ---- rounds: the holder of LEAD only ----
+
+Result Bitmap::round(Hold hold)
+{
+	if (!kx_members_get(host_, hold.held))
+		return Result::error(LLB_EBUSY);
+	Result r = round_once();
+	for (u32 i = 1; r.failed() && i < kWriteTries; i++)
+		r = round_once();
+	if (r.failed())
+		give_up();
+	kx_members_put(host_, hold.held);
+	return r;
+}
+
+// W7: no member takes the bitmap. What md writes from now on would be unknown.
+void Bitmap::give_up()
+{
+	if (broken_.exchange_full(1))
+		return;
+	sb_.state |= LLB_SB_STALE;
+	kx_broken_set(host_);
+	kx_log(host_, KX_LOG_ERR, "no member takes writes of the bitmap: the array accepts no more writes; repair a member and assemble again, it will be resynchronised");
+	kx_wake(host_);
+}
+
+Result Bitmap::round_once()
+{
+	Table *t = table();
+	// 1: acquire, before any flag is taken: pairs with (b) in request()
+	u64 seq = requested_.load_acquire();
+	u32 next = 0;
+
+	while (next < t->geo.blocks) {
+		u32 batch[kBatch];
+		u32 n = gather(t, next, batch, &next);
+		if (n == 0)
+			break;
+		kx_io_result io;
+		kx_io_begin(host_);
+		for (u32 i = 0; i < n; i++) {
+			copy_block(t, batch[i], batch_page_[i], true); // 3
+			add_block_io(t, batch[i], batch_page_[i]);
+		}
+		kx_io_wait(host_, &io); // 4
+		if (io.in_sync_ok == 0) {
+			for (u32 i = 0; i < n; i++)
+				blocks_[batch[i]].flagged.exchange_full(1);
+			return Result::error(LLB_EIO);
+		}
+		for (u32 i = 0; i < n; i++)
+			confirm_block(t, batch[i], batch_page_[i]); // 5
+	}
+	if (header_dirty_) {
+		Result r = write_header_once();
+		if (r.failed())
+			return r;
+	}
+	if (init_pending_.load_relaxed()) {
+		// the whole bitmap is durable as load() made it
+		sb_.state &= ~(LLB_SB_FIRST_USE | LLB_SB_CLEAN | LLB_SB_STALE);
+		init_pending_.store_release(0); // pairs with settle_in_sync_thread()
+	}
+	// 6: release, pairs with (d) and with settle()
+	durable_.store_release(seq);
+	return Result::ok();
+}
+
+// 2: take the flags of up to kBatch blocks, before they are copied.
+u32 Bitmap::gather(Table *t, u32 from, u32 *batch, u32 *next_block)
+{
+	u32 n = 0;
+	u32 b = from;
+
+	for (; b < t->geo.blocks && n < kBatch; b++) {
+		// full: pairs with (a) and flag(): either we copy the new cell, or the
+		// flag is set again after this
+		if (blocks_[b].flagged.load_relaxed() && blocks_[b].flagged.exchange_full(0))
+			batch[n++] = b;
+	}
+	*next_block = b;
+	return n;
+}
+
+// 3: the bytes to write. A first touch covers clean and unwritten neighbours too:
+// they are called dirty on disk, while memory keeps the truth.
+void Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
+{
+	u64 first = t->block_first(block);
+	u64 end = t->block_end(block);
+	u32 base_at = u32(first + LLB_CELLS_OFFSET - (u64{block} << kBlockShift));
+	bool touched = false;
+
+	for (u32 i = 0; i < kBlockBytes; i++)
+		page[i] = 0;
+	if (block == 0)
+		super_encode(sb_, page);
+	for (u64 c = first; c < end; c++) {
+		// acquire: pairs with (a); the cell is at least as new as its flag
+		u8 raw = t->cell(c).load_acquire();
+		u8 *byte = &page[base_at + (c - first)];
+		u8 value = disk_byte(raw);
+		// a neighbour may have covered it a moment ago
+		if (*byte != LLB_DIRTY || dirty_like(static_cast<State>(value)))
+			*byte = value;
+		if (may_cover && dirty_like(state_of(raw)) && !(raw & kCovered)) {
+			if (!touched) {
+				BlockInfo &info = blocks_[block];
+				u32 now = u32(kx_now_ms());
+				u32 since = now - info.touched_ms;
+				info.cover = info.touched_ms && since < kCoverWindow_ms ?
+						     u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax)) :
+						     u16(kCoverMin);
+				info.touched_ms = now | 1;
+				touched = true;
+			}
+			mark_window(t, block, page, c);
+		}
+	}
+}
+
+// Cover the aligned window of a chunk, inside its block.
+void Bitmap::mark_window(Table *t, u32 block, u8 *page, u64 index)
+{
+	u64 window = blocks_[block].cover;
+	u64 from = base::max(index & ~(window - 1), t->block_first(block));
+	u64 to = base::min((index & ~(window - 1)) + window, t->block_end(block));
+	u64 start = u64{block} << kBlockShift;
+
+	for (u64 c = from; c < to; c++) {
+		u8 raw = t->cell(c).load_acquire(); // pairs with (a)
+		State s = state_of(raw);
+		if (s == State::Clean || s == State::Unwritten)
+			page[c + LLB_CELLS_OFFSET - start] = LLB_DIRTY;
+	}
+}
+
+// 5: what was written as dirty may be written without asking. Only the bytes as
+// written count: a cell may have changed meanwhile.
+void Bitmap::confirm_block(Table *t, u32 block, const u8 *page)
+{
+	u64 start = u64{block} << kBlockShift;
+
+	for (u64 c = t->block_first(block); c < t->block_end(block); c++) {
+		if (!dirty_like(static_cast<State>(page[c + LLB_CELLS_OFFSET - start])))
+			continue;
+		Cell &cell = t->cell(c);
+		if (!(cell.load_relaxed() & kCovered))
+			cell.fetch_or_release(kCovered); // pairs with start()'s load
+	}
+}
+
+// The part of a block that is written: the header's own sectors only with the
+// header, the tail only as far as there are cells.
+void Bitmap::add_block_io(Table *t, u32 block, u8 *page)
+{
+	u32 from = block == 0 && header_bytes() == LLB_CELLS_OFFSET ? LLB_CELLS_OFFSET : 0;
+	u64 start = u64{block} << kBlockShift;
+	u64 end = base::min(start + kBlockBytes, base::round_up(t->geo.bytes(), io_align_));
+
+	if (from >= end - start)
+		return; // all of it lies in the header's sectors
+	kx_io_add(host_, start + from, page + from, u32(end - start - from));
+}
+
+// ---- header ----
+
+Result Bitmap::write_header_once()
+{
+	kx_io_result io;
+
+	// cells behind the header in the same logical block go along, as they are
+	copy_block(table(), 0, header_page_, false);
+	kx_io_begin(host_);
+	kx_io_add(host_, 0, header_page_, header_bytes());
+	kx_io_wait(host_, &io);
+	if (io.in_sync_ok == 0)
+		return Result::error(LLB_EIO);
+	header_dirty_ = false;
+	return Result::ok();
+}
+
+Result Bitmap::write_header(Hold hold)
+{
+	if (!kx_members_get(host_, hold.held))
+		return Result::error(LLB_EBUSY);
+	Result r = write_header_once();
+	for (u32 i = 1; r.failed() && i < kWriteTries; i++)
+		r = write_header_once();
+	if (r.failed())
+		give_up();
+	kx_members_put(host_, hold.held);
+	return r;
+}
+
+} // namespace core

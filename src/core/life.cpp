@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0
+// Create (look, decide, allocate: nothing is written), load (believe or not, and
+// make it durable), removal.
+#include "core/bitmap.hpp"
+#include "core/new.hpp"
+
+using base::Result;
+
+namespace core {
+
+namespace {
+
+bool usable(const kx_member &m)
+{
+	return m.slot >= 0 && (m.flags & KX_MEMBER_IN_SYNC) &&
+	       !(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_OLD | KX_MEMBER_JOURNAL));
+}
+
+// What a state byte becomes when it is loaded.
+u8 reloaded(u8 byte)
+{
+	if (byte >= LLB_STATES)
+		return LLB_NEED_SYNC;
+	State to = next(static_cast<State>(byte), Event::Reload, {});
+	return to == State::None ? byte : static_cast<u8>(to);
+}
+
+// Two members' bytes of a chunk, both reloaded. They differ after a cut in the
+// middle of a round, or if one missed a write: believe the worse.
+u8 merged(u8 a, u8 b)
+{
+	if (a == b)
+		return a;
+	bool no_data = (a == LLB_UNWRITTEN || a == LLB_CLEAN_UNWRITTEN) &&
+		       (b == LLB_UNWRITTEN || b == LLB_CLEAN_UNWRITTEN);
+	return no_data ? LLB_UNWRITTEN : LLB_NEED_SYNC;
+}
+
+} // namespace
+
+// ---- create ----
+
+Result Bitmap::create(kx_host *h, Bitmap **out)
+{
+	kx_array a;
+	kx_array_get(h, &a);
+	if (a.flags & KX_ARRAY_DM) {
+		kx_log(h, KX_LOG_ERR, "dm-raid arrays are not supported; use the classic bitmap");
+		return Result::error(LLB_EOPNOTSUPP);
+	}
+	if (a.flags & KX_ARRAY_CLUSTERED) {
+		kx_log(h, KX_LOG_ERR, "clustered arrays are not supported; use --bitmap=clustered");
+		return Result::error(LLB_EOPNOTSUPP);
+	}
+	if ((a.flags & KX_ARRAY_BITMAP_FILE) || a.bitmap_offset == 0) {
+		kx_log(h, KX_LOG_ERR, "a lockless bitmap lives on the members, not in a file; use --bitmap=lockless");
+		return Result::error(LLB_EINVAL);
+	}
+
+	Bitmap *b = allocate<Bitmap>();
+	if (!b)
+		return Result::error(LLB_ENOMEM);
+	b->host_ = h;
+	b->parity_ = is_parity(a.level);
+	b->header_page_ = static_cast<u8 *>(kx_page_alloc());
+	Result r = b->header_page_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
+	Geometry geo;
+	if (!r.failed())
+		r = b->choose_geometry(a, &geo);
+	if (!r.failed())
+		r = b->make_parts(geo);
+	if (!r.failed())
+		r = b->check_members();
+	if (r.failed()) {
+		b->destroy();
+		return r;
+	}
+	kx_chunk_bytes_set(h, geo.chunk_sectors() << kSectorShift, b->daemon_sleep_s_.load_relaxed());
+	*out = b;
+	return Result::ok();
+}
+
+// The newest valid superblock of the in-sync members.
+Result Bitmap::read_superblocks(const kx_array &a)
+{
+	Result worst = Result::error(LLB_EIO);
+	bool found = false;
+	kx_member m;
+
+	for (int pass = 0; pass < 2 && !found; pass++) {
+		// pass 0 warns of a bad one while another may be good; if none is, pass 1
+		// says why as an error
+		for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
+			if (!usable(m) || m.logical_block > kBlockBytes)
+				continue;
+			if (kx_read(host_, i, 0, header_page_, base::max(512u, m.logical_block)))
+				continue;
+			Super sb = super_decode(header_page_);
+			Result r = super_validate(host_, sb, a, pass == 0);
+			if (r.failed()) {
+				worst = r;
+				continue;
+			}
+			if (!found || sb.events > sb_.events)
+				sb_ = sb;
+			found = true;
+		}
+	}
+	if (found)
+		return Result::ok();
+	if (worst.value() == -LLB_EIO)
+		kx_log(host_, KX_LOG_ERR, "the bitmap superblock could not be read from any in-sync member");
+	return worst;
+}
+
+Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
+{
+	space_sectors_ = sb_.sectors_reserved ? sb_.sectors_reserved : a.bitmap_space;
+	u32 from = kChunkShiftMin;
+	if (!sb_.first_use()) {
+		from = chunk_shift_from_disk(sb_.sync_size, space_sectors_, sb_.chunksize);
+		if (sb_.sync_size == a.sync_size) {
+			// as it is, even if the in-tree driver let it overrun by its header
+			*out = geometry_at(a.sync_size, from);
+			return Result::ok();
+		}
+	}
+	Result r = geometry_for(a.sync_size, space_sectors_, from, out);
+	if (r.failed())
+		kx_log(host_, KX_LOG_ERR, "an array of %llu sectors does not fit a bitmap of %llu sectors",
+		       static_cast<unsigned long long>(a.sync_size),
+		       static_cast<unsigned long long>(space_sectors_));
+	return r;
+}
+
+Result Bitmap::make_parts(const Geometry &geo)
+{
+	if (sb_.daemon_sleep_s >= 1 && sb_.daemon_sleep_s <= kDaemonSleepMax_s)
+		daemon_sleep_s_.store_relaxed(sb_.daemon_sleep_s);
+
+	lane_shift_ = geo.chunk_shift + kLaneChunksShift;
+	while (chunks_of(geo.sync_size, lane_shift_) > kLanesMax)
+		lane_shift_++;
+	lanes_ = 1;
+	while (lanes_ < chunks_of(geo.sync_size, lane_shift_))
+		lanes_ *= 2;
+	counters_ = kx_counters_alloc(lanes_ * 2);
+	lane_ = static_cast<LaneInfo *>(kx_alloc(u64{lanes_} * sizeof(LaneInfo)));
+	block_capacity_ = u32(base::max<u64>(
+		base::div_up(space_sectors_ << kSectorShift, kBlockBytes), geo.blocks));
+	blocks_ = static_cast<BlockInfo *>(kx_alloc(u64{block_capacity_} * sizeof(BlockInfo)));
+	bool pages = true;
+	for (u8 *&page : batch_page_) {
+		page = static_cast<u8 *>(kx_page_alloc());
+		pages &= page != nullptr;
+	}
+	Table *t = Table::make(geo, nullptr);
+	if (t)
+		table_.store_release(t);
+	if (!t || !pages || !counters_ || !lane_ || !blocks_)
+		return Result::error(LLB_ENOMEM);
+	for (u32 i = 0; i < block_capacity_; i++)
+		blocks_[i].cover = kCoverMin;
+	return Result::ok();
+}
+
+// Every member must have room for the bitmap; also for one that was added. Under
+// LEAD, or before any I/O.
+Result Bitmap::check_members()
+{
+	Table *t = table();
+	kx_array a;
+	kx_member m;
+
+	kx_array_get(host_, &a);
+	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
+		if (m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL))
+			continue;
+		Result r = check_member(host_, a, m, t->geo.bytes(), space_sectors_);
+		if (r.failed())
+			return r;
+		if (bad_log_inside(a, m, t->geo.bytes(), space_sectors_)) {
+			kx_log(host_, KX_LOG_NOTICE, "slot %d: its empty bad-block log lies inside the bitmap's space and is switched off: a bad block fails the member",
+			       m.slot);
+			kx_bad_log_disable(host_, i);
+		}
+		io_align_ = base::max(io_align_, m.logical_block);
+	}
+	return Result::ok();
+}
+
+void Bitmap::destroy()
+{
+	Table::destroy(table());
+	if (counters_)
+		kx_counters_free(counters_);
+	kx_free(lane_);
+	kx_free(blocks_);
+	for (u8 *page : batch_page_)
+		kx_page_free(page);
+	kx_page_free(header_page_);
+	kx_free(this);
+}
+
+// ---- load ----
+
+Result Bitmap::load()
+{
+	const Hold held{true};
+	Table *t = table();
+	kx_array a;
+	kx_array_get(host_, &a);
+	bool first = sb_.first_use();
+	bool stale = !first && ((sb_.state & LLB_SB_STALE) || sb_.events < a.events);
+
+	if (first) {
+		set_all(t, sb_.state & LLB_SB_CLEAN ? State::Clean : State::Unwritten);
+	} else {
+		u32 disk_shift = chunk_shift_from_disk(sb_.sync_size, space_sectors_, sb_.chunksize);
+		if (stale)
+			kx_log(host_, KX_LOG_WARN, "the bitmap is older than the array (events %llu, array %llu): everything is resynchronised",
+			       static_cast<unsigned long long>(sb_.events),
+			       static_cast<unsigned long long>(a.events));
+		if (disk_shift != t->geo.chunk_shift) {
+			kx_log(host_, KX_LOG_WARN, "the array's size changed without its bitmap: everything is resynchronised");
+			set_all(t, State::NeedSync);
+		} else {
+			u64 known = chunks_of(sb_.sync_size, disk_shift);
+			if (known < t->geo.chunks && sb_.sync_size % t->geo.chunk_sectors())
+				known--; // the last one covered less
+			Result r = read_cells(t, stale, known);
+			if (r.failed())
+				return r;
+		}
+	}
+	sb_.sync_size = t->geo.sync_size;
+	sb_.chunksize = u32(t->geo.chunk_sectors());
+	sb_.daemon_sleep_s = daemon_sleep_s_.load_relaxed();
+	if (!sb_.sectors_reserved)
+		sb_.sectors_reserved = u32(space_sectors_);
+
+	init_pending_.exchange_full(1);
+	flag_all(t);
+	request();
+	spare_seq_.store_release(requested_.load_relaxed()); // pairs with skip_sync()
+	// A read-only array is not written: the round waits for its first write.
+	if (a.flags & KX_ARRAY_RDWR) {
+		if (!settle(requested_.load_acquire(), held))
+			return Result::error(LLB_EIO);
+		lead_take();
+		Result r = write_header(held);
+		lead_give();
+		if (r.failed())
+			return r;
+	}
+	if (anything_to_sync(t)) {
+		kx_slots slots;
+		kx_slots_get(host_, &slots);
+		if (whole(slots, false) && !(a.flags & KX_ARRAY_RESHAPE_PENDING))
+			kx_resync_request(host_); // no sync can run yet
+		want_sync();
+	}
+	if (anything_to_clean(t))
+		arm(sleep_ms());
+	return Result::ok();
+}
+
+void Bitmap::set_all(Table *t, State s)
+{
+	for (u64 c = 0; c < t->geo.chunks; c++)
+		t->cell(c).store_relaxed(static_cast<u8>(s)); // nobody else has the table yet
+}
+
+// One block from all members that know it, merged. False: none could be read.
+bool Bitmap::read_block(u32 block, const u8 *fresh, u32 members, u8 *into, u8 *scratch)
+{
+	bool any = false;
+	u64 cells_from = table()->block_first(block) + LLB_CELLS_OFFSET - (u64{block} << kBlockShift);
+	u64 cells_to = table()->block_end(block) + LLB_CELLS_OFFSET - (u64{block} << kBlockShift);
+
+	for (u32 i = 0; i < members; i++) {
+		if (!fresh[i] || kx_read(host_, i, u64{block} << kBlockShift, scratch, kBlockBytes))
+			continue;
+		for (u32 at = 0; at < kBlockBytes; at++) {
+			u8 byte = reloaded(scratch[at]);
+			into[at] = any ? merged(into[at], byte) : byte;
+		}
+		for (u64 at = cells_from; at < cells_to; at++)
+			invalid_bytes_ += scratch[at] >= LLB_STATES;
+		any = true;
+	}
+	return any;
+}
+
+// known_chunks: what the superblock speaks of; beyond, nothing is known.
+Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
+{
+	kx_member m;
+	kx_array a;
+	u32 members = 0;
+
+	invalid_bytes_ = 0;
+	kx_array_get(host_, &a);
+	while (kx_member_get(host_, members, &m) == 0)
+		members++;
+	u8 *fresh = static_cast<u8 *>(kx_alloc(members));
+	if (!fresh)
+		return Result::error(LLB_ENOMEM);
+	for (u32 i = 0; i < members; i++) {
+		if (kx_member_get(host_, i, &m) || !usable(m))
+			continue;
+		if (kx_read(host_, i, 0, header_page_, base::max(512u, m.logical_block)))
+			continue;
+		Super sb = super_decode(header_page_);
+		// one that is behind the chosen superblock and the array missed writes
+		fresh[i] = !super_validate(host_, sb, a, true).failed() &&
+			   sb.sync_size == sb_.sync_size && sb.chunksize == sb_.chunksize &&
+			   (sb.events >= a.events || sb.events >= sb_.events);
+	}
+
+	Result r = Result::ok();
+	for (u32 b = 0; b < t->geo.blocks && !r.failed(); b++) {
+		u8 *page = batch_page_[0];
+		if (!read_block(b, fresh, members, page, batch_page_[1])) {
+			kx_log(host_, KX_LOG_ERR, "the bitmap could not be read from any in-sync member");
+			r = Result::error(LLB_EIO);
+			break;
+		}
+		for (u64 c = t->block_first(b); c < t->block_end(b); c++) {
+			u8 byte = page[c + LLB_CELLS_OFFSET - (u64{b} << kBlockShift)];
+			// Stale: writes went on without the bitmap, so that what it calls
+			// unwritten may not be.
+			if (stale || c >= known_chunks)
+				byte = LLB_NEED_SYNC;
+			t->cell(c).store_relaxed(byte); // not shared yet
+		}
+		kx_relax();
+	}
+	if (invalid_bytes_)
+		kx_log(host_, KX_LOG_WARN, "%llu state bytes are invalid: these chunks are resynchronised",
+		       static_cast<unsigned long long>(invalid_bytes_));
+	kx_free(fresh);
+	return r;
+}
+
+// The array goes on without the bitmap: plain md trusts parity everywhere, and
+// knows of no chunk that still waits for a resync.
+void Bitmap::remove_live()
+{
+	Table *t = table();
+
+	for (u64 c = 0; c < t->geo.chunks; c++) {
+		State s = state_of(t->cell(c).load_relaxed());
+		if (s != State::Clean && s != State::Dirty) {
+			kx_resync_request(host_);
+			return;
+		}
+	}
+}
+
+// ---- observation ----
+
+void Bitmap::stats(llb_stats *out) const
+{
+	Table *t = table();
+
+	out->events_cleared = sb_.events_cleared;
+	out->sync_size = t->geo.sync_size;
+	out->pages = t->geo.blocks;
+	out->behind_writes = behind_.load_relaxed();
+	out->behind_wait = behind_waiters_.load_relaxed() > 0;
+}
+
+void Bitmap::metadata(llb_metadata *out) const
+{
+	Table *t = table();
+
+	out->chunk_sectors = t->geo.chunk_sectors();
+	out->chunks = t->geo.chunks;
+	out->chunk_shift = t->geo.chunk_shift;
+	out->daemon_sleep_s = daemon_sleep_s_.load_relaxed();
+	out->barrier_idle_s = barrier_idle_s_.load_relaxed();
+}
+
+void Bitmap::count_bits(u64 counts[LLB_STATES]) const
+{
+	Table *t = table();
+
+	for (u32 i = 0; i < LLB_STATES; i++)
+		counts[i] = 0;
+	for (u64 c = 0; c < t->geo.chunks; c++)
+		counts[t->cell(c).load_relaxed() & kStateMask]++;
+}
+
+} // namespace core

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: GPL-2.0
+// Objects from kx_alloc: zeroed memory, then the trivial constructor.
+#pragma once
+
+#include "base/types.hpp"
+#include "llbitmap/abi.h"
+
+#ifdef LLB_HOSTED
+#include <new>
+#else
+inline void *operator new(__SIZE_TYPE__, void *p) noexcept
+{
+	return p;
+}
+#endif
+
+namespace core {
+
+template <class T>
+[[nodiscard]] T *allocate()
+{
+	void *p = kx_alloc(sizeof(T));
+	return p ? new (p) T : nullptr;
+}
+
+} // namespace core

@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: GPL-2.0
+// Resize while writes go on. With the same chunk size the new table shares the
+// pages of the old one. Another chunk size is another meaning of every byte on
+// disk, so first all of them are made dirty there: a cut between then and the end
+// resynchronises everything, and forgets nothing.
+#include "core/bitmap.hpp"
+#include "core/new.hpp"
+
+using base::Result;
+
+namespace core {
+
+void Bitmap::publish(Table *t)
+{
+	t->retired = table();
+	table_.store_release(t); // pairs with table()
+}
+
+Result Bitmap::resize(u64 sync_size)
+{
+	Table *t = table();
+	Geometry geo;
+
+	if (sync_size == t->geo.sync_size)
+		return Result::ok();
+	Result r = geometry_for(sync_size, space_sectors_, t->geo.chunk_shift, &geo);
+	// A chunk size 512 times the least one would read as bytes: chunk_shift_from_disk.
+	Geometry least;
+	if (!r.failed())
+		r = geometry_for(sync_size, space_sectors_, kChunkShiftMin, &least);
+	if (!r.failed() && geo.chunk_shift == least.chunk_shift + kSectorShift)
+		r = geometry_for(sync_size, space_sectors_, geo.chunk_shift + 1, &geo);
+	if (r.failed() || geo.blocks > block_capacity_) {
+		kx_log(host_, KX_LOG_ERR, "resize to %llu sectors refused: the bitmap's %llu sectors are too few",
+		       static_cast<unsigned long long>(sync_size),
+		       static_cast<unsigned long long>(space_sectors_));
+		return r.failed() ? r : Result::error(LLB_ENOSPC);
+	}
+	daemon_take();
+	r = geo.chunk_shift == t->geo.chunk_shift ? extend(geo) : relayout(geo);
+	daemon_give();
+	if (r.failed())
+		return r;
+	kx_chunk_bytes_set(host_, geo.chunk_sectors() << kSectorShift, daemon_sleep_s_.load_relaxed());
+	if (anything_to_sync(table()))
+		want_sync();
+	arm(sleep_ms());
+	return Result::ok();
+}
+
+Result Bitmap::extend(const Geometry &geo)
+{
+	const Hold held{true};
+	Table *old = table();
+	Table *t = Table::make(geo, old);
+
+	if (!t)
+		return Result::error(LLB_ENOMEM);
+	// what lies beyond the old end was never written in this array's life
+	for (u64 c = old->geo.chunks; c < geo.chunks; c++)
+		t->cell(c).store_relaxed(static_cast<u8>(State::Unwritten)); // nobody writes there yet
+	lead_take(); // no round works with the old table now
+	publish(t);
+	for (u32 b = t->block_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.blocks; b++)
+		blocks_[b].flagged.exchange_full(1); // before the round: pairs with gather()
+	Result r = round(held);
+	u64 before = sb_.sync_size;
+	if (!r.failed()) {
+		sb_.sync_size = geo.sync_size; // after the cells that it speaks of
+		r = write_header(held);
+	}
+	if (r.failed())
+		sb_.sync_size = before;
+	lead_give();
+	return r;
+}
+
+// All bytes dirty, on every member. Under LEAD.
+Result Bitmap::cover_disk(u32 blocks)
+{
+	kx_io_result io;
+	Result r = Result::ok();
+
+	if (!kx_members_get(host_, 1))
+		return Result::error(LLB_EBUSY);
+	for (u32 i = 0; i < kBlockBytes; i++)
+		batch_page_[0][i] = LLB_DIRTY;
+	super_encode(sb_, header_page_);
+	for (u32 i = LLB_SB_BYTES; i < LLB_CELLS_OFFSET; i++)
+		header_page_[i] = 0;
+	for (u32 i = LLB_CELLS_OFFSET; i < kBlockBytes; i++)
+		header_page_[i] = LLB_DIRTY;
+	for (u32 b = 0; b < blocks && !r.failed(); b++) {
+		kx_io_begin(host_);
+		kx_io_add(host_, u64{b} << kBlockShift, b == 0 ? header_page_ : batch_page_[0], kBlockBytes);
+		kx_io_wait(host_, &io);
+		if (io.in_sync_ok == 0)
+			r = Result::error(LLB_EIO);
+	}
+	kx_members_put(host_, 1);
+	return r;
+}
+
+void Bitmap::merge_cells(const Table *from, Table *to, bool parity)
+{
+	u32 up = to->geo.chunk_shift - from->geo.chunk_shift;
+
+	for (u64 c = 0; c < to->geo.chunks; c++) {
+		bool sync = false, dirty = false, clean = false, parity_only = false, unwritten = false;
+		u64 end = base::min((c + 1) << up, from->geo.chunks);
+		for (u64 o = c << up; o < end; o++) {
+			State s = state_of(from->cell(o).load_acquire()); // frozen: nobody writes it
+			sync |= s == State::NeedSync || s == State::Syncing;
+			dirty |= s == State::Dirty;
+			clean |= s == State::Clean;
+			parity_only |= s == State::CleanUnwritten;
+			unwritten |= never_written(s);
+		}
+		// what lies beyond the old end is unwritten
+		unwritten |= ((c + 1) << up) > from->geo.chunks;
+		State s = State::Unwritten;
+		if (sync || (parity && unwritten && (dirty || clean)))
+			s = State::NeedSync;
+		else if (dirty)
+			s = State::Dirty;
+		else if (clean)
+			s = State::Clean;
+		else if (parity_only && !unwritten)
+			s = State::CleanUnwritten;
+		u8 raw = static_cast<u8>(s);
+		to->cell(c).store_relaxed(dirty_like(s) ? u8(raw | kCovered) : raw); // not shared yet
+	}
+}
+
+Result Bitmap::relayout(const Geometry &geo)
+{
+	const Hold held{true};
+	Table *old = table();
+	Table *t = Table::make(geo, nullptr);
+
+	if (!t)
+		return Result::error(LLB_ENOMEM);
+	lead_take();
+	// Freeze, then wait until every section that did not see it has left: from then
+	// on no cell changes. Pairs with start_slow().
+	old->frozen.exchange_full(1);
+	kx_grace_period();
+	merge_cells(old, t, parity_);
+	u64 size = sb_.sync_size;
+	u32 chunk = sb_.chunksize;
+	Result r = cover_disk(base::max(old->geo.blocks, geo.blocks));
+	if (!r.failed()) {
+		sb_.sync_size = geo.sync_size;
+		sb_.chunksize = u32(geo.chunk_sectors());
+		r = write_header(held);
+	}
+	if (r.failed()) {
+		sb_.sync_size = size;
+		sb_.chunksize = chunk;
+		old->frozen.store_release(0); // pairs with wait_done(THAW)
+		flag_all(old);
+		Table::destroy(t);
+	} else {
+		publish(t);
+		flag_all(t);
+		r = round(held);
+	}
+	lead_give();
+	kx_wake(host_);
+	return r;
+}
+
+} // namespace core

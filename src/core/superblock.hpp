@@ -1,0 +1,42 @@
+// SPDX-License-Identifier: GPL-2.0
+// The 256-byte superblock of the bitmap: bytes <-> fields, and what makes one
+// unusable. See include/llbitmap/format.h for the layout.
+#pragma once
+
+#include "base/result.hpp"
+#include "base/types.hpp"
+#include "llbitmap/abi.h"
+#include "llbitmap/format.h"
+
+namespace core {
+
+constexpr u32 kDaemonSleepDefault_s = 30;
+constexpr u32 kDaemonSleepMax_s = 24 * 3600;
+constexpr u32 kBarrierIdleDefault_s = 5;
+constexpr u32 kBarrierIdleMax_s = 24 * 3600;
+
+struct Super {
+	u32 magic;
+	u32 version;
+	u8 uuid[16];
+	u64 events;
+	u64 events_cleared;
+	u64 sync_size; // sectors
+	u32 state; // LLB_SB_*
+	u32 chunksize; // see chunk_shift_from_disk
+	u32 daemon_sleep_s;
+	u32 write_behind;
+	u32 sectors_reserved;
+	u32 nodes;
+
+	bool first_use() const { return state & LLB_SB_FIRST_USE; }
+};
+
+Super super_decode(const u8 *page);
+void super_encode(const Super &sb, u8 *page); // fills LLB_SB_BYTES
+
+// May this superblock be used with this array? Logs the field that forbids it.
+// quiet: another member may have a good one, so say it as a warning.
+base::Result super_validate(kx_host *h, const Super &sb, const kx_array &array, bool quiet);
+
+} // namespace core

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: GPL-2.0
+// What the sync thread asks (may I skip, must I sync) and tells (done, aborted).
+// Chunks are ended only whole: one is begun at its first sector, and ended when
+// the sync thread has waited for all it issued, without being told to stop.
+#include "core/bitmap.hpp"
+
+using base::Result;
+
+namespace core {
+
+namespace {
+
+constexpr u64 kSkipChunksMax = 65536; // in one call, so that the caller can be stopped
+constexpr u32 kSuspendedPoll_ms = 20;
+
+enum class Action { Resync, Check, Repair, Recover, Reshape };
+
+Action action_of(const kx_array &a)
+{
+	if (a.flags & KX_ARRAY_RESHAPE)
+		return Action::Reshape;
+	if (!(a.flags & KX_ARRAY_SYNC))
+		return Action::Recover;
+	if (a.flags & KX_ARRAY_CHECK)
+		return Action::Check;
+	return a.flags & KX_ARRAY_REQUESTED ? Action::Repair : Action::Resync;
+}
+
+// raid10 recovers in member sectors, which are not the bitmap's.
+bool other_address_space(const kx_array &a)
+{
+	return a.level == 10 && action_of(a) == Action::Recover;
+}
+
+bool skippable(u8 raw, Action action)
+{
+	State s = state_of(raw);
+	if (action == Action::Resync)
+		return !wants_sync(s) || (raw & kEnded);
+	return never_written(s);
+}
+
+} // namespace
+
+u64 Bitmap::skip_sync(u64 sector)
+{
+	kx_array a;
+	kx_array_get(host_, &a);
+	Action action = action_of(a);
+
+	if (action == Action::Reshape) {
+		if (is_parity(a.level) && !written_marked_.load_relaxed())
+			mark_everything_written();
+		return 0;
+	}
+	convert_level(a.level);
+	// Before it reads a chunk: what load() made of the bytes, for a cut in the
+	// middle of that round leaves members with different ones. Acquire: pairs with
+	// the store in round_once().
+	settle_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire() :
+							     spare_seq_.load_acquire());
+	if (other_address_space(a))
+		return 0;
+	Table *t = table();
+	u64 first = sector >> t->geo.chunk_shift;
+	u64 c = first;
+	for (; c < t->geo.chunks && c - first < kSkipChunksMax; c++) {
+		if (!skippable(t->cell(c).load_relaxed(), action))
+			break;
+	}
+	kx_relax();
+	return c == first ? 0 : (c << t->geo.chunk_shift) - sector;
+}
+
+// A reshape of raid4/5/6 moves data to member sectors that were never written:
+// no chunk is unwritten any more. Durable before the first stripe moves.
+void Bitmap::mark_everything_written()
+{
+	Table *t = table();
+
+	written_marked_.exchange_full(1); // before the cells: pairs with clear_cells()
+	for (u64 c = 0; c < t->geo.chunks; c++) {
+		Cell &cell = t->cell(c);
+		u8 raw = cell.load_relaxed();
+		for (;;) {
+			State s = state_of(raw);
+			bool unwritten = never_written(s) || s == State::CleanUnwritten;
+			if (!unwritten && !(raw & kTrim))
+				break;
+			u8 to = unwritten ? static_cast<u8>(State::NeedSync) : u8(s);
+			if (cell.cas_full(raw, u8((raw & kCovered) | to)))
+				break; // pairs with (a)
+		}
+	}
+	flag_all(t);
+	request();
+	want_sync();
+	settle_in_sync_thread(requested_.load_acquire());
+}
+
+// Another level came over the same cells: what a mirror calls clean has no parity.
+void Bitmap::convert_level(s32 level)
+{
+	if (is_parity(level) == parity_)
+		return;
+	parity_ = is_parity(level);
+	if (!parity_)
+		return;
+	Table *t = table();
+	for (u64 c = 0; c < t->geo.chunks; c++)
+		apply(t->cell(c), Event::Stale, Context{true, false});
+	flag_all(t);
+	request();
+	want_sync();
+	kx_lead_queue(host_);
+}
+
+// Before the sync thread moves, and before a new member counts as in sync, what was
+// asked for is durable; unless it is told to stop, perhaps by who holds members still.
+void Bitmap::settle_in_sync_thread(u64 target)
+{
+	while (durable_.load_acquire() < target && !broken_.load_acquire()) {
+		kx_array a;
+		kx_array_get(host_, &a);
+		if (a.flags & KX_ARRAY_INTR)
+			return;
+		if (!settle(target, Hold{false}))
+			kx_sleep_ms(kSuspendedPoll_ms);
+	}
+}
+
+bool Bitmap::blocks_synced(u64 sector)
+{
+	Table *t = table();
+	u64 c = sector >> t->geo.chunk_shift;
+
+	if (!parity_) { // the level changed under us
+		want_sync();
+		return false;
+	}
+	return c < t->geo.chunks && parity_valid(state_of(t->cell(c).load_relaxed()));
+}
+
+bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
+{
+	Table *t = table();
+	u64 c = sector >> t->geo.chunk_shift;
+	kx_array a;
+
+	if (c >= t->geo.chunks) {
+		*blocks = LLB_CHUNK_SECTORS_MIN;
+		return true; // nothing is known there
+	}
+	*blocks = ((c + 1) << t->geo.chunk_shift) - sector;
+	kx_array_get(host_, &a);
+	Action action = action_of(a);
+	Cell &cell = t->cell(c);
+	u8 raw = cell.load_relaxed();
+	State s = state_of(raw);
+	bool recover = action == Action::Recover;
+	bool must = (wants_sync(s) && !(raw & kEnded)) || (recover && s == State::Dirty);
+
+	// A query, or a sync that leaves a slot empty, or one that changes nothing, or
+	// one that covers only part of the chunk: nothing is committed.
+	bool whole_chunk = (sector & (t->geo.chunk_sectors() - 1)) == 0;
+	if (!must || degraded || action == Action::Check || action == Action::Reshape ||
+	    other_address_space(a) || !whole_chunk)
+		return must;
+	apply(cell, Event::StartSync, Context{is_parity(a.level), recover});
+	return true;
+}
+
+void Bitmap::end_sync(u64 sector, u64 *blocks)
+{
+	Table *t = table();
+	u64 c = sector >> t->geo.chunk_shift;
+
+	if (c >= t->geo.chunks) {
+		*blocks = LLB_CHUNK_SECTORS_MIN;
+		return;
+	}
+	*blocks = ((c + 1) << t->geo.chunk_shift) - sector;
+	Cell &cell = t->cell(c);
+	if (cell.load_relaxed() & kEnded)
+		return;
+	if (apply(cell, Event::AbortSync, Context{}) == State::NeedSync)
+		want_sync();
+}
+
+// End the begun chunks of [from, to).
+void Bitmap::end_chunks(Table *t, u64 from, u64 to)
+{
+	for (u64 c = from; c < to; c++) {
+		Cell &cell = t->cell(c);
+		u8 raw = cell.load_relaxed();
+		if (state_of(raw) == State::Syncing) {
+			apply(cell, Event::EndSync, Context{});
+		} else if (state_of(raw) == State::SyncingUnwritten && !(raw & kEnded)) {
+			// CleanUnwritten only after the daemon's flush. Full: pairs with (a);
+			// if a write came meanwhile the next end finds Syncing.
+			if (!cell.cas_full(raw, raw | kEnded))
+				c--;
+		}
+	}
+	if (from < to && !armed_.load_relaxed())
+		arm(sleep_ms());
+}
+
+void Bitmap::cond_end_sync(u64 sector, bool force)
+{
+	kx_array a;
+	kx_array_get(host_, &a);
+	Action action = action_of(a);
+	u64 now = kx_now_ms();
+
+	if (action == Action::Reshape || action == Action::Check || other_address_space(a))
+		return;
+	if (sector == 0 || last_end_ms_ == 0)
+		last_end_ms_ = now;
+	if (!force && now - last_end_ms_ < sleep_ms())
+		return;
+	last_end_ms_ = now;
+	kx_recovery_wait(host_);
+	kx_array_get(host_, &a);
+	if (a.flags & KX_ARRAY_INTR)
+		return; // perhaps because something of it failed
+	Table *t = table();
+	u64 to = base::min(sector >> t->geo.chunk_shift, t->geo.chunks);
+	end_chunks(t, base::min(ended_to_, to), to);
+	ended_to_ = to;
+	kx_checkpoint(host_, sector);
+}
+
+void Bitmap::close_sync()
+{
+	kx_array a;
+	kx_array_get(host_, &a);
+	Table *t = table();
+	bool stopped = a.flags & KX_ARRAY_INTR;
+	bool left = false;
+
+	if (!stopped)
+		end_chunks(t, 0, t->geo.chunks);
+	for (u64 c = 0; c < t->geo.chunks; c++) {
+		Cell &cell = t->cell(c);
+		u8 raw = cell.load_relaxed();
+		if (stopped && !(raw & kEnded) && wants_sync(state_of(raw)))
+			apply(cell, Event::AbortSync, Context{});
+		raw = cell.load_relaxed();
+		left |= wants_sync(state_of(raw)) && !(raw & kEnded);
+	}
+	ended_to_ = 0;
+	last_end_ms_ = 0;
+	if (left) // daemon_work() asks again when the array is whole
+		want_sync();
+	settle_in_sync_thread(spare_seq_.load_acquire()); // pairs with write_all()
+}
+
+// sysfs bitmap_set_bits: the user says that these chunks may differ.
+void Bitmap::dirty_bits(u64 first, u64 last)
+{
+	Table *t = table();
+
+	if (first > last || last >= t->geo.chunks) {
+		kx_log(host_, KX_LOG_WARN, "bitmap_set_bits: chunks %llu-%llu are not all in 0-%llu; nothing is set",
+		       static_cast<unsigned long long>(first), static_cast<unsigned long long>(last),
+		       static_cast<unsigned long long>(t->geo.chunks - 1));
+		return;
+	}
+	for (u64 c = first; c <= last; c++) {
+		Cell &cell = t->cell(c);
+		u8 raw = cell.load_relaxed();
+		while (!wants_sync(state_of(raw)) || never_written(state_of(raw))) {
+			if (cell.cas_full(raw, u8((raw & kCovered) | static_cast<u8>(State::NeedSync)))) {
+				if (!(raw & kCovered))
+					flag(t, c);
+				break; // pairs with (a)
+			}
+		}
+	}
+	request();
+	want_sync();
+}
+
+// Build parity for what was never written, so that it is there before it is needed.
+Result Bitmap::proactive_sync()
+{
+	kx_array a;
+	kx_array_get(host_, &a);
+	if (!is_parity(a.level))
+		return Result::error(LLB_EOPNOTSUPP);
+	if (!(a.flags & KX_ARRAY_RDWR))
+		return Result::error(LLB_EROFS);
+	kx_slots slots;
+	kx_slots_get(host_, &slots);
+	if (!whole(slots, false))
+		return Result::error(LLB_EBUSY);
+	Table *t = table();
+	for (u64 c = 0; c < t->geo.chunks; c++)
+		apply(t->cell(c), Event::ProactiveSync, Context{true, false});
+	want_sync();
+	kx_md_wake(host_);
+	return Result::ok();
+}
+
+} // namespace core

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: GPL-2.0
+// The cells of an array. Pages mirror the disk: byte i of page p stands for byte
+// p * 4096 + i of the bitmap on a member, so the header's 1024 bytes of page 0
+// carry no cells. A table never changes its geometry: a resize publishes another
+// one, which shares the pages if the chunk size stays.
+#pragma once
+
+#include "core/cell.hpp"
+#include "core/geometry.hpp"
+
+namespace core {
+
+struct Table {
+	Geometry geo;
+	base::Atomic<u8> frozen{0}; // writers must not change cells: a new layout is being made
+	Table *retired = nullptr; // older tables live until destroy: readers need no reference
+	Cell **pages = nullptr; // geo.blocks of them
+	u32 owned_from = 0; // pages below belong to the table this one grew from
+
+	static u32 block_of(u64 chunk) { return u32((chunk + LLB_CELLS_OFFSET) >> kBlockShift); }
+	Cell &cell(u64 chunk) const
+	{
+		u64 at = chunk + LLB_CELLS_OFFSET;
+		return pages[at >> kBlockShift][at & (kBlockBytes - 1)];
+	}
+	// The chunks of a block: [first, end)
+	u64 block_first(u32 block) const
+	{
+		u64 start = u64{block} << kBlockShift;
+		return start < LLB_CELLS_OFFSET ? 0 : start - LLB_CELLS_OFFSET;
+	}
+	u64 block_end(u32 block) const
+	{
+		u64 end = ((u64{block} + 1) << kBlockShift) - LLB_CELLS_OFFSET;
+		return base::min(end, geo.chunks);
+	}
+
+	// keep: grow or shrink from this table and share its pages (same chunk size).
+	// nullptr: no memory. [sleep]
+	static Table *make(const Geometry &geo, Table *keep);
+	static void destroy(Table *t); // with all that it replaced
+};
+
+} // namespace core
