@@ -27,8 +27,10 @@ modules: preflight
 # Says in one line what is missing and how to get it.
 preflight:
 	$(if $(shell command -v python3),,$(error llbitmap: no python3: apt-get install python3-minimal))
-	$(call stop-if,$(shell scripts/mdheader --check '$(KVER)' '$(KDIR)' $(MD_HEADERS) 2>&1))
+	$(call stop-if,$(shell $(own-cc) scripts/mdheader --check '$(KVER)' '$(KDIR)' $(MD_HEADERS) 2>&1))
 
+# A compiler that was chosen by hand need not be the kernel's.
+own-cc = $(if $(filter command%,$(origin CC)),CC='$(CC)')
 stop-if = $(if $(strip $(1)),$(error $(1)))
 
 install: modules
