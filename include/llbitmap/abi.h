@@ -16,7 +16,7 @@
 #ifndef LLBITMAP_ABI_H
 #define LLBITMAP_ABI_H
 
-#ifdef __KERNEL_C__
+#if defined(__KERNEL__) && !defined(__cplusplus)
 #include <linux/types.h>
 typedef u8 llb_u8;
 typedef u32 llb_u32;

@@ -1,0 +1,326 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The kernel services of the core that are not I/O. */
+#include <linux/delay.h>
+#include <linux/raid/md_p.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "kx.h"
+
+/* ---- memory: never write back to the array that is being set up ---- */
+
+void *kx_alloc(u64 bytes)
+{
+	unsigned int noio = memalloc_noio_save();
+	void *p = kvzalloc(bytes, GFP_KERNEL);
+
+	memalloc_noio_restore(noio);
+	return p;
+}
+
+void kx_free(void *p)
+{
+	kvfree(p);
+}
+
+void *kx_page_alloc(void)
+{
+	return (void *)get_zeroed_page(GFP_NOIO);
+}
+
+void kx_page_free(void *p)
+{
+	free_page((unsigned long)p);
+}
+
+/* ---- time, work, waiting ---- */
+
+u64 kx_now_ms(void)
+{
+	return ktime_to_ms(ktime_get());
+}
+
+void kx_daemon_arm(struct kx_host *h, u32 delay_ms)
+{
+	unsigned long delay = msecs_to_jiffies(delay_ms);
+
+	if (READ_ONCE(h->stopping))
+		return;
+	if (!queue_delayed_work(h->wq, &h->daemon, delay) &&
+	    time_before(jiffies + delay, READ_ONCE(h->daemon.timer.expires)))
+		mod_delayed_work(h->wq, &h->daemon, delay);
+}
+
+void kx_lead_queue(struct kx_host *h)
+{
+	queue_work(h->wq, &h->lead);
+}
+
+void kx_md_wake(struct kx_host *h)
+{
+	md_wakeup_thread(h->mddev->thread);
+}
+
+void kx_relax(void)
+{
+	cond_resched();
+}
+
+void kx_sleep_ms(u32 ms)
+{
+	msleep(ms);
+}
+
+void kx_wait(struct kx_host *h, struct llb_bitmap *b, u32 kind, u64 arg)
+{
+	wait_event(h->wait, llb_wait_done(b, kind, arg));
+}
+
+void kx_wake(struct kx_host *h)
+{
+	wake_up_all(&h->wait);
+}
+
+/* ---- the array ---- */
+
+static u32 array_flags(struct mddev *mddev)
+{
+	unsigned long r = READ_ONCE(mddev->recovery);
+	u32 f = 0;
+
+	if (READ_ONCE(mddev->ro) == MD_RDWR)
+		f |= KX_ARRAY_RDWR;
+	if (r & BIT(MD_RECOVERY_FROZEN))
+		f |= KX_ARRAY_FROZEN;
+	if (r & BIT(MD_RECOVERY_RUNNING))
+		f |= KX_ARRAY_RUNNING;
+	if (r & BIT(MD_RECOVERY_SYNC))
+		f |= KX_ARRAY_SYNC;
+	if (r & BIT(MD_RECOVERY_REQUESTED))
+		f |= KX_ARRAY_REQUESTED;
+	if (r & BIT(MD_RECOVERY_CHECK))
+		f |= KX_ARRAY_CHECK;
+	if (r & BIT(MD_RECOVERY_RECOVER))
+		f |= KX_ARRAY_RECOVER;
+	if (r & BIT(MD_RECOVERY_RESHAPE))
+		f |= KX_ARRAY_RESHAPE;
+	if (r & BIT(MD_RECOVERY_INTR))
+		f |= KX_ARRAY_INTR;
+	if (mddev->reshape_position != MaxSector)
+		f |= KX_ARRAY_RESHAPE_PENDING;
+	if (test_bit(MD_BROKEN, &mddev->flags))
+		f |= KX_ARRAY_BROKEN;
+	if (READ_ONCE(mddev->pers))
+		f |= KX_ARRAY_LIVE;
+	if (mddev->bitmap_info.nodes)
+		f |= KX_ARRAY_CLUSTERED;
+	if (mddev_is_dm(mddev))
+		f |= KX_ARRAY_DM;
+	if (mddev->bitmap_info.file)
+		f |= KX_ARRAY_BITMAP_FILE;
+	return f;
+}
+
+void kx_array_get(struct kx_host *h, struct kx_array *out)
+{
+	struct mddev *mddev = h->mddev;
+
+	out->events = mddev->events;
+	out->sync_size = mddev->resync_max_sectors;
+	out->resync_offset = mddev->resync_offset;
+	out->bitmap_offset = mddev->bitmap_info.offset;
+	out->bitmap_space = mddev->bitmap_info.space;
+	out->level = mddev->level;
+	out->raid_disks = mddev->raid_disks;
+	out->degraded = mddev->degraded;
+	out->flags = array_flags(mddev);
+	memcpy(out->uuid, mddev->uuid, sizeof(out->uuid));
+}
+
+u32 kx_reconfig_locked(struct kx_host *h)
+{
+	return mutex_is_locked(&h->mddev->reconfig_mutex);
+}
+
+u32 kx_degraded(struct kx_host *h)
+{
+	return READ_ONCE(h->mddev->degraded) > 0;
+}
+
+u64 kx_events(struct kx_host *h)
+{
+	return READ_ONCE(h->mddev->events);
+}
+
+static struct md_rdev *member_at(struct mddev *mddev, u32 index)
+{
+	struct md_rdev *rdev;
+
+	rdev_for_each(rdev, mddev)
+		if (index-- == 0)
+			return rdev;
+	return NULL;
+}
+
+/* The bad-block log's place, which md reads from the superblock only to write it. */
+static void bad_log(struct md_rdev *rdev, struct kx_member *out)
+{
+	struct mdp_superblock_1 *sb;
+
+	if (rdev->mddev->major_version != 1 || !rdev->sb_page || rdev->badblocks.shift < 0)
+		return;
+	sb = page_address(rdev->sb_page);
+	if (!sb->bblog_offset)
+		return;
+	out->bad_log_offset = (s32)le32_to_cpu(sb->bblog_offset);
+	out->bad_log_sectors = le16_to_cpu(sb->bblog_size);
+	out->bad_log_entries = rdev->badblocks.count;
+	out->flags |= KX_MEMBER_BAD_LOG;
+}
+
+int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
+{
+	struct md_rdev *rdev = member_at(h->mddev, index);
+	struct block_device *meta;
+
+	if (!rdev)
+		return -LLB_ERANGE;
+	meta = rdev->meta_bdev ?: rdev->bdev;
+	memset(out, 0, sizeof(*out));
+	out->sb_start = rdev->sb_start;
+	out->data_offset = rdev->data_offset;
+	out->data_sectors = h->mddev->dev_sectors ?: rdev->sectors;
+	out->logical_block = bdev_logical_block_size(meta);
+	out->separate_meta = rdev->meta_bdev != NULL;
+	out->slot = rdev->raid_disk;
+	if (test_bit(In_sync, &rdev->flags))
+		out->flags |= KX_MEMBER_IN_SYNC;
+	if (test_bit(Faulty, &rdev->flags))
+		out->flags |= KX_MEMBER_FAULTY;
+	if (test_bit(Replacement, &rdev->flags))
+		out->flags |= KX_MEMBER_REPLACEMENT;
+	if (test_bit(Journal, &rdev->flags))
+		out->flags |= KX_MEMBER_JOURNAL;
+	if (test_bit(Bitmap_sync, &rdev->flags))
+		out->flags |= KX_MEMBER_OLD;
+	bad_log(rdev, out);
+	return 0;
+}
+
+void kx_bad_log_disable(struct kx_host *h, u32 index)
+{
+	struct md_rdev *rdev = member_at(h->mddev, index);
+
+	if (rdev)
+		rdev->badblocks.shift = -1; /* md then fails the member instead */
+}
+
+void kx_chunk_bytes_set(struct kx_host *h, u64 bytes, u32 daemon_sleep_s)
+{
+	h->mddev->bitmap_info.chunksize = bytes;
+	h->mddev->bitmap_info.daemon_sleep = daemon_sleep_s * HZ;
+}
+
+void kx_resync_request(struct kx_host *h)
+{
+	h->mddev->resync_offset = 0;
+	set_bit(MD_RECOVERY_NEEDED, &h->mddev->recovery);
+}
+
+void kx_broken_set(struct kx_host *h)
+{
+	set_bit(MD_BROKEN, &h->mddev->flags);
+}
+
+void kx_recovery_wait(struct kx_host *h)
+{
+	wait_event(h->mddev->recovery_wait, !atomic_read(&h->mddev->recovery_active));
+}
+
+void kx_checkpoint(struct kx_host *h, u64 sector)
+{
+	h->mddev->curr_resync_completed = sector;
+	set_bit(MD_SB_CHANGE_CLEAN, &h->mddev->sb_flags);
+	if (h->mddev->sysfs_completed)
+		sysfs_notify_dirent(h->mddev->sysfs_completed);
+}
+
+void kx_log(struct kx_host *h, u32 level, const char *fmt, ...)
+{
+	struct va_format vaf;
+	va_list args;
+	const char *prefix = level <= KX_LOG_ERR ? KERN_ERR :
+			     level == KX_LOG_WARN ? KERN_WARNING :
+			     level == KX_LOG_NOTICE ? KERN_NOTICE : KERN_INFO;
+
+	va_start(args, fmt);
+	vaf.fmt = fmt;
+	vaf.va = &args;
+	printk("%sllbitmap: %s: %pV\n", prefix, mdname(h->mddev), &vaf);
+	va_end(args);
+}
+
+/* ---- life of the host ---- */
+
+static void daemon_fn(struct work_struct *work)
+{
+	struct kx_host *h = container_of(to_delayed_work(work), struct kx_host, daemon);
+	unsigned int noio = memalloc_noio_save();
+
+	llb_daemon(h->bitmap);
+	memalloc_noio_restore(noio);
+}
+
+static void lead_fn(struct work_struct *work)
+{
+	struct kx_host *h = container_of(work, struct kx_host, lead);
+	unsigned int noio = memalloc_noio_save();
+
+	llb_lead_work(h->bitmap);
+	memalloc_noio_restore(noio);
+}
+
+struct kx_host *kx_host_make(struct mddev *mddev)
+{
+	unsigned int noio = memalloc_noio_save();
+	struct kx_host *h = kzalloc(sizeof(*h), GFP_KERNEL);
+
+	if (!h)
+		goto out;
+	h->mddev = mddev;
+	h->writes.host = h;
+	h->flushes.host = h;
+	init_waitqueue_head(&h->wait);
+	INIT_DELAYED_WORK(&h->daemon, daemon_fn);
+	INIT_WORK(&h->lead, lead_fn);
+	/* one per array: a slow array blocks nobody, a rescuer serves only itself */
+	h->wq = alloc_workqueue("llb_%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, mdname(mddev));
+	if (!h->wq || bioset_init(&h->bios, BIO_POOL_SIZE, 0, 0)) {
+		kx_host_free(h);
+		h = NULL;
+	}
+out:
+	memalloc_noio_restore(noio);
+	return h;
+}
+
+void kx_host_stop(struct kx_host *h)
+{
+	WRITE_ONCE(h->stopping, true);
+	cancel_delayed_work_sync(&h->daemon);
+	cancel_work_sync(&h->lead);
+	/* one that was queued while the first was cancelled */
+	cancel_delayed_work_sync(&h->daemon);
+}
+
+void kx_host_free(struct kx_host *h)
+{
+	if (h->wq)
+		destroy_workqueue(h->wq);
+	bioset_exit(&h->bios);
+	/* who made the last wait end may still be about to wake: see batch_put() */
+	synchronize_rcu();
+	kvfree(h->writes.targets);
+	kvfree(h->flushes.targets);
+	kfree(h);
+}

@@ -1,0 +1,238 @@
+// SPDX-License-Identifier: GPL-2.0
+/* The kernel services of the core that touch the members. */
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "kx.h"
+
+u32 kx_members_get(struct kx_host *h, u32 hold)
+{
+	return hold || percpu_ref_tryget_live(&h->mddev->active_io);
+}
+
+void kx_members_put(struct kx_host *h, u32 hold)
+{
+	if (!hold)
+		percpu_ref_put(&h->mddev->active_io);
+}
+
+int kx_read(struct kx_host *h, u32 index, u64 offset, void *page, u32 bytes)
+{
+	struct md_rdev *rdev;
+
+	rdev_for_each(rdev, h->mddev) {
+		if (index--)
+			continue;
+		if (sync_page_io(rdev, h->mddev->bitmap_info.offset + (offset >> 9), bytes,
+				 virt_to_page(page), REQ_OP_READ, true))
+			return 0;
+		return -LLB_EIO;
+	}
+	return -LLB_ERANGE;
+}
+
+static bool takes_bitmap(struct md_rdev *rdev)
+{
+	return rdev->raid_disk >= 0 && !test_bit(Faulty, &rdev->flags) &&
+	       !test_bit(Journal, &rdev->flags);
+}
+
+static unsigned int count_members(struct mddev *mddev)
+{
+	struct md_rdev *rdev;
+	unsigned int n = 0;
+
+	rcu_read_lock();
+	rdev_for_each_rcu(rdev, mddev)
+		n++;
+	rcu_read_unlock();
+	return n;
+}
+
+/* Pick the members of a batch and hold them. The caller has a members reference. */
+static void batch_begin(struct kx_batch *b)
+{
+	struct mddev *mddev = b->host->mddev;
+	unsigned int n = count_members(mddev);
+	struct md_rdev *rdev;
+
+	if (n > b->room) {
+		unsigned int noio = memalloc_noio_save();
+
+		kvfree(b->targets);
+		b->targets = kvmalloc_array(n, sizeof(*b->targets), GFP_KERNEL | __GFP_NOFAIL);
+		b->room = n;
+		memalloc_noio_restore(noio);
+	}
+	b->count = 0;
+	atomic_set(&b->inflight, 1); /* ours, until batch_wait */
+	rcu_read_lock();
+	rdev_for_each_rcu(rdev, mddev) {
+		struct kx_target *t = &b->targets[b->count];
+
+		if (!takes_bitmap(rdev) || b->count == b->room)
+			continue;
+		atomic_inc(&rdev->nr_pending);
+		t->rdev = rdev;
+		t->batch = b;
+		t->was_in_sync = test_bit(In_sync, &rdev->flags);
+		t->failed = false;
+		b->count++;
+	}
+	rcu_read_unlock();
+}
+
+/* Under RCU: a waiter may see zero before it is woken, and free the host. */
+static void batch_put(struct kx_batch *b)
+{
+	rcu_read_lock();
+	if (atomic_dec_and_test(&b->inflight))
+		wake_up_all(&b->host->wait);
+	rcu_read_unlock();
+}
+
+static void batch_wait(struct kx_batch *b)
+{
+	batch_put(b);
+	wait_event(b->host->wait, !atomic_read(&b->inflight));
+}
+
+static void batch_end(struct kx_batch *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->count; i++)
+		rdev_dec_pending(b->targets[i].rdev, b->host->mddev);
+}
+
+static void batch_end_io(struct bio *bio)
+{
+	struct kx_target *t = bio->bi_private;
+	struct kx_batch *b = t->batch;
+
+	if (bio->bi_status) {
+		WRITE_ONCE(t->failed, true);
+		pr_err_ratelimited("llbitmap: %s: bitmap write to %pg failed\n",
+				   mdname(b->host->mddev), t->rdev->bdev);
+		md_error(b->host->mddev, t->rdev);
+	}
+	bio_put(bio);
+	batch_put(b);
+}
+
+static void batch_submit(struct kx_target *t, struct bio *bio)
+{
+	bio->bi_private = t;
+	bio->bi_end_io = batch_end_io;
+	atomic_inc(&t->batch->inflight);
+	submit_bio(bio);
+}
+
+void kx_io_begin(struct kx_host *h)
+{
+	/* our bios would wait for the caller to return */
+	WARN_ON_ONCE(current->bio_list);
+	batch_begin(&h->writes);
+}
+
+void kx_io_add(struct kx_host *h, u64 offset, const void *buf, u32 bytes)
+{
+	struct kx_batch *b = &h->writes;
+	unsigned int i;
+
+	for (i = 0; i < b->count; i++) {
+		struct md_rdev *rdev = b->targets[i].rdev;
+		struct bio *bio;
+
+		if (READ_ONCE(b->targets[i].failed))
+			continue;
+		bio = bio_alloc_bioset(rdev->meta_bdev ?: rdev->bdev, 1,
+				       REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_FUA,
+				       GFP_NOIO, &h->bios);
+		bio->bi_iter.bi_sector = rdev->sb_start + h->mddev->bitmap_info.offset +
+					 (offset >> 9);
+		__bio_add_page(bio, virt_to_page(buf), bytes, offset_in_page(buf));
+		batch_submit(&b->targets[i], bio);
+	}
+}
+
+void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
+{
+	struct kx_batch *b = &h->writes;
+	unsigned int i;
+
+	batch_wait(b);
+	memset(out, 0, sizeof(*out));
+	out->tried = b->count;
+	for (i = 0; i < b->count; i++) {
+		struct kx_target *t = &b->targets[i];
+
+		out->in_sync_tried += t->was_in_sync;
+		out->in_sync_ok += t->was_in_sync && !t->failed &&
+				   test_bit(In_sync, &t->rdev->flags);
+	}
+	batch_end(b);
+}
+
+static bool was_flushed(struct kx_batch *b, struct md_rdev *rdev)
+{
+	unsigned int i;
+
+	for (i = 0; b && i < b->count; i++)
+		if (b->targets[i].rdev == rdev)
+			return !b->targets[i].failed;
+	return false;
+}
+
+/* Count slots; b: the flushes that came before, or NULL. */
+static void count_slots(struct kx_host *h, struct kx_batch *b, struct kx_slots *out)
+{
+	struct mddev *mddev = h->mddev;
+	int slot;
+
+	memset(out, 0, sizeof(*out));
+	out->slots = mddev->raid_disks;
+	out->degraded = mddev->degraded;
+	rcu_read_lock();
+	for (slot = 0; slot < mddev->raid_disks; slot++) {
+		bool in_sync = false, flushed = true;
+		struct md_rdev *rdev;
+
+		rdev_for_each_rcu(rdev, mddev) {
+			if (rdev->raid_disk != slot || test_bit(Faulty, &rdev->flags) ||
+			    test_bit(Journal, &rdev->flags) ||
+			    !test_bit(In_sync, &rdev->flags))
+				continue;
+			in_sync = true;
+			flushed &= was_flushed(b, rdev);
+		}
+		out->in_sync += in_sync;
+		out->flushed += in_sync && flushed;
+	}
+	rcu_read_unlock();
+}
+
+void kx_slots_get(struct kx_host *h, struct kx_slots *out)
+{
+	count_slots(h, NULL, out);
+}
+
+int kx_flush(struct kx_host *h, u32 hold, struct kx_slots *out)
+{
+	struct kx_batch *b = &h->flushes;
+	unsigned int i;
+
+	if (!kx_members_get(h, hold))
+		return -LLB_EBUSY;
+	batch_begin(b);
+	for (i = 0; i < b->count; i++)
+		batch_submit(&b->targets[i],
+			     bio_alloc_bioset(b->targets[i].rdev->bdev, 0,
+					      REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
+					      GFP_NOIO, &h->bios));
+	kx_members_put(h, hold); /* members stay by nr_pending: no drain holds it */
+	batch_wait(b);
+	count_slots(h, b, out);
+	batch_end(b);
+	return 0;
+}

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef LLB_KX_H
+#define LLB_KX_H
+
+#include <linux/bio.h>
+#include <linux/blkdev.h>
+#include <linux/module.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+
+#include "compat.h"
+#include "llbitmap/abi.h"
+
+/* A member that a batch of I/O was sent to; nr_pending is held. */
+struct kx_target {
+	struct md_rdev *rdev;
+	struct kx_batch *batch;
+	bool was_in_sync;
+	bool failed;
+};
+
+/* One batch of bios to all members, and its end. */
+struct kx_batch {
+	struct kx_host *host;
+	struct kx_target *targets;
+	unsigned int count;
+	unsigned int room;
+	atomic_t inflight;
+};
+
+/* What mddev->bitmap points to. */
+struct kx_host {
+	struct mddev *mddev;
+	struct llb_bitmap *bitmap;
+	struct workqueue_struct *wq;
+	struct delayed_work daemon;
+	struct work_struct lead;
+	wait_queue_head_t wait;
+	struct bio_set bios;
+	struct kx_batch writes;		/* the holder of LEAD */
+	struct kx_batch flushes;	/* the daemon */
+	bool stopping;			/* no more work is queued */
+};
+
+struct kx_host *kx_host_make(struct mddev *mddev);
+void kx_host_stop(struct kx_host *h);	/* no work runs any more */
+void kx_host_free(struct kx_host *h);
+
+extern const struct attribute_group llb_group;
+extern struct bitmap_operations llb_ops;
+
+#endif

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+/* Load: refuse in one line, or register with md. Unload: only when unused. */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/module.h>
+#include <linux/rcupdate.h>
+
+#include "kx.h"
+#include "layout.h"
+
+extern int register_md_submodule(struct md_submodule_head *msh);
+extern void unregister_md_submodule(struct md_submodule_head *msh);
+
+static int __init llbitmap_init(void)
+{
+	int err = llb_layout_check();
+
+	if (err)
+		return err;
+	err = register_md_submodule(&llb_ops.head);
+	if (err == -EBUSY)
+		pr_err("this kernel has a lockless bitmap of its own (CONFIG_MD_LLBITMAP=y): use that one, this module is not needed\n");
+	else if (err)
+		pr_err("md refused the registration (%d)\n", err);
+	return err;
+}
+
+static void __exit llbitmap_exit(void)
+{
+	unregister_md_submodule(&llb_ops.head);
+	/* md may just have looked us up; create then finds the module going */
+	synchronize_rcu_tasks();
+}
+
+module_init(llbitmap_init);
+module_exit(llbitmap_exit);
+
+MODULE_DESCRIPTION("Lockless write-intent bitmap for Linux software RAID (md)");
+MODULE_AUTHOR("The llbitmap developers");
+MODULE_LICENSE("GPL");
+MODULE_SOFTDEP("pre: md_mod");

@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: GPL-2.0
+/* md's bitmap_operations, each handed to the core. Contexts: abi.h. */
+#include "kx.h"
+
+static struct llb_bitmap *bitmap_of(struct mddev *mddev)
+{
+	struct kx_host *h = mddev->bitmap;
+
+	return h->bitmap;
+}
+
+static bool llb_op_enabled(void *data, bool flush)
+{
+	struct kx_host *h = data;
+
+	return h && llb_enabled(h->bitmap, flush);
+}
+
+static int llb_op_create(struct mddev *mddev)
+{
+	struct kx_host *h;
+	int err;
+
+	/* md takes no reference on a bitmap's module */
+	if (!try_module_get(THIS_MODULE))
+		return -ENODEV;
+	h = kx_host_make(mddev);
+	if (!h) {
+		module_put(THIS_MODULE);
+		return -ENOMEM;
+	}
+	err = llb_create(h, &h->bitmap);
+	if (err) {
+		kx_host_free(h);
+		module_put(THIS_MODULE);
+		return err;
+	}
+	mddev->bitmap = h;
+	return 0;
+}
+
+static int llb_op_load(struct mddev *mddev)
+{
+	return llb_load(bitmap_of(mddev));
+}
+
+static void llb_op_destroy(struct mddev *mddev)
+{
+	struct kx_host *h = mddev->bitmap;
+
+	if (!h)
+		return;
+	spin_lock(&mddev->lock); /* get_stats for /proc/mdstat */
+	mddev->bitmap = NULL;
+	spin_unlock(&mddev->lock);
+	kx_host_stop(h);
+	if (rcu_access_pointer(mddev->thread))
+		llb_remove_live(h->bitmap);
+	llb_destroy(h->bitmap);
+	kx_host_free(h);
+	module_put(THIS_MODULE);
+}
+
+static int llb_op_resize(struct mddev *mddev, sector_t sectors, int chunksize)
+{
+	return llb_resize(bitmap_of(mddev), sectors);
+}
+
+static void llb_op_flush(struct mddev *mddev)
+{
+	llb_flush(bitmap_of(mddev));
+}
+
+static void llb_op_write_all(struct mddev *mddev)
+{
+	llb_write_all(bitmap_of(mddev));
+}
+
+static void llb_op_dirty_bits(struct mddev *mddev, unsigned long s, unsigned long e)
+{
+	llb_dirty_bits(bitmap_of(mddev), s, e);
+}
+
+static void llb_op_unplug(struct mddev *mddev, bool sync)
+{
+	struct kx_host *h = mddev->bitmap;
+
+	/* raid1 and raid10 call it without asking enabled */
+	if (h)
+		llb_unplug(h->bitmap, sync && !current->bio_list);
+}
+
+static void llb_op_daemon_work(struct mddev *mddev)
+{
+	llb_daemon_work(bitmap_of(mddev));
+}
+
+static void llb_op_start_behind_write(struct mddev *mddev)
+{
+	llb_start_behind(bitmap_of(mddev));
+}
+
+static void llb_op_end_behind_write(struct mddev *mddev)
+{
+	rcu_read_lock(); /* who waits for this one may free the bitmap */
+	llb_end_behind(bitmap_of(mddev));
+	rcu_read_unlock();
+}
+
+#ifdef LLB_WAIT_BEHIND_BOOL_NOWAIT
+static bool llb_op_wait_behind_writes(struct mddev *mddev, bool nowait)
+{
+	struct kx_host *h = mddev->bitmap;
+
+	if (!h)
+		return true;
+	if (nowait)
+		return llb_behind_idle(h->bitmap);
+	llb_wait_behind(h->bitmap);
+	return true;
+}
+#else
+static void llb_op_wait_behind_writes(struct mddev *mddev)
+{
+	struct kx_host *h = mddev->bitmap;
+
+	if (h)
+		llb_wait_behind(h->bitmap);
+}
+#endif
+
+static void llb_op_start_write(struct mddev *mddev, sector_t offset, unsigned long sectors)
+{
+	llb_start_write(bitmap_of(mddev), offset, sectors);
+}
+
+static void llb_op_end_write(struct mddev *mddev, sector_t offset, unsigned long sectors)
+{
+	llb_end_write(bitmap_of(mddev), offset, sectors);
+}
+
+static void llb_op_start_discard(struct mddev *mddev, sector_t offset, unsigned long sectors)
+{
+	llb_start_discard(bitmap_of(mddev), offset, sectors);
+}
+
+static void llb_op_end_discard(struct mddev *mddev, sector_t offset, unsigned long sectors)
+{
+	llb_end_discard(bitmap_of(mddev), offset, sectors);
+}
+
+#ifdef LLB_HAVE_PREPARE_RANGE
+/*
+ * Kernels with this op leave the mapping to member sectors to the bitmap. Writes
+ * are widened to whole stripes by the personality. raid4/5/6 drops only the whole
+ * stripes of a discard, so only these may be mapped.
+ */
+static void llb_op_prepare_range(struct mddev *mddev, sector_t *offset, unsigned long *sectors,
+				 bool discard)
+{
+	if (discard && raid_is_456(mddev)) {
+		unsigned int data = mddev->raid_disks - (mddev->level == ID_RAID6 ? 2 : 1);
+		u32 stripe = data * mddev->chunk_sectors;
+		sector_t first = DIV_ROUND_UP_SECTOR_T(*offset, stripe);
+		sector_t last = *offset + *sectors;
+
+		sector_div(last, stripe);
+		if (first >= last) {
+			*sectors = 0;
+			return;
+		}
+		*offset = first * stripe;
+		*sectors = (last - first) * stripe;
+	}
+	if (mddev->pers->bitmap_sector)
+		mddev->pers->bitmap_sector(mddev, offset, sectors);
+}
+#endif
+
+static sector_t llb_op_skip_sync_blocks(struct mddev *mddev, sector_t offset)
+{
+	struct kx_host *h = mddev->bitmap;
+
+	return h ? llb_skip_sync(h->bitmap, offset) : 0;
+}
+
+static bool llb_op_blocks_synced(struct mddev *mddev, sector_t offset)
+{
+	struct kx_host *h = mddev->bitmap;
+
+	/* without a bitmap parity is md's own business */
+	return !h || llb_blocks_synced(h->bitmap, offset);
+}
+
+static bool llb_op_start_sync(struct mddev *mddev, sector_t offset, sector_t *blocks, bool degraded)
+{
+	u64 n;
+	bool must = llb_start_sync(bitmap_of(mddev), offset, &n, degraded);
+
+	*blocks = n;
+	return must;
+}
+
+static void llb_op_end_sync(struct mddev *mddev, sector_t offset, sector_t *blocks)
+{
+	u64 n;
+
+	llb_end_sync(bitmap_of(mddev), offset, &n);
+	*blocks = n;
+}
+
+static void llb_op_cond_end_sync(struct mddev *mddev, sector_t sector, bool force)
+{
+	llb_cond_end_sync(bitmap_of(mddev), sector, force);
+}
+
+static void llb_op_close_sync(struct mddev *mddev)
+{
+	llb_close_sync(bitmap_of(mddev));
+}
+
+static void llb_op_update_sb(void *data)
+{
+	struct kx_host *h = data;
+
+	if (h)
+		llb_update_sb(h->bitmap);
+}
+
+static int llb_op_get_stats(void *data, struct md_bitmap_stats *stats)
+{
+	struct kx_host *h = data;
+	struct llb_stats s;
+
+	if (!h)
+		return -ENOENT;
+	llb_stats_get(h->bitmap, &s);
+	memset(stats, 0, sizeof(*stats));
+	stats->events_cleared = s.events_cleared;
+	stats->behind_writes = s.behind_writes;
+	stats->behind_wait = s.behind_wait;
+	stats->pages = s.pages;
+	stats->file_pages = s.pages;
+	stats->sync_size = s.sync_size;
+	return 0;
+}
+
+#ifdef LLB_HAVE_GROUPS_ARRAY
+static const struct attribute_group *llb_groups[] = { &llb_group, NULL };
+#endif
+
+struct bitmap_operations llb_ops = {
+	.head = {
+		.type	= MD_BITMAP,
+		.id	= ID_LLBITMAP,
+		.name	= "llbitmap",
+		.owner	= THIS_MODULE,
+	},
+	.enabled		= llb_op_enabled,
+	.create			= llb_op_create,
+	.resize			= llb_op_resize,
+	.load			= llb_op_load,
+	.destroy		= llb_op_destroy,
+	.flush			= llb_op_flush,
+	.write_all		= llb_op_write_all,
+	.dirty_bits		= llb_op_dirty_bits,
+	.unplug			= llb_op_unplug,
+	.daemon_work		= llb_op_daemon_work,
+	.start_behind_write	= llb_op_start_behind_write,
+	.end_behind_write	= llb_op_end_behind_write,
+	.wait_behind_writes	= llb_op_wait_behind_writes,
+#ifdef LLB_HAVE_PREPARE_RANGE
+	.prepare_range		= llb_op_prepare_range,
+#endif
+	.start_write		= llb_op_start_write,
+	.end_write		= llb_op_end_write,
+	.start_discard		= llb_op_start_discard,
+	.end_discard		= llb_op_end_discard,
+	.skip_sync_blocks	= llb_op_skip_sync_blocks,
+	.blocks_synced		= llb_op_blocks_synced,
+	.start_sync		= llb_op_start_sync,
+	.end_sync		= llb_op_end_sync,
+	.cond_end_sync		= llb_op_cond_end_sync,
+	.close_sync		= llb_op_close_sync,
+	.update_sb		= llb_op_update_sb,
+	.get_stats		= llb_op_get_stats,
+#ifdef LLB_HAVE_GROUPS_ARRAY
+	.groups			= llb_groups,
+#else
+	.group			= &llb_group,
+#endif
+};
