@@ -25,7 +25,7 @@ sync_tree() {
 }
 
 cmd_build() {
-	local suite=forky dest root kver args=()
+	local suite=forky dest root kver uml_vars args=()
 	if [[ $# -gt 0 && $1 != -- ]]; then
 		suite=$1
 		shift
@@ -41,14 +41,18 @@ cmd_build() {
 		need_root_of forky
 		need_uml
 		binds+=(--bind "$uml/tree:$uml_tree")
-		args=(KDIR="$uml_tree" ARCH=um MD_HEADERS="$uml_tree/drivers/md")
+		set_uml_vars
+		args=("${uml_vars[@]}" KDIR="$uml_tree" MD_HEADERS="$uml_tree/drivers/md")
 	else
 		need_root_of "$suite"
 		args=(KVER="$kver")
 	fi
 	with_lock "build-$suite" build_tree "$@"
-	[[ -f $dest/llbitmap.ko ]] || die "build $suite: make made no llbitmap.ko"
-	printf '%s\n' "$dest/llbitmap.ko"
+	[[ $suite != uml ]] || kver=$uml_kver
+	# make puts what it makes under build/KVER of its tree.
+	local ko=$dest/build/$kver/llbitmap.ko
+	[[ -f $ko ]] || die "build $suite: make made no ${ko#"$repo/"}"
+	printf '%s\n' "$ko"
 }
 
 build_tree() {

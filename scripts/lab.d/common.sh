@@ -146,7 +146,7 @@ cmd_clean() {
 	case $1 in
 	all) rm -rf --one-file-system -- "$cache" ;;
 	uml) rm -rf --one-file-system -- "$cache/uml" ;;
-	forky | trixie-backports)
+	forky | trixie-backports | experimental)
 		rm -rf --one-file-system -- "$cache/roots/$1"-* ;;
 	*) usage_error "clean: unknown suite '$1'" ;;
 	esac

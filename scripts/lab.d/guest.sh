@@ -212,8 +212,8 @@ start_qemu() {
 	qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
 		-device virtio-blk-pci,drive=root)
 	qemu+=(-chardev "file,id=job,path=$out/job.log"
-		-chardev "file,id=out,path=$tmp/out.tar"
-		-chardev "file,id=result,path=$tmp/result")
+		-chardev "file,id=out,path=$tmp/channels/out.tar"
+		-chardev "file,id=result,path=$tmp/channels/result")
 	for name in job out result; do
 		qemu+=(-device "virtserialport,chardev=$name,name=$name")
 	done
@@ -227,7 +227,7 @@ elapsed() {
 	printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100))
 }
 
-said() { grep -qx -e "$1 $nonce$2" "$tmp/result" 2>/dev/null; }
+said() { grep -qx -e "$1 $nonce$2" "$tmp/channels/result" 2>/dev/null; }
 
 # watch_guest: until the guest is gone or its time is up. Sets $problem and
 # $problem_status if it did not end as it should.
@@ -265,7 +265,7 @@ watch_guest() {
 
 # job_status: what the guest's final word says; nothing if it said none.
 job_status() {
-	sed -nE "s/^llb-result $nonce ([0-9]{1,3})\$/\1/p" "$tmp/result" 2>/dev/null |
+	sed -nE "s/^llb-result $nonce ([0-9]{1,3})\$/\1/p" "$tmp/channels/result" 2>/dev/null |
 		tail -n 1
 }
 
@@ -289,6 +289,7 @@ cmd_guest() {
 	[[ $kernel == stock ]] || need_uml
 	tmp=$(mktemp -d)
 	cleanup_dirs+=("$tmp")
+	mkdir "$tmp/channels"
 	prepare_out
 	nonce=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
 	touch "$out/kernel.log" "$out/job.log"
@@ -308,9 +309,9 @@ cmd_guest() {
 }
 
 collect_out() {
-	[[ -s $tmp/out.tar ]] || return 0
+	[[ -s $tmp/channels/out.tar ]] || return 0
 	tar -C "$out" --exclude=./kernel.log --exclude=./job.log \
-		--no-same-owner -xf "$tmp/out.tar" 2>>"$tmp/stderr" ||
+		--no-same-owner -xf "$tmp/channels/out.tar" 2>>"$tmp/stderr" ||
 		problem=${problem:-"sent a damaged /out"}
 }
 

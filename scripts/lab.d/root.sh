@@ -4,8 +4,8 @@
 
 check_suite() {
 	case $1 in
-	forky | trixie-backports) ;;
-	*) usage_error "unknown suite '$1' (forky, trixie-backports)" ;;
+	forky | trixie-backports | experimental) ;;
+	*) usage_error "unknown suite '$1' (forky, trixie-backports, experimental)" ;;
 	esac
 }
 
@@ -37,11 +37,17 @@ root_recipe() {
 		printf '%s\n' forky @TARGET@ 'deb @MIRROR@ forky main'
 		;;
 	trixie-backports)
-		# mdadm is taken from forky (see root-hook for the pins).
+		# mdadm is taken from forky (see pins-trixie-backports).
 		printf '%s\n' trixie @TARGET@ \
 			'deb @MIRROR@ trixie main' \
 			'deb @MIRROR@ trixie-backports main' \
 			'deb @MIRROR@ forky main'
+		;;
+	experimental)
+		# The next kernel release on forky's userland.
+		printf '%s\n' forky @TARGET@ \
+			'deb @MIRROR@ forky main' \
+			'deb @MIRROR@ experimental main'
 		;;
 	esac
 }
@@ -49,8 +55,11 @@ root_recipe() {
 # root_dir SUITE: where that root is or will be.
 root_dir() {
 	local hash
-	hash=$({ root_recipe "$1" | grep -v -e -hook=; cat "$lab_dir/root-hook"; } |
-		sha256sum)
+	hash=$({
+		root_recipe "$1" | grep -v -e -hook=
+		cat "$lab_dir/root-hook"
+		[[ ! -f $lab_dir/pins-$1 ]] || cat "$lab_dir/pins-$1"
+	} | sha256sum)
 	printf '%s\n' "$cache/roots/$1-${hash:0:12}"
 }
 
