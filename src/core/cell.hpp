@@ -144,7 +144,7 @@ constexpr u8 with_state(u8 raw, State s)
 
 // Apply an event that is not a write's and not the daemon's. Takes CLEANING off.
 // Returns the state left behind, None if there was no transition. [any context]
-inline State apply(Cell &cell, Event e, Context ctx)
+static inline State apply(Cell &cell, Event e, Context ctx)
 {
 	u8 raw = cell.load_relaxed();
 	for (;;) {

@@ -17,7 +17,7 @@ inline void *operator new(__SIZE_TYPE__, void *p) noexcept
 namespace core {
 
 template <class T>
-[[nodiscard]] T *allocate()
+[[nodiscard]] static inline T *allocate()
 {
 	void *p = kx_alloc(sizeof(T));
 	return p ? new (p) T : nullptr;

@@ -295,7 +295,7 @@ struct kx_host *kx_host_make(struct mddev *mddev)
 	INIT_WORK(&h->lead, lead_fn);
 	/* one per array: a slow array blocks nobody, a rescuer serves only itself */
 	h->wq = alloc_workqueue("llb_%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, mdname(mddev));
-	if (!h->wq || bioset_init(&h->bios, BIO_POOL_SIZE, 0, 0)) {
+	if (!h->wq || bioset_init(&h->bios, BIO_POOL_SIZE, 0, BIOSET_NEED_BVECS)) {
 		kx_host_free(h);
 		h = NULL;
 	}
