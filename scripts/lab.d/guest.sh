@@ -218,7 +218,7 @@ start_qemu() {
 		qemu+=(-device "virtserialport,chardev=$name,name=$name")
 	done
 	# shellcheck disable=SC2046
-	background "${qemu[@]}" $(qemu_accel "$accel") </dev/null >"$tmp/stderr" 2>&1
+	background setpriv --pdeathsig KILL "${qemu[@]}" $(qemu_accel "$accel") </dev/null >"$tmp/stderr" 2>&1
 }
 
 # Seconds with one decimal since the guest was started.
@@ -287,7 +287,7 @@ cmd_guest() {
 	cmd_packages
 	need_root_of "$suite"
 	[[ $kernel == stock ]] || need_uml
-	tmp=$(mktemp -d)
+	tmp=$(mktemp -d --tmpdir llbitmap-lab.XXXXXX)
 	cleanup_dirs+=("$tmp")
 	mkdir "$tmp/channels"
 	prepare_out

@@ -138,13 +138,15 @@ uml_install() {
 # start_uml: the kernel as a process of the host. Its consoles write to pipes,
 # so two cats end with it, and read from a pipe in which nothing comes: with
 # plain files or /dev/null for either end, epoll fails inside the guest's
-# interrupt code, and strerror() sleeps there under a spinlock.
+# interrupt code, and strerror() sleeps there under a spinlock. UML makes a
+# session of its own, out of reach of a kill of our process group: the death
+# signal ties it to the shell in between, and that to us.
 start_uml() {
 	label="$suite/uml"
 	mkdir "$tmp/uml"
 	mkfifo "$tmp/uml/silence"
-	# shellcheck disable=SC2016
-	background bash -c '
+	# shellcheck disable=SC2016,SC2086
+	background setpriv --pdeathsig KILL bash -c '
 		ulimit -c 0
 		exec 3> >(exec cat >>"$1")
 		log=$!
@@ -152,7 +154,7 @@ start_uml() {
 		job=$!
 		exec 5<>"$3" 6<>"$3"
 		shift 3
-		"$@"
+		setpriv --pdeathsig KILL "$@"
 		exec 3>&- 4>&-
 		wait $log $job' uml "$out/kernel.log" "$out/job.log" \
 		"$tmp/uml/silence" "$uml/linux" "mem=$mem" "ncpus=$cpus" seccomp=on noreboot \
