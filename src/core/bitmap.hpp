@@ -171,7 +171,7 @@ class Bitmap : public llb_bitmap {
 	u32 block_capacity_ = 0;
 	u64 space_sectors_ = 0;
 	u32 io_align_ = 512; // bytes: the largest logical block of a member; LEAD or rm
-	bool parity_ = false; // what the cells' states were made for
+	base::Atomic<u8> parity_{0}; // the states were made for raid4/5/6
 
 	// The ledger. requested and durable are on lines that the steady state only reads.
 	alignas(64) base::Atomic<u64> requested_{0};

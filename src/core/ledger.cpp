@@ -135,7 +135,7 @@ void Bitmap::update_sb()
 
 	lead_take();
 	// W5: what a stale bitmap, or one of a first use, became is durable first
-	bool ready = !init_pending_.load_relaxed() || !round(held).failed();
+	bool ready = !init_pending_.load_relaxed() || !round(held).failed(); // all is flagged
 	if (ready && !broken_.load_relaxed()) {
 		u64 events = kx_events(host_);
 		// md takes the last event back when an array becomes clean again. A cut
@@ -203,16 +203,18 @@ Result Bitmap::round_once()
 		for (u32 i = 0; i < n; i++)
 			confirm_block(t, batch[i], batch_page_[i]); // 5
 	}
+	if (init_pending_.load_relaxed()) {
+		// The whole bitmap is durable as load() made it. Before a write relies on
+		// that, the header stops saying that it is not to be read.
+		sb_.state &= ~(LLB_SB_FIRST_USE | LLB_SB_CLEAN | LLB_SB_STALE);
+		header_dirty_ = true;
+	}
 	if (header_dirty_) {
 		Result r = write_header_once();
 		if (r.failed())
 			return r;
 	}
-	if (init_pending_.load_relaxed()) {
-		// the whole bitmap is durable as load() made it
-		sb_.state &= ~(LLB_SB_FIRST_USE | LLB_SB_CLEAN | LLB_SB_STALE);
-		init_pending_.store_release(0); // pairs with settle_in_sync_thread()
-	}
+	init_pending_.store_release(0); // pairs with skip_sync()
 	// 6: release, pairs with (d) and with settle()
 	durable_.store_release(seq);
 	return Result::ok();

@@ -61,7 +61,7 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 	if (!b)
 		return Result::error(LLB_ENOMEM);
 	b->host_ = h;
-	b->parity_ = is_parity(a.level);
+	b->parity_.store_relaxed(is_parity(a.level)); // not shared yet
 	b->header_page_ = static_cast<u8 *>(kx_page_alloc());
 	Result r = b->header_page_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
 	Geometry geo;
@@ -135,7 +135,8 @@ Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
 
 Result Bitmap::make_parts(const Geometry &geo)
 {
-	if (sb_.daemon_sleep_s >= 1 && sb_.daemon_sleep_s <= kDaemonSleepMax_s)
+	bool chosen = !sb_.first_use() || sb_.daemon_sleep_s != kMdadmDelayDefault_s;
+	if (chosen && sb_.daemon_sleep_s >= 1 && sb_.daemon_sleep_s <= kDaemonSleepMax_s)
 		daemon_sleep_s_.store_relaxed(sb_.daemon_sleep_s);
 
 	lane_shift_ = geo.chunk_shift + kLaneChunksShift;
@@ -206,7 +207,6 @@ void Bitmap::destroy()
 
 Result Bitmap::load()
 {
-	const Hold held{true};
 	Table *t = table();
 	kx_array a;
 	kx_array_get(host_, &a);
@@ -244,15 +244,8 @@ Result Bitmap::load()
 	request();
 	spare_seq_.store_release(requested_.load_relaxed()); // pairs with skip_sync()
 	// A read-only array is not written: the round waits for its first write.
-	if (a.flags & KX_ARRAY_RDWR) {
-		if (!settle(requested_.load_acquire(), held))
-			return Result::error(LLB_EIO);
-		lead_take();
-		Result r = write_header(held);
-		lead_give();
-		if (r.failed())
-			return r;
-	}
+	if ((a.flags & KX_ARRAY_RDWR) && !settle(requested_.load_acquire(), Hold{true}))
+		return Result::error(LLB_EIO);
 	if (anything_to_sync(t)) {
 		kx_slots slots;
 		kx_slots_get(host_, &slots);

@@ -145,7 +145,7 @@ Result Bitmap::relayout(const Geometry &geo)
 	// on no cell changes. Pairs with start_slow().
 	old->frozen.exchange_full(1);
 	kx_grace_period();
-	merge_cells(old, t, parity_);
+	merge_cells(old, t, parity_.load_relaxed());
 	u64 size = sb_.sync_size;
 	u32 chunk = sb_.chunksize;
 	Result r = cover_disk(base::max(old->geo.blocks, geo.blocks));

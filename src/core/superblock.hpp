@@ -11,6 +11,7 @@
 namespace core {
 
 constexpr u32 kDaemonSleepDefault_s = 30;
+constexpr u32 kMdadmDelayDefault_s = 5; // what mdadm writes when nobody said --delay
 constexpr u32 kDaemonSleepMax_s = 24 * 3600;
 constexpr u32 kBarrierIdleDefault_s = 5;
 constexpr u32 kBarrierIdleMax_s = 24 * 3600;

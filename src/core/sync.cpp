@@ -101,14 +101,17 @@ void Bitmap::mark_everything_written()
 // Another level came over the same cells: what a mirror calls clean has no parity.
 void Bitmap::convert_level(s32 level)
 {
-	if (is_parity(level) == parity_)
+	bool now = is_parity(level);
+	if (now == (parity_.load_relaxed() != 0))
 		return;
-	parity_ = is_parity(level);
-	if (!parity_)
+	if (!now) {
+		parity_.store_relaxed(0);
 		return;
+	}
 	Table *t = table();
 	for (u64 c = 0; c < t->geo.chunks; c++)
 		apply(t->cell(c), Event::Stale, Context{true, false});
+	parity_.store_release(1); // after the cells: pairs with blocks_synced()
 	flag_all(t);
 	request();
 	want_sync();
@@ -134,7 +137,7 @@ bool Bitmap::blocks_synced(u64 sector)
 	Table *t = table();
 	u64 c = sector >> t->geo.chunk_shift;
 
-	if (!parity_) { // the level changed under us
+	if (!parity_.load_acquire()) { // the level changed; pairs with convert_level()
 		want_sync();
 		return false;
 	}

@@ -112,7 +112,7 @@ static void batch_end_io(struct bio *bio)
 
 	if (bio->bi_status) {
 		WRITE_ONCE(t->failed, true);
-		pr_err_ratelimited("llbitmap: %s: bitmap write to %pg failed\n",
+		pr_err_ratelimited("llbitmap: %s: bitmap I/O to %pg failed\n",
 				   mdname(b->host->mddev), t->rdev->bdev);
 		md_error(b->host->mddev, t->rdev);
 	}
