@@ -18,8 +18,7 @@ class Atomic {
 	constexpr Atomic() = default;
 	constexpr explicit Atomic(T v)
 		: v_(v)
-	{
-	}
+	{}
 	Atomic(const Atomic &) = delete;
 	Atomic &operator=(const Atomic &) = delete;
 
@@ -35,8 +34,8 @@ class Atomic {
 	// On failure expected holds what was found, and nothing is ordered.
 	bool cas_full(T &expected, T desired)
 	{
-		return __atomic_compare_exchange_n(&v_, &expected, desired, false,
-						   __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+		return __atomic_compare_exchange_n(&v_, &expected, desired, false, __ATOMIC_SEQ_CST,
+						   __ATOMIC_RELAXED);
 	}
 
     private:

@@ -18,8 +18,7 @@ class [[nodiscard]] Result {
     private:
 	explicit constexpr Result(int value)
 		: value_(value)
-	{
-	}
+	{}
 	int value_;
 };
 

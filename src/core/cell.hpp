@@ -76,8 +76,7 @@ constexpr bool dirty_like(State s)
 // No data was ever written: nothing to resync, recover or compare.
 constexpr bool never_written(State s)
 {
-	return s == State::Unwritten || s == State::NeedSyncUnwritten ||
-	       s == State::SyncingUnwritten;
+	return s == State::Unwritten || s == State::NeedSyncUnwritten || s == State::SyncingUnwritten;
 }
 
 // The sync thread has, or had, work here.
@@ -95,8 +94,7 @@ constexpr bool parity_valid(State s)
 // The byte that a round writes for a cell.
 constexpr u8 disk_byte(u8 raw)
 {
-	return !dirty_like(state_of(raw)) && (raw & kCovered) ? u8{LLB_DIRTY} :
-								u8(raw & kStateMask);
+	return !dirty_like(state_of(raw)) && (raw & kCovered) ? u8{LLB_DIRTY} : u8(raw & kStateMask);
 }
 
 namespace table {
@@ -107,14 +105,14 @@ constexpr State U = State::Unwritten, C = State::Clean, D = State::Dirty, N = St
 // design/02: rows are states in the order of their numbers, columns are events.
 constexpr State kNext[LLB_STATES][kEvents] = {
 	// write sync end abort reload daemon discard stale proactive clear
-	{ D, _, _, _, _, _, _, _, NU, _ }, // Unwritten
-	{ D, _, _, _, _, _, U, N, _, _ }, // Clean
-	{ _, _, _, _, N, C, U, N, _, _ }, // Dirty
-	{ _, S, _, _, _, _, U, _, _, _ }, // NeedSync
-	{ _, S, D, N, N, _, U, N, _, _ }, // Syncing
-	{ N, SU, _, U, U, _, U, U, _, U }, // NeedSyncUnwritten
-	{ S, SU, CU, U, U, _, U, U, _, U }, // SyncingUnwritten
-	{ D, _, _, _, _, _, U, U, _, U }, // CleanUnwritten
+	{D, _, _, _, _, _, _, _, NU, _}, // Unwritten
+	{D, _, _, _, _, _, U, N, _, _}, // Clean
+	{_, _, _, _, N, C, U, N, _, _}, // Dirty
+	{_, S, _, _, _, _, U, _, _, _}, // NeedSync
+	{_, S, D, N, N, _, U, N, _, _}, // Syncing
+	{N, SU, _, U, U, _, U, U, _, U}, // NeedSyncUnwritten
+	{S, SU, CU, U, U, _, U, U, _, U}, // SyncingUnwritten
+	{D, _, _, _, _, _, U, U, _, U}, // CleanUnwritten
 };
 } // namespace table
 
@@ -126,8 +124,8 @@ constexpr State next(State s, Event e, Context ctx)
 		if (s == State::Unwritten && ctx.parity)
 			return State::NeedSync;
 		// a member that comes back or is added needs this chunk
-		if (ctx.degraded && (s == State::Unwritten || s == State::Clean ||
-				     s == State::CleanUnwritten))
+		if (ctx.degraded &&
+		    (s == State::Unwritten || s == State::Clean || s == State::CleanUnwritten))
 			return State::NeedSync;
 	}
 	if (e == Event::StartSync && s == State::Dirty && ctx.degraded)

@@ -228,7 +228,8 @@ void Bitmap::unmark_cells(Table *t, bool drop_ended)
 		while (raw & kCleaning) {
 			u8 want = raw & ~kCleaning;
 			if (drop_ended && (raw & kEnded))
-				want = u8(with_state(want, next(state_of(raw), Event::ClearUnwritten, {})) & ~kEnded);
+				want = u8(with_state(want, next(state_of(raw), Event::ClearUnwritten, {})) &
+					  ~kEnded);
 			if (cell.cas_full(raw, want)) // pairs with (a)
 				break;
 		}

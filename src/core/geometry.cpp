@@ -47,8 +47,7 @@ bool bad_log_inside(const kx_array &array, const kx_member &m, u64 bytes, u64 sp
 	return overlap(array.bitmap_offset, len, m.bad_log_offset, m.bad_log_sectors);
 }
 
-Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes,
-		    u64 space_sectors)
+Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors)
 {
 	s64 start = s64(m.sb_start) + array.bitmap_offset;
 	s64 len = sectors_needed(base::round_up(bytes, m.logical_block));

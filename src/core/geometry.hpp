@@ -30,14 +30,12 @@ struct Geometry {
 
 constexpr u64 chunks_of(u64 sync_size, u32 chunk_shift)
 {
-	return (sync_size >> chunk_shift) +
-	       ((sync_size & ((u64{1} << chunk_shift) - 1)) != 0);
+	return (sync_size >> chunk_shift) + ((sync_size & ((u64{1} << chunk_shift) - 1)) != 0);
 }
 
 constexpr bool fits(u64 sync_size, u32 chunk_shift, u64 space_sectors)
 {
-	return LLB_CELLS_OFFSET + chunks_of(sync_size, chunk_shift) <=
-	       space_sectors << kSectorShift;
+	return LLB_CELLS_OFFSET + chunks_of(sync_size, chunk_shift) <= space_sectors << kSectorShift;
 }
 
 constexpr Geometry geometry_at(u64 sync_size, u32 chunk_shift)

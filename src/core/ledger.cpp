@@ -172,7 +172,8 @@ void Bitmap::give_up()
 		return;
 	sb_.state |= LLB_SB_STALE;
 	kx_broken_set(host_);
-	kx_log(host_, KX_LOG_ERR, "no member takes writes of the bitmap: the array accepts no more writes; repair a member and assemble again, it will be resynchronised");
+	kx_log(host_, KX_LOG_ERR,
+	       "no member takes writes of the bitmap: the array accepts no more writes; repair a member and assemble again, it will be resynchronised");
 	kx_wake(host_);
 }
 
@@ -262,9 +263,10 @@ void Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
 				BlockInfo &info = blocks_[block];
 				u32 now = u32(kx_now_ms());
 				u32 since = now - info.touched_ms;
-				info.cover = info.touched_ms && since < kCoverWindow_ms ?
-						     u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax)) :
-						     u16(kCoverMin);
+				info.cover =
+					info.touched_ms && since < kCoverWindow_ms
+						? u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax))
+						: u16(kCoverMin);
 				info.touched_ms = now | 1;
 				touched = true;
 			}

@@ -53,7 +53,8 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 		return Result::error(LLB_EOPNOTSUPP);
 	}
 	if ((a.flags & KX_ARRAY_BITMAP_FILE) || a.bitmap_offset == 0) {
-		kx_log(h, KX_LOG_ERR, "a lockless bitmap lives on the members, not in a file; use --bitmap=lockless");
+		kx_log(h, KX_LOG_ERR,
+		       "a lockless bitmap lives on the members, not in a file; use --bitmap=lockless");
 		return Result::error(LLB_EINVAL);
 	}
 
@@ -147,8 +148,8 @@ Result Bitmap::make_parts(const Geometry &geo)
 		lanes_ *= 2;
 	counters_ = kx_counters_alloc(lanes_ * 2);
 	lane_ = static_cast<LaneInfo *>(kx_alloc(u64{lanes_} * sizeof(LaneInfo)));
-	block_capacity_ = u32(base::max<u64>(
-		base::div_up(space_sectors_ << kSectorShift, kBlockBytes), geo.blocks));
+	block_capacity_ =
+		u32(base::max<u64>(base::div_up(space_sectors_ << kSectorShift, kBlockBytes), geo.blocks));
 	blocks_ = static_cast<BlockInfo *>(kx_alloc(u64{block_capacity_} * sizeof(BlockInfo)));
 	bool pages = true;
 	for (u8 *&page : batch_page_) {
@@ -181,7 +182,8 @@ Result Bitmap::check_members()
 		if (r.failed())
 			return r;
 		if (bad_log_inside(a, m, t->geo.bytes(), space_sectors_)) {
-			kx_log(host_, KX_LOG_NOTICE, "slot %d: its empty bad-block log lies inside the bitmap's space and is switched off: a bad block fails the member",
+			kx_log(host_, KX_LOG_NOTICE,
+			       "slot %d: its empty bad-block log lies inside the bitmap's space and is switched off: a bad block fails the member",
 			       m.slot);
 			kx_bad_log_disable(host_, i);
 		}
@@ -218,11 +220,13 @@ Result Bitmap::load()
 	} else {
 		u32 disk_shift = chunk_shift_from_disk(sb_.sync_size, space_sectors_, sb_.chunksize);
 		if (stale)
-			kx_log(host_, KX_LOG_WARN, "the bitmap is older than the array (events %llu, array %llu): everything is resynchronised",
+			kx_log(host_, KX_LOG_WARN,
+			       "the bitmap is older than the array (events %llu, array %llu): everything is resynchronised",
 			       static_cast<unsigned long long>(sb_.events),
 			       static_cast<unsigned long long>(a.events));
 		if (disk_shift != t->geo.chunk_shift) {
-			kx_log(host_, KX_LOG_WARN, "the array's size changed without its bitmap: everything is resynchronised");
+			kx_log(host_, KX_LOG_WARN,
+			       "the array's size changed without its bitmap: everything is resynchronised");
 			set_all(t, State::NeedSync);
 		} else {
 			u64 known = chunks_of(sb_.sync_size, disk_shift);
@@ -306,8 +310,8 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 			continue;
 		Super sb = super_decode(header_page_);
 		// one that is behind the chosen superblock and the array missed writes
-		fresh[i] = !super_validate(host_, sb, a, true).failed() &&
-			   sb.sync_size == sb_.sync_size && sb.chunksize == sb_.chunksize &&
+		fresh[i] = !super_validate(host_, sb, a, true).failed() && sb.sync_size == sb_.sync_size &&
+			   sb.chunksize == sb_.chunksize &&
 			   (sb.events >= a.events || sb.events >= sb_.events);
 	}
 

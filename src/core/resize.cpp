@@ -31,7 +31,8 @@ Result Bitmap::resize(u64 sync_size)
 	if (!r.failed() && geo.chunk_shift == least.chunk_shift + kSectorShift)
 		r = geometry_for(sync_size, space_sectors_, geo.chunk_shift + 1, &geo);
 	if (r.failed() || geo.blocks > block_capacity_) {
-		kx_log(host_, KX_LOG_ERR, "resize to %llu sectors refused: the bitmap's %llu sectors are too few",
+		kx_log(host_, KX_LOG_ERR,
+		       "resize to %llu sectors refused: the bitmap's %llu sectors are too few",
 		       static_cast<unsigned long long>(sync_size),
 		       static_cast<unsigned long long>(space_sectors_));
 		return r.failed() ? r : Result::error(LLB_ENOSPC);

@@ -44,8 +44,7 @@ Super super_decode(const u8 *page)
 	sb.events_cleared = get64(page + LLB_SB_EVENTS_CLEARED);
 	sb.sync_size = get64(page + LLB_SB_SYNC_SIZE);
 	// runtime bits of another life mean nothing now
-	sb.state = get32(page + LLB_SB_STATE) &
-		   (LLB_SB_STALE | LLB_SB_FIRST_USE | LLB_SB_CLEAN);
+	sb.state = get32(page + LLB_SB_STATE) & (LLB_SB_STALE | LLB_SB_FIRST_USE | LLB_SB_CLEAN);
 	sb.chunksize = get32(page + LLB_SB_CHUNKSIZE);
 	sb.daemon_sleep_s = get32(page + LLB_SB_DAEMON_SLEEP);
 	sb.write_behind = get32(page + LLB_SB_WRITE_BEHIND);
@@ -78,7 +77,8 @@ Result super_validate(kx_host *h, const Super &sb, const kx_array &array, bool q
 	u32 level = quiet ? KX_LOG_WARN : KX_LOG_ERR;
 
 	if (sb.magic != LLB_MAGIC) {
-		kx_log(h, level, "bitmap superblock: magic is 0x%x, not 0x%x: no bitmap here, or a damaged one",
+		kx_log(h, level,
+		       "bitmap superblock: magic is 0x%x, not 0x%x: no bitmap here, or a damaged one",
 		       sb.magic, LLB_MAGIC);
 		return Result::error(LLB_EINVAL);
 	}
@@ -94,19 +94,20 @@ Result super_validate(kx_host *h, const Super &sb, const kx_array &array, bool q
 		}
 	}
 	if (sb.nodes != 0) {
-		kx_log(h, level, "bitmap superblock: made for a cluster of %u nodes, which a lockless bitmap does not support",
+		kx_log(h, level,
+		       "bitmap superblock: made for a cluster of %u nodes, which a lockless bitmap does not support",
 		       sb.nodes);
 		return Result::error(LLB_EINVAL);
 	}
 	if (sb.sectors_reserved > kSpaceSectorsMax) {
 		kx_log(h, level, "bitmap superblock: sectors_reserved is %u, more than the possible %llu",
-		       sb.sectors_reserved,
-		       static_cast<unsigned long long>(kSpaceSectorsMax));
+		       sb.sectors_reserved, static_cast<unsigned long long>(kSpaceSectorsMax));
 		return Result::error(LLB_EINVAL);
 	}
 	u64 space = sb.sectors_reserved ? sb.sectors_reserved : array.bitmap_space;
 	if (space * 512 < LLB_CELLS_OFFSET + 1) {
-		kx_log(h, level, "bitmap superblock: sectors_reserved is %llu, too small for a lockless bitmap",
+		kx_log(h, level,
+		       "bitmap superblock: sectors_reserved is %llu, too small for a lockless bitmap",
 		       static_cast<unsigned long long>(space));
 		return Result::error(LLB_EINVAL);
 	}

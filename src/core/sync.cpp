@@ -57,8 +57,8 @@ u64 Bitmap::skip_sync(u64 sector)
 	// Before it reads a chunk: what load() made of the bytes, for a cut in the
 	// middle of that round leaves members with different ones. Acquire: pairs with
 	// the store in round_once().
-	settle_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire() :
-							     spare_seq_.load_acquire());
+	settle_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire()
+							   : spare_seq_.load_acquire());
 	if (other_address_space(a))
 		return 0;
 	Table *t = table();
@@ -265,7 +265,8 @@ void Bitmap::dirty_bits(u64 first, u64 last)
 	Table *t = table();
 
 	if (first > last || last >= t->geo.chunks) {
-		kx_log(host_, KX_LOG_WARN, "bitmap_set_bits: chunks %llu-%llu are not all in 0-%llu; nothing is set",
+		kx_log(host_, KX_LOG_WARN,
+		       "bitmap_set_bits: chunks %llu-%llu are not all in 0-%llu; nothing is set",
 		       static_cast<unsigned long long>(first), static_cast<unsigned long long>(last),
 		       static_cast<unsigned long long>(t->geo.chunks - 1));
 		return;

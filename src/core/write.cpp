@@ -39,7 +39,8 @@ Bitmap::Slow Bitmap::start_slow(Table *t, u64 chunk, bool discard, bool whole)
 			// No data to lose. Parity that is being built here is not
 			// wanted any more; on disk this reloads to Unwritten already.
 			State to = next(s, Event::Discard, ctx);
-			if (to == State::None || cell.cas_full(raw, u8(with_state(raw, to) & ~(kCleaning | kEnded))))
+			if (to == State::None ||
+			    cell.cas_full(raw, u8(with_state(raw, to) & ~(kCleaning | kEnded))))
 				return Slow::Done;
 			continue;
 		}
