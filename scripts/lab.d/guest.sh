@@ -303,7 +303,7 @@ cmd_guest() {
 }
 
 run_guest() {
-	: >"$out/kernel.log" >"$out/job.log" >"$tmp/channels/result"
+	truncate -s 0 "$out/kernel.log" "$out/job.log" "$tmp/channels/result"
 	boot_s='-'
 	case $kernel in
 	stock) start_qemu ;;
