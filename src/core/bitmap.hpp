@@ -148,6 +148,7 @@ class Bitmap : public llb_bitmap {
 	base::Result check_members();
 	base::Result choose_geometry(const kx_array &a, Geometry *out);
 	base::Result make_parts(const Geometry &geo);
+	base::Result read_state(const kx_array &a);
 	base::Result read_cells(Table *t, bool stale, u64 known_chunks);
 	bool read_block(u32 block, const u8 *fresh, u32 members, u8 *into, u8 *scratch);
 	void set_all(Table *t, State s);

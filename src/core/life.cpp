@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
-// Create (look, decide, allocate: nothing is written), load (believe or not, and
-// make it durable), removal.
+// Create (read, believe or not, allocate: nothing is written), load (make it
+// durable, ask for a resync), removal.
 #include "core/bitmap.hpp"
 #include "core/new.hpp"
 
@@ -72,6 +72,8 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 		r = b->make_parts(geo);
 	if (!r.failed())
 		r = b->check_members();
+	if (!r.failed())
+		r = b->read_state(a);
 	if (r.failed()) {
 		b->destroy();
 		return r;
@@ -205,25 +207,24 @@ void Bitmap::destroy()
 	kx_free(this);
 }
 
-// ---- load ----
-
-Result Bitmap::load()
+// What the cells are, in memory. md may write its superblock between create and
+// load, so that all that update_sb() needs is decided here: what the bytes became is
+// pending until a round has made it durable.
+Result Bitmap::read_state(const kx_array &a)
 {
 	Table *t = table();
-	kx_array a;
-	kx_array_get(host_, &a);
 	bool first = sb_.first_use();
 	bool stale = !first && ((sb_.state & LLB_SB_STALE) || sb_.events < a.events);
 
+	if (stale)
+		kx_log(host_, KX_LOG_WARN,
+		       "the bitmap is older than the array (events %llu, array %llu): everything is resynchronised",
+		       static_cast<unsigned long long>(sb_.events),
+		       static_cast<unsigned long long>(a.events));
 	if (first) {
 		set_all(t, sb_.state & LLB_SB_CLEAN ? State::Clean : State::Unwritten);
 	} else {
 		u32 disk_shift = chunk_shift_from_disk(sb_.sync_size, space_sectors_, sb_.chunksize);
-		if (stale)
-			kx_log(host_, KX_LOG_WARN,
-			       "the bitmap is older than the array (events %llu, array %llu): everything is resynchronised",
-			       static_cast<unsigned long long>(sb_.events),
-			       static_cast<unsigned long long>(a.events));
 		if (disk_shift != t->geo.chunk_shift) {
 			kx_log(host_, KX_LOG_WARN,
 			       "the array's size changed without its bitmap: everything is resynchronised");
@@ -242,11 +243,21 @@ Result Bitmap::load()
 	sb_.daemon_sleep_s = daemon_sleep_s_.load_relaxed();
 	if (!sb_.sectors_reserved)
 		sb_.sectors_reserved = u32(space_sectors_);
-
 	init_pending_.exchange_full(1);
 	flag_all(t);
 	request();
 	spare_seq_.store_release(requested_.load_relaxed()); // pairs with skip_sync()
+	return Result::ok();
+}
+
+// ---- load ----
+
+Result Bitmap::load()
+{
+	Table *t = table();
+	kx_array a;
+
+	kx_array_get(host_, &a);
 	// A read-only array is not written: the round waits for its first write.
 	if ((a.flags & KX_ARRAY_RDWR) && !settle(requested_.load_acquire(), Hold{true}))
 		return Result::error(LLB_EIO);
