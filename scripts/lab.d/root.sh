@@ -9,10 +9,10 @@ check_suite() {
 	esac
 }
 
-# What every root has. Nothing is pinned but suite and flavour; the compiler
-# comes with the kernel headers, g++ of the same version is added by a hook.
+# What every root has. Nothing is pinned but suite and flavour; the kernel, its
+# headers with their compiler, and g++ of the same version are added by a hook.
 # flex to libelf-dev are for building the UML kernel.
-root_packages=linux-image-cloud-amd64,linux-headers-cloud-amd64,mdadm,fio,kmod,udev,make,bpftool,dmsetup,e2fsprogs,iproute2,xz-utils,zstd,python3,procps,util-linux,flex,bison,bc,libelf-dev
+root_packages=mdadm,fio,kmod,udev,make,bpftool,dmsetup,e2fsprogs,iproute2,xz-utils,zstd,python3,procps,util-linux,flex,bison,bc,libelf-dev
 
 # root_recipe SUITE: mmdebstrap's arguments, one per line; @TARGET@ and
 # @MIRROR@ are filled in later, so that the same recipe has the same name.
