@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Ramdisks, the module, and arrays made with the real mdadm."""
+
+import os
+import time
+
+from . import disk
+from .sh import need, read, run, wait_until, write
+
+MODULE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'llbitmap.ko')
+os.environ['MDADM_NO_UDEV'] = '1'
+os.environ['DM_DISABLE_UDEV'] = '1'
+
+
+def loaded(name='llbitmap'):
+    return os.path.exists(f'/sys/module/{name}')
+
+
+def load():
+    for name in ('md_mod', 'raid1', 'raid10', 'raid456'):
+        run('modprobe', name)
+    if not loaded():
+        run('insmod', MODULE)
+
+
+def unload():
+    run('rmmod', 'llbitmap')
+
+
+def ramdisks(count, mib):
+    """Fresh ramdisks, all zero: /dev/ram0 to count - 1."""
+    if loaded('brd'):
+        run('rmmod', 'brd')
+    run('modprobe', 'brd', f'rd_nr={count}', f'rd_size={mib * 1024}')
+    return [f'/dev/ram{number}' for number in range(count)]
+
+
+class Array:
+    """/dev/mdNUMBER over members (paths)."""
+
+    def __init__(self, number, members):
+        self.name, self.path, self.members = f'md{number}', f'/dev/md{number}', list(members)
+        self.sysfs = f'/sys/block/{self.name}/md'
+
+    def create(self, level, *extra, members=None, bitmap='lockless'):
+        members = self.members if members is None else members
+        run('mdadm', '--create', self.path, '--run', f'--level={level}', f'-n{len(members)}',
+            f'--bitmap={bitmap}', *extra, *members)
+        self.wait_whole()
+        if bitmap == 'lockless':
+            self.quick()
+        return self
+
+    def assemble(self, *extra, members=None, readwrite=True):
+        run('mdadm', '--assemble', self.path, *extra, *(members or self.members))
+        if readwrite:
+            self.readwrite()
+        return self
+
+    def readwrite(self):
+        """Debian's md_mod starts an array auto-read-only: no resync until the
+        first write, or this."""
+        run('mdadm', '--readwrite', self.path)
+
+    def stop(self):
+        # A probe by somebody else may have it open for a moment.
+        wait_until(f'{self.name} stops',
+                   lambda: run('mdadm', '--stop', self.path, ok=None)[0] == 0, 20)
+
+    def attribute(self, name):
+        return read(f'{self.sysfs}/{name}')
+
+    def set(self, name, value):
+        write(f'{self.sysfs}/{name}', value)
+
+    def quick(self):
+        self.set('llbitmap/daemon_sleep', 1)
+        self.set('llbitmap/barrier_idle', 1)
+
+    def bits(self):
+        """{name: count}, as the module tells it."""
+        return {name: int(number) for name, number in (
+            line.rsplit(' ', 1) for line in self.attribute('llbitmap/bits').splitlines())}
+
+    def metadata(self):
+        return {name: int(number) for name, number in (
+            line.split() for line in self.attribute('llbitmap/metadata').splitlines())}
+
+    def bytes(self):
+        return int(read(f'/sys/block/{self.name}/size')) * 512
+
+    def sync(self, action, limit_s=120):
+        """Runs check or repair; returns mismatch_cnt."""
+        self.set('sync_action', action)
+        self.wait_idle(limit_s)
+        return int(self.attribute('mismatch_cnt'))
+
+    def idle(self):
+        return self.attribute('sync_action') == 'idle'
+
+    def wait_idle(self, limit_s=120):
+        """Until no sync runs; one that was only asked for gets time to start."""
+        quiet_since = None
+
+        def settled():
+            nonlocal quiet_since
+            if not self.idle():
+                quiet_since = None
+            elif quiet_since is None:
+                quiet_since = time.monotonic()
+            return quiet_since is not None and time.monotonic() - quiet_since > 0.5
+        wait_until(f'{self.name}: sync_action idle', settled, limit_s)
+
+    def wait_whole(self, limit_s=120):
+        wait_until(f'{self.name}: degraded 0', lambda: self.attribute('degraded') == '0', limit_s)
+        self.wait_idle(limit_s)
+
+    def cells(self):
+        """Each member's state bytes, read from the members."""
+        return disk.cells(self.members)
+
+    def wait_clean(self, limit_s=30):
+        """Until no member has a byte other than Clean and Unwritten on disk;
+        returns the seconds that took."""
+        return wait_until(f'{self.name}: all Clean on the members', lambda: all(
+            set(one) <= {disk.CLEAN, disk.UNWRITTEN} for one in self.cells()), limit_s, 0.2)
+
+    def equal_over(self, chunks):
+        bad = disk.unequal(self.members, chunks)
+        need(not bad, f'{self.name}: {len(bad)} of {len(chunks)} chunks differ between '
+                      f'the members, the first is {min(bad, default=None)}')

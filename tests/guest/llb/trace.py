@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Every read and write that reaches some block devices, from the kernel's own
+tracepoint block:block_bio_queue."""
+
+import os
+import re
+
+from .disk import PAGE_SECTORS
+from .sh import device_number, need, read, write
+
+TRACING = '/sys/kernel/tracing'
+EVENT = f'{TRACING}/events/block/block_bio_queue'
+LINE = re.compile(r'block_bio_queue: (\d+),(\d+) (\w+) (\d+) \+ (\d+) \[(.*)\]')
+
+
+class Trace:
+    """with Trace(paths) as trace: ...; then trace.bios is a list of
+    (path, 'R' | 'W' | 'D', sector, sectors, task)."""
+
+    def __init__(self, paths):
+        self.paths = {device_number(path): path for path in paths}
+        self.bios = []
+
+    def __enter__(self):
+        write(f'{TRACING}/tracing_on', 0)
+        write(f'{TRACING}/trace_clock', 'mono')
+        write(f'{TRACING}/buffer_size_kb', 8192)
+        with open(f'{TRACING}/trace', 'w', encoding='utf-8'):
+            pass  # empties it
+        write(f'{EVENT}/filter', ' || '.join(
+            f'dev == {major << 20 | minor}' for major, minor in self.paths))
+        write(f'{EVENT}/enable', 1)
+        write(f'{TRACING}/tracing_on', 1)
+        return self
+
+    def __exit__(self, kind, *_):
+        write(f'{TRACING}/tracing_on', 0)
+        write(f'{EVENT}/enable', 0)
+        if kind:
+            return
+        for cpu in os.listdir(f'{TRACING}/per_cpu'):
+            stats = read(f'{TRACING}/per_cpu/{cpu}/stats')
+            need(re.search(r'^overrun: 0$', stats, re.M), f'the trace of {cpu} lost events')
+        with open(f'{TRACING}/trace', encoding='utf-8', errors='replace') as file:
+            for line in file:
+                if found := LINE.search(line):
+                    major, minor, rwbs, sector, sectors, task = found.groups()
+                    kind = next((c for c in rwbs if c in 'RWDNZ'), None)
+                    if kind and int(sectors):
+                        self.bios.append((self.paths[int(major), int(minor)], kind,
+                                          int(sector), int(sectors), task))
+
+    def data_pages(self, order, layout):
+        """The pages of data that were read or written, as {(role, sector of the
+        bitmap)}; order: the members' paths by role. Metadata is left out."""
+        found = set()
+        for path, kind, sector, sectors, _ in self.bios:
+            if sector + sectors <= layout.data_offset:
+                continue
+            need(kind in 'RW', f'{path}: a {kind} of sectors {sector}+{sectors}')
+            need(sector >= layout.data_offset and sector % PAGE_SECTORS == 0 and
+                 sectors % PAGE_SECTORS == 0, f'{path}: odd I/O at sectors {sector}+{sectors}')
+            role = order.index(path)
+            start = sector - layout.data_offset
+            for page in range(start, start + sectors, PAGE_SECTORS):
+                found.add((role, layout.sector_of(role, page)))
+        return found
