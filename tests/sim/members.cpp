@@ -1,0 +1,367 @@
+// SPDX-License-Identifier: GPL-2.0
+// The kernel services of the core, over simulated members. See README.md.
+#include "members.hpp"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+struct kx_counters {
+	std::vector<uint32_t> count;
+};
+
+// ---- members ----
+
+uint32_t Member::now(uint32_t half) const
+{
+	auto it = cache.find(half);
+	return it == cache.end() ? data[half] : it->second.back();
+}
+
+void Member::write(uint32_t half, uint32_t version)
+{
+	cache[half].push_back(version);
+}
+
+void Member::flush()
+{
+	for (auto &[half, versions] : cache)
+		data[half] = versions.back();
+	cache.clear();
+}
+
+void Member::cut(Rng &rng)
+{
+	for (auto &[half, versions] : cache) {
+		uint64_t pick = rng.below(versions.size() + 1);
+		if (pick)
+			data[half] = versions[pick - 1];
+	}
+	cache.clear();
+}
+
+// ---- the array ----
+
+uint32_t kx_host::in_sync_members() const
+{
+	uint32_t n = 0;
+	for (const Member &m : members)
+		n += m.active && m.in_sync && !m.faulty;
+	return n;
+}
+
+uint32_t kx_host::degraded() const
+{
+	return uint32_t(members.size()) - in_sync_members();
+}
+
+void kx_host::fail(uint32_t index)
+{
+	Member &m = members[index];
+	if (m.faulty || !m.active)
+		return;
+	if (m.in_sync && in_sync_members() == 1) {
+		broken = true; // md keeps the last member, and fails writes
+		return;
+	}
+	m.faulty = true;
+	m.in_sync = false;
+	flags |= KX_ARRAY_INTR; // a sync that runs is told to stop
+	superblock_pending = true;
+}
+
+void kx_host::maybe_cut()
+{
+	if (cut_in && --cut_in == 0)
+		throw Cut{};
+}
+
+void kx_host::write_superblocks()
+{
+	events++;
+	llb_update_sb(bitmap);
+	for (Member &m : members) {
+		if (!m.active || m.faulty)
+			continue;
+		maybe_cut();
+		m.flush(); // md writes its superblock with a preflush
+		m.events = events;
+		m.roles_recovering = !m.in_sync;
+		m.roles_faulty.assign(members.size(), false);
+		for (size_t i = 0; i < members.size(); i++)
+			m.roles_faulty[i] = !members[i].active || members[i].faulty;
+	}
+	superblock_pending = false;
+}
+
+// ---- kx_*: memory ----
+
+extern "C" {
+
+void *kx_alloc(llb_u64 bytes)
+{
+	return calloc(1, bytes);
+}
+
+void kx_free(void *p)
+{
+	free(p);
+}
+
+void *kx_page_alloc(void)
+{
+	void *p = aligned_alloc(4096, 4096);
+	memset(p, 0, 4096);
+	return p;
+}
+
+void kx_page_free(void *p)
+{
+	free(p);
+}
+
+// ---- counters, time, work: one thread ----
+
+kx_counters *kx_counters_alloc(llb_u32 count)
+{
+	return new kx_counters{std::vector<uint32_t>(count)};
+}
+
+void kx_counters_free(kx_counters *c)
+{
+	delete c;
+}
+
+void kx_section_enter(kx_counters *c, llb_u32 index)
+{
+	c->count[index]++;
+}
+
+void kx_section_leave(void) {}
+
+void kx_counter_inc(kx_counters *c, llb_u32 index)
+{
+	c->count[index]++;
+}
+
+llb_u32 kx_counter_sum(kx_counters *c, llb_u32 index)
+{
+	return c->count[index];
+}
+
+void kx_grace_period(void) {}
+
+static uint64_t the_time_ms;
+
+llb_u64 kx_now_ms(void)
+{
+	return the_time_ms;
+}
+
+void sim_time_set(uint64_t ms)
+{
+	the_time_ms = ms;
+}
+
+void kx_daemon_arm(kx_host *h, llb_u32 delay_ms)
+{
+	uint64_t due = h->now_ms + delay_ms;
+	if (!h->daemon_armed || due < h->daemon_due_ms)
+		h->daemon_due_ms = due;
+	h->daemon_armed = true;
+}
+
+void kx_lead_queue(kx_host *h)
+{
+	h->lead_queued = true;
+}
+
+void kx_md_wake(kx_host *) {}
+
+void kx_relax(void) {}
+
+void kx_sleep_ms(llb_u32)
+{
+	fprintf(stderr, "sim: a sleep that nothing would end\n");
+	abort();
+}
+
+void kx_wait(kx_host *h, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
+{
+	if (h->lead_queued) {
+		h->lead_queued = false;
+		llb_lead_work(b);
+	}
+	if (!llb_wait_done(b, kind, arg)) {
+		fprintf(stderr, "sim: a wait (%u) that nothing would end\n", kind);
+		abort();
+	}
+}
+
+void kx_wake(kx_host *) {}
+
+// ---- the array ----
+
+void kx_array_get(kx_host *h, kx_array *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->events = h->events;
+	out->sync_size = h->sync_size;
+	out->resync_offset = h->resync_offset;
+	out->bitmap_offset = kBitmapOffset;
+	out->bitmap_space = kSpaceSectors;
+	out->level = 1;
+	out->raid_disks = int32_t(h->members.size());
+	out->degraded = int32_t(h->degraded());
+	out->flags = h->flags | KX_ARRAY_RDWR | KX_ARRAY_LIVE | (h->broken ? KX_ARRAY_BROKEN : 0);
+	memset(out->uuid, 7, sizeof(out->uuid));
+}
+
+llb_u32 kx_reconfig_locked(kx_host *)
+{
+	return 0;
+}
+
+llb_u32 kx_degraded(kx_host *h)
+{
+	return h->degraded() > 0;
+}
+
+void kx_slots_get(kx_host *h, kx_slots *out)
+{
+	*out = {uint32_t(h->members.size()), h->in_sync_members(), 0, h->degraded()};
+}
+
+llb_u64 kx_events(kx_host *h)
+{
+	return h->events;
+}
+
+int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
+{
+	if (index >= h->members.size())
+		return -LLB_ERANGE;
+	const Member &m = h->members[index];
+	memset(out, 0, sizeof(*out));
+	out->sb_start = 8;
+	out->data_offset = 8 + kBitmapOffset + kSpaceSectors;
+	out->data_sectors = h->sync_size;
+	out->logical_block = m.logical_block;
+	out->slot = m.active ? int32_t(index) : -1;
+	out->flags = (m.in_sync && m.active ? KX_MEMBER_IN_SYNC : 0) | (m.faulty ? KX_MEMBER_FAULTY : 0) |
+		     (m.old ? KX_MEMBER_OLD : 0);
+	return 0;
+}
+
+void kx_bad_log_disable(kx_host *, llb_u32) {}
+
+void kx_chunk_bytes_set(kx_host *h, llb_u64 bytes, llb_u32)
+{
+	h->chunk_sectors = uint32_t(bytes / 512);
+}
+
+void kx_resync_request(kx_host *h)
+{
+	h->resync_offset = 0;
+}
+
+void kx_broken_set(kx_host *h)
+{
+	h->broken = true;
+}
+
+void kx_recovery_wait(kx_host *) {}
+
+void kx_checkpoint(kx_host *, llb_u64) {}
+
+void kx_log(kx_host *h, llb_u32, const char *fmt, ...)
+{
+	char line[512];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(line, sizeof(line), fmt, args);
+	va_end(args);
+	h->log += std::string(line) + "\n";
+}
+
+// ---- I/O ----
+
+llb_u32 kx_members_get(kx_host *h, llb_u32 hold)
+{
+	return hold || !h->suspended;
+}
+
+void kx_members_put(kx_host *, llb_u32) {}
+
+int kx_read(kx_host *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes)
+{
+	const Member &m = h->members[index];
+	if (m.faulty || offset + bytes > m.bitmap.size())
+		return -LLB_EIO;
+	memcpy(page, m.bitmap.data() + offset, bytes);
+	return 0;
+}
+
+void kx_io_begin(kx_host *h)
+{
+	h->batch.clear();
+}
+
+void kx_io_add(kx_host *h, llb_u64 offset, const void *buf, llb_u32 bytes)
+{
+	h->batch.push_back({offset, static_cast<const uint8_t *>(buf), bytes});
+}
+
+void kx_io_wait(kx_host *h, kx_io_result *out)
+{
+	*out = {};
+	h->bitmap_writes++;
+	bool cut = h->cut_in == 1;
+	for (uint32_t i = 0; i < h->members.size(); i++) {
+		Member &m = h->members[i];
+		if (!m.active || m.faulty)
+			continue;
+		bool was_in_sync = m.in_sync;
+		bool error = h->io_error_one_in && h->rng->one_in(h->io_error_one_in);
+		out->tried++;
+		out->in_sync_tried += was_in_sync;
+		for (const kx_host::Write &w : h->batch) {
+			for (uint32_t at = 0; at < w.bytes; at += 512) {
+				// cut or failed: each sector is the old or the new one
+				if ((cut || error) && h->rng->one_in(2))
+					continue;
+				memcpy(m.bitmap.data() + w.offset + at, w.buf + at, 512);
+			}
+		}
+		if (error)
+			h->fail(i);
+		else if (was_in_sync)
+			out->in_sync_ok++;
+	}
+	h->maybe_cut();
+}
+
+int kx_flush(kx_host *h, llb_u32 hold, kx_slots *out)
+{
+	if (!kx_members_get(h, hold))
+		return -LLB_EBUSY;
+	*out = {};
+	out->slots = uint32_t(h->members.size());
+	for (uint32_t i = 0; i < h->members.size(); i++) {
+		Member &m = h->members[i];
+		if (!m.active || m.faulty)
+			continue;
+		if (h->io_error_one_in && h->rng->one_in(h->io_error_one_in)) {
+			h->fail(i);
+			continue;
+		}
+		h->maybe_cut();
+		m.flush();
+		out->flushed += m.in_sync;
+	}
+	out->in_sync = h->in_sync_members();
+	out->degraded = h->degraded();
+	return 0;
+}
+}

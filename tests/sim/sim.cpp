@@ -1,0 +1,736 @@
+// SPDX-License-Identifier: GPL-2.0
+// The power-cut simulator: random work, a cut, assembly, resync, compare. See
+// README.md for the fault model. sim --seed N replays run N exactly.
+#include "members.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+
+extern "C" void sim_time_set(uint64_t ms);
+
+namespace {
+
+struct Workload {
+	const char *name;
+	uint64_t chunks_max; // the array's size is random up to this
+	uint32_t depth; // writes in flight
+	uint32_t members;
+	uint32_t hot_percent; // of the array that writes go to
+	bool sequential;
+	uint32_t discard_one_in; // 0: never
+	uint32_t fail_one_in; // steps; 0: never
+	uint32_t io_error_one_in; // bitmap writes and flushes; 0: never
+	bool behind; // the last member is written behind
+};
+
+constexpr Workload kWorkloads[] = {
+	{"random", 600, 8, 2, 100, false, 0, 0, 0, false},
+	{"sequential", 600, 4, 2, 100, true, 0, 0, 0, false},
+	{"dense-quarter", 2000, 16, 2, 25, false, 0, 0, 0, false},
+	{"hot", 3000, 8, 2, 2, false, 0, 0, 0, false},
+	{"large", 9000, 16, 3, 100, false, 0, 0, 0, false},
+	{"discard", 300, 6, 2, 100, false, 4, 0, 0, false},
+	{"failing", 120, 6, 3, 50, false, 0, 60, 0, false},
+	{"bitmap-errors", 120, 6, 3, 50, false, 0, 100, 60, false},
+	{"behind", 300, 8, 2, 50, false, 0, 0, 0, true},
+	{"everything", 120, 8, 3, 60, false, 8, 100, 200, true},
+};
+
+struct Totals {
+	uint64_t cuts = 0, resynced = 0, at_risk = 0, runs = 0, recoveries = 0;
+};
+
+// A write or discard on its way.
+struct Op {
+	uint32_t first_half, halves, version;
+	bool discard;
+	enum { Started, Issuing, Acked } at = Started;
+	std::vector<bool> done; // per member
+	bool behind_counted = false;
+};
+
+struct Sync {
+	uint32_t action; // KX_ARRAY_SYNC or KX_ARRAY_RECOVER
+	bool full = false;
+	uint64_t pos = 0; // sectors
+};
+
+bool tracing; // --seed: what happens to members is told
+
+template <class... Args>
+void trace(const char *fmt, Args... args)
+{
+	if (tracing)
+		printf(fmt, args...);
+}
+
+class Run {
+    public:
+	Run(const Workload &w, uint64_t seed, Totals &totals)
+		: w_(w)
+		, totals_(totals)
+	{
+		rng_.engine.seed(seed);
+	}
+
+	// One array, several cuts. "" or what went wrong.
+	std::string go(uint32_t cuts)
+	{
+		make();
+		for (uint32_t i = 0; i < cuts && error_.empty(); i++) {
+			bool quiet_end = false;
+			try {
+				h_.cut_in = 0;
+				assemble();
+				if (i == 0)
+					h_.cut_in = 0;
+				settle_syncs();
+				compare("after assembly and resync");
+				uint64_t steps = 20 + rng_.below(w_.fail_one_in ? 1500 : 300);
+				// the cut: between steps, or inside the n-th I/O from some step
+				uint64_t inside_from = rng_.one_in(3) ? steps : rng_.below(steps);
+				for (uint64_t s = 0; s < steps && error_.empty(); s++) {
+					if (s == inside_from)
+						h_.cut_in = 1 + uint32_t(rng_.below(12));
+					step();
+				}
+				h_.cut_in = 0;
+				if (rng_.one_in(8)) {
+					quiet_end = true;
+					idle_and_check();
+				}
+			} catch (const Cut &) {
+			}
+			if (!error_.empty())
+				break;
+			cut(quiet_end);
+		}
+		drop();
+		return error_;
+	}
+
+    private:
+	// ---- making the array ----
+
+	void make()
+	{
+		h_.rng = &rng_;
+		h_.members.resize(w_.members);
+		h_.chunks = 8 + rng_.below(w_.chunks_max);
+		h_.chunk_sectors = LLB_CHUNK_SECTORS_MIN;
+		h_.sync_size = h_.chunks * h_.chunk_sectors - (rng_.one_in(2) ? 0 : 8);
+		halves_ = uint32_t(h_.chunks * kHalves);
+		care_.assign(halves_, false);
+		bool big_blocks = rng_.one_in(4);
+		for (Member &m : h_.members) {
+			m.bitmap.assign(kSpaceSectors * 512, uint8_t(rng_.below(256)));
+			m.data.assign(halves_, 0);
+			for (uint32_t &v : m.data)
+				v = uint32_t(rng_.below(1000)); // never-written: anything
+			m.active = m.in_sync = true;
+			m.events = 1;
+			m.roles_faulty.assign(w_.members, false);
+			m.logical_block = big_blocks ? 4096 : 512;
+			header(m.bitmap.data());
+		}
+	}
+
+	// What mdadm --create --bitmap=lockless writes.
+	void header(uint8_t *p)
+	{
+		auto put = [&](uint32_t at, uint64_t v, uint32_t n) {
+			for (uint32_t i = 0; i < n; i++)
+				p[at + i] = uint8_t(v >> (8 * i));
+		};
+		memset(p, 0, 512);
+		put(LLB_SB_MAGIC, LLB_MAGIC, 4);
+		put(LLB_SB_VERSION, LLB_VERSION, 4);
+		memset(p + LLB_SB_UUID, 7, 16);
+		put(LLB_SB_SYNC_SIZE, h_.sync_size, 8);
+		put(LLB_SB_STATE, LLB_SB_FIRST_USE, 4);
+		put(LLB_SB_CHUNKSIZE, 65536, 4);
+		put(LLB_SB_DAEMON_SLEEP, 1 + rng_.below(6), 4);
+		put(LLB_SB_SECTORS_RESERVED, kSpaceSectors, 4);
+	}
+
+	void drop()
+	{
+		if (h_.bitmap)
+			llb_destroy(h_.bitmap);
+		h_.bitmap = nullptr;
+	}
+
+	// ---- assembly ----
+
+	void assemble()
+	{
+		uint64_t newest = 0;
+		const Member *fresh = nullptr;
+		for (const Member &m : h_.members) {
+			if (m.events > newest) {
+				newest = m.events;
+				fresh = &m;
+			}
+		}
+		for (size_t i = 0; i < h_.members.size(); i++) {
+			Member &m = h_.members[i];
+			bool in = m.events + 1 >= newest && !fresh->roles_faulty[i] && !m.roles_recovering;
+			m.active = m.in_sync = in;
+			m.faulty = m.old = false;
+		}
+		for (size_t i = 0; i < h_.members.size(); i++)
+			trace("assemble: member %zu events %llu %s\n", i,
+			      (unsigned long long)h_.members[i].events, h_.members[i].active ? "in" : "out");
+		if (h_.in_sync_members() == 0)
+			return fail("no member is in sync: the simulator's fault");
+		h_.events = newest;
+		h_.flags = 0;
+		h_.broken = false;
+		h_.daemon_armed = h_.lead_queued = h_.superblock_pending = false;
+		h_.resync_offset = 0; // md's superblock says dirty: it resyncs what the bitmap names
+		h_.io_error_one_in = 0;
+		h_.log.clear();
+		bool inside_load = rng_.one_in(5) && made_;
+		made_ = true;
+		if (inside_load)
+			h_.cut_in = 1 + uint32_t(rng_.below(4));
+		if (rng_.one_in(2) && h_.bitmap == nullptr)
+			h_.now_ms += 100;
+		if (int err = llb_create(&h_, &h_.bitmap))
+			return fail("create refused: " + std::to_string(err) + " " + h_.log);
+		if (rng_.one_in(4))
+			h_.write_superblocks(); // md may, before load
+		if (int err = llb_load(h_.bitmap))
+			return fail("load refused: " + std::to_string(err) + " " + h_.log);
+		h_.write_superblocks();
+		if (inside_load)
+			h_.cut_in = 0;
+		h_.io_error_one_in = w_.io_error_one_in;
+	}
+
+	// ---- md: sync ----
+
+	void start_sync_if_due()
+	{
+		if (sync_ || h_.broken)
+			return;
+		llb_daemon_work(h_.bitmap);
+		if (h_.resync_offset == 0) {
+			sync_ = Sync{KX_ARRAY_SYNC};
+		} else {
+			bool any = false, full = false; // one recovery serves all that came
+			for (uint32_t i = 0; i < h_.members.size(); i++) {
+				const Member &m = h_.members[i];
+				bool wants = m.active && !m.in_sync && !m.faulty;
+				any |= wants;
+				full |= wants && full_[i];
+			}
+			if (any) {
+				trace("recovery starts%s\n", full ? ", full" : "");
+				sync_ = Sync{KX_ARRAY_RECOVER, full};
+				llb_write_all(h_.bitmap);
+				totals_.recoveries++;
+			}
+		}
+		if (sync_)
+			h_.flags = KX_ARRAY_RUNNING | sync_->action;
+	}
+
+	uint32_t source() const
+	{
+		for (uint32_t i = 0; i < h_.members.size(); i++) {
+			if (h_.members[i].active && h_.members[i].in_sync && !h_.members[i].faulty)
+				return i;
+		}
+		return 0;
+	}
+
+	bool busy(uint32_t first, uint32_t count) const
+	{
+		for (const Op &op : ops_) {
+			if (op.first_half < first + count && first < op.first_half + op.halves)
+				return true;
+		}
+		return false;
+	}
+
+	void sync_step()
+	{
+		Sync &s = *sync_;
+		if (h_.flags & KX_ARRAY_INTR || h_.broken)
+			return finish_sync();
+		if (s.pos >= h_.sync_size)
+			return finish_sync();
+		uint64_t skip = llb_skip_sync(h_.bitmap, s.pos);
+		if (skip) {
+			s.pos += skip;
+			return;
+		}
+		uint32_t half = uint32_t(s.pos / (h_.chunk_sectors / kHalves));
+		if (busy(half, 1))
+			return; // the barrier waits for what is in flight
+		llb_u64 n = 0;
+		bool must = llb_start_sync(h_.bitmap, s.pos, &n, 1);
+		if (!must && !s.full) {
+			s.pos += n;
+			return;
+		}
+		llb_cond_end_sync(h_.bitmap, s.pos, 0);
+		uint32_t missing = 0;
+		for (const Member &m : h_.members)
+			missing += !m.active || m.faulty;
+		llb_start_sync(h_.bitmap, s.pos, &n, missing > 0);
+		uint32_t from = source();
+		for (uint32_t i = 0; i < h_.members.size(); i++) {
+			Member &m = h_.members[i];
+			bool to = s.action == KX_ARRAY_RECOVER ? !m.in_sync : m.in_sync;
+			if (i == from || !m.active || m.faulty || !to)
+				continue;
+			m.write(half, h_.members[from].now(half));
+		}
+		if (s.action == KX_ARRAY_SYNC)
+			resynced_ += half % kHalves == 0;
+		s.pos = (uint64_t(half) + 1) * (h_.chunk_sectors / kHalves);
+	}
+
+	void finish_sync()
+	{
+		bool stopped = h_.flags & KX_ARRAY_INTR || h_.broken;
+		if (stopped)
+			h_.flags |= KX_ARRAY_INTR;
+		llb_close_sync(h_.bitmap);
+		stopped |= (h_.flags & KX_ARRAY_INTR) != 0;
+		if (!stopped && sync_->action == KX_ARRAY_SYNC)
+			h_.resync_offset = ~0ull;
+		if (!stopped && sync_->action == KX_ARRAY_RECOVER) {
+			for (Member &m : h_.members) {
+				if (m.active && !m.faulty)
+					m.in_sync = true, m.old = false;
+			}
+		}
+		trace("%s %s at sector %llu\n", sync_->action == KX_ARRAY_SYNC ? "resync" : "recovery",
+		      stopped ? "stopped" : "done", (unsigned long long)sync_->pos);
+		sync_.reset();
+		h_.flags = 0;
+		if (!h_.broken)
+			h_.write_superblocks();
+	}
+
+	// Let md do all syncs it wants, with nothing else going on.
+	void settle_syncs()
+	{
+		int idle_s = 0;
+		for (int i = 0; i < 200000 && error_.empty(); i++) {
+			if (h_.superblock_pending)
+				h_.write_superblocks();
+			start_sync_if_due();
+			if (!sync_) {
+				if (idle_s++ > 20 || h_.broken)
+					return;
+				pass_time(1000);
+				continue;
+			}
+			idle_s = 0;
+			sync_step();
+		}
+		fail("syncs go on for ever");
+	}
+
+	// ---- work ----
+
+	void start_op()
+	{
+		Op op{};
+		uint32_t span = std::max<uint32_t>(kHalves, halves_ * w_.hot_percent / 100);
+		op.discard = w_.discard_one_in && rng_.one_in(w_.discard_one_in);
+		op.halves =
+			op.discard ? kHalves * (1 + uint32_t(rng_.below(2))) : 1 + uint32_t(rng_.below(3));
+		if (w_.sequential) {
+			op.first_half = next_;
+			next_ = (next_ + op.halves) % span;
+		} else {
+			op.first_half = uint32_t(rng_.below(span));
+		}
+		if (op.discard)
+			op.first_half -= op.first_half % kHalves;
+		op.halves = std::min(op.halves, halves_ - op.first_half);
+		// overlapping writes in flight have no defined result on a mirror
+		if (!op.halves || busy(op.first_half, op.halves))
+			return;
+		op.version = ++version_;
+		op.done.assign(h_.members.size(), false);
+		if (op.discard)
+			llb_start_discard(h_.bitmap, sector(op), sectors(op));
+		else
+			llb_start_write(h_.bitmap, sector(op), sectors(op));
+		ops_.push_back(op);
+	}
+
+	uint64_t sector(const Op &op) const { return uint64_t(op.first_half) * h_.chunk_sectors / kHalves; }
+	uint64_t sectors(const Op &op) const
+	{
+		uint64_t n = uint64_t(op.halves) * h_.chunk_sectors / kHalves;
+		return std::min(n, h_.sync_size - sector(op));
+	}
+
+	bool takes(const Member &m) const { return m.active && !m.faulty; }
+
+	void advance_op()
+	{
+		if (ops_.empty())
+			return;
+		size_t at = rng_.below(ops_.size());
+		Op &op = ops_[at];
+		uint32_t last = uint32_t(h_.members.size()) - 1;
+
+		switch (op.at) {
+		case Op::Started:
+			if (llb_enabled(h_.bitmap, 1))
+				llb_unplug(h_.bitmap, rng_.one_in(2));
+			if (h_.broken) { // md fails it
+				end(op);
+				ops_.erase(ops_.begin() + at);
+				return;
+			}
+			if (w_.behind && !op.discard && takes(h_.members[last])) {
+				llb_start_behind(h_.bitmap);
+				op.behind_counted = true;
+			}
+			for (uint32_t i = 0; i < op.halves; i++)
+				care_[op.first_half + i] = !op.discard;
+			op.at = Op::Issuing;
+			return;
+		case Op::Issuing:
+		case Op::Acked: {
+			uint32_t i = uint32_t(rng_.below(h_.members.size()));
+			if (!op.done[i]) {
+				issue(op, i);
+				op.done[i] = true;
+			}
+			bool all = true, front = true;
+			for (uint32_t m = 0; m < op.done.size(); m++) {
+				bool done = op.done[m] || !takes(h_.members[m]);
+				all &= done;
+				front &= done || (op.behind_counted && m == last);
+			}
+			if (!front)
+				return;
+			if (h_.superblock_pending) // a member missed it: recorded first
+				h_.write_superblocks();
+			if (op.at == Op::Issuing) {
+				end(op);
+				op.at = Op::Acked;
+			}
+			if (all) {
+				if (op.behind_counted)
+					llb_end_behind(h_.bitmap);
+				ops_.erase(ops_.begin() + at);
+			}
+		}
+		}
+	}
+
+	void issue(const Op &op, uint32_t i)
+	{
+		Member &m = h_.members[i];
+		if (!takes(m))
+			return;
+		for (uint32_t half = op.first_half; half < op.first_half + op.halves; half++) {
+			// a discard leaves what the member likes
+			if (!op.discard || rng_.one_in(2))
+				m.write(half, op.discard ? uint32_t(rng_.below(1000)) : op.version);
+		}
+	}
+
+	void end(const Op &op)
+	{
+		if (op.discard)
+			llb_end_discard(h_.bitmap, sector(op), sectors(op));
+		else
+			llb_end_write(h_.bitmap, sector(op), sectors(op));
+	}
+
+	void pass_time(uint64_t ms)
+	{
+		h_.now_ms += ms;
+		sim_time_set(h_.now_ms);
+		if (h_.daemon_armed && h_.daemon_due_ms <= h_.now_ms) {
+			h_.daemon_armed = false;
+			llb_daemon(h_.bitmap);
+		}
+	}
+
+	void member_comes_or_goes()
+	{
+		uint32_t i = uint32_t(rng_.below(h_.members.size()));
+		Member &m = h_.members[i];
+		if (m.active && !m.faulty && m.in_sync && h_.in_sync_members() > 1) {
+			trace("member %u fails\n", i);
+			h_.fail(i);
+			if (rng_.one_in(2))
+				h_.write_superblocks();
+		} else if (!sync_ && (!m.active || m.faulty) && !h_.superblock_pending) {
+			// away: its cache had time to reach the medium, or was lost
+			if (rng_.one_in(2))
+				m.flush();
+			m.cut(rng_);
+			llb_stats st;
+			llb_stats_get(h_.bitmap, &st);
+			full_.resize(h_.members.size());
+			full_[i] = m.roles_recovering || m.events < st.events_cleared || rng_.one_in(4);
+			if (full_[i] && rng_.one_in(2)) // a new disk
+				for (uint32_t &v : m.data)
+					v = uint32_t(rng_.below(1000));
+			trace("member %u returns (events %llu, cleared %llu)%s\n", i,
+			      (unsigned long long)m.events, (unsigned long long)st.events_cleared,
+			      full_[i] ? ", full" : "");
+			m.active = true;
+			m.faulty = m.in_sync = false;
+			m.old = true;
+			m.roles_recovering = true;
+		} else if (sync_) {
+			h_.flags |= KX_ARRAY_INTR; // somebody stops the sync
+		}
+	}
+
+	void step()
+	{
+		full_.resize(h_.members.size());
+		if (h_.broken) // only a restart helps
+			throw Cut{};
+		switch (rng_.below(10)) {
+		case 0:
+		case 1:
+			if (ops_.size() < w_.depth)
+				start_op();
+			break;
+		case 2:
+			pass_time(rng_.below(3000));
+			break;
+		case 3:
+			if (rng_.one_in(30))
+				h_.write_superblocks();
+			break;
+		case 4:
+			if (h_.lead_queued && rng_.one_in(2)) {
+				h_.lead_queued = false;
+				llb_lead_work(h_.bitmap);
+			}
+			break;
+		case 5:
+		case 6:
+			start_sync_if_due();
+			if (sync_)
+				sync_step();
+			break;
+		default:
+			advance_op();
+		}
+		if (w_.fail_one_in && rng_.one_in(w_.fail_one_in))
+			member_comes_or_goes();
+	}
+
+	void finish_ops()
+	{
+		for (int i = 0; i < 1000000 && !ops_.empty(); i++)
+			advance_op();
+	}
+
+	// ---- checks ----
+
+	void fail(const std::string &what)
+	{
+		if (error_.empty())
+			error_ = what;
+	}
+
+	void compare(const char *when)
+	{
+		uint32_t from = source();
+		for (uint32_t i = 0; i < h_.members.size() && !h_.broken; i++) {
+			const Member &m = h_.members[i];
+			if (!m.active || m.faulty || !m.in_sync)
+				continue;
+			for (uint32_t half = 0; half < halves_; half++) {
+				if (care_[half] && m.now(half) != h_.members[from].now(half)) {
+					char text[200];
+					snprintf(
+						text, sizeof(text),
+						"%s: half %u of chunk %u is version %u on member %u and %u on member %u",
+						when, half % kHalves, half / kHalves,
+						h_.members[from].now(half), from, m.now(half), i);
+					return fail(text);
+				}
+			}
+		}
+	}
+
+	// Nothing is written any more: members equal, everything written is Clean on disk.
+	void idle_and_check()
+	{
+		h_.io_error_one_in = 0;
+		finish_ops();
+		settle_syncs();
+		compare("idle");
+		for (int i = 0; i < 40; i++) {
+			pass_time(1000);
+			if (h_.superblock_pending)
+				h_.write_superblocks();
+		}
+		if (h_.broken || h_.degraded())
+			return;
+		for (const Member &m : h_.members) {
+			for (uint32_t c = 0; c < h_.chunks; c++) {
+				uint8_t byte = m.bitmap[LLB_CELLS_OFFSET + c];
+				bool written = false;
+				for (uint32_t i = 0; i < kHalves; i++)
+					written |= care_[c * kHalves + i];
+				if (written ? byte != LLB_CLEAN
+					    : byte != LLB_CLEAN && byte != LLB_UNWRITTEN) {
+					char text[120];
+					snprintf(text, sizeof(text), "idle: chunk %u (%s) is %u on disk", c,
+						 written ? "written" : "not written", byte);
+					return fail(text);
+				}
+			}
+		}
+	}
+
+	void cut(bool was_idle)
+	{
+		std::vector<bool> risk(h_.chunks);
+		for (const Op &op : ops_) {
+			if (op.at == Op::Started)
+				continue;
+			for (uint32_t half = op.first_half; half < op.first_half + op.halves; half++)
+				risk[half / kHalves] = true;
+		}
+		for (Member &m : h_.members) {
+			for (auto &[half, versions] : m.cache)
+				risk[half / kHalves] = true;
+			m.cut(rng_);
+		}
+		totals_.cuts++;
+		trace("cut\n");
+		totals_.resynced += resynced_;
+		totals_.at_risk += uint64_t(std::count(risk.begin(), risk.end(), true));
+		resynced_ = 0;
+		(void)was_idle;
+		ops_.clear();
+		sync_.reset();
+		h_.cut_in = 0;
+		drop();
+	}
+
+	const Workload &w_;
+	Totals &totals_;
+	Rng rng_;
+	kx_host h_;
+	uint32_t halves_ = 0;
+	std::vector<bool> care_; // holds what somebody wrote
+	std::vector<Op> ops_;
+	std::vector<bool> full_;
+	std::optional<Sync> sync_;
+	uint32_t next_ = 0, version_ = 1000;
+	bool made_ = false; // assembled once: mdadm's header is not the newest any more
+	uint64_t resynced_ = 0;
+	std::string error_;
+};
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	uint64_t cuts = 20000, first = 1;
+	bool one = false;
+	const char *report = nullptr, *only = nullptr;
+
+	for (int i = 1; i < argc; i++) {
+		std::string a = argv[i];
+		const char *v = i + 1 < argc ? argv[i + 1] : nullptr;
+		if (a == "--cuts" && v)
+			cuts = strtoull(v, nullptr, 10), i++;
+		else if (a == "--seed" && v)
+			first = strtoull(v, nullptr, 10), one = tracing = true, i++;
+		else if (a == "--from" && v)
+			first = strtoull(v, nullptr, 10), i++;
+		else if (a == "--workload" && v)
+			only = v, i++;
+		else if (a == "--report" && v)
+			report = v, i++;
+		else {
+			fprintf(stderr,
+				"usage: sim [--cuts N] [--from SEED] [--seed SEED --workload NAME] [--report FILE]\n");
+			return 2;
+		}
+	}
+
+	constexpr uint32_t kCutsPerRun = 20;
+	std::vector<Totals> totals(std::size(kWorkloads));
+	std::vector<std::pair<uint64_t, std::string>> failed;
+	auto start = std::chrono::steady_clock::now();
+	auto told = start;
+	uint64_t done = 0;
+	for (uint64_t seed = first; done < cuts; seed++) {
+		for (size_t w = 0; w < std::size(kWorkloads); w++) {
+			if (only && strcmp(only, kWorkloads[w].name))
+				continue;
+			uint64_t before = totals[w].cuts;
+			std::string error = Run(kWorkloads[w], seed * 1000003 + w, totals[w]).go(kCutsPerRun);
+			totals[w].runs++;
+			done += totals[w].cuts - before;
+			if (!error.empty()) {
+				printf("FAILED: sim --seed %llu --workload %s: %s\n",
+				       (unsigned long long)seed, kWorkloads[w].name, error.c_str());
+				failed.push_back({seed, kWorkloads[w].name});
+				done++;
+			}
+		}
+		auto now = std::chrono::steady_clock::now();
+		if (now - told > std::chrono::seconds(10)) {
+			told = now;
+			fprintf(stderr, "sim: %llu of %llu cuts\n", (unsigned long long)done,
+				(unsigned long long)cuts);
+		}
+		if (one || failed.size() > 20)
+			break;
+	}
+
+	printf("%-16s %10s %10s %12s %14s\n", "workload", "cuts", "recoveries", "resynced", "resync_ratio");
+	for (size_t w = 0; w < std::size(kWorkloads); w++) {
+		if (totals[w].runs)
+			printf("%-16s %10llu %10llu %12llu %14.2f\n", kWorkloads[w].name,
+			       (unsigned long long)totals[w].cuts, (unsigned long long)totals[w].recoveries,
+			       (unsigned long long)totals[w].resynced,
+			       totals[w].at_risk ? double(totals[w].resynced) / double(totals[w].at_risk)
+						 : 0.0);
+	}
+	double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+	printf("%llu cuts in %.1f s, %zu failures\n", (unsigned long long)done, seconds, failed.size());
+	if (report) {
+		FILE *f = fopen(report, "w");
+		if (!f) {
+			fprintf(stderr, "sim: cannot write %s\n", report);
+			return 2;
+		}
+		fprintf(f, "{\"cuts\": %llu, \"failures\": %zu, \"seeds_failed\": [",
+			(unsigned long long)done, failed.size());
+		for (size_t i = 0; i < failed.size(); i++)
+			fprintf(f, "%s{\"seed\": %llu, \"workload\": \"%s\"}", i ? ", " : "",
+				(unsigned long long)failed[i].first, failed[i].second.c_str());
+		fprintf(f, "], \"resync_ratio\": {");
+		for (size_t w = 0, n = 0; w < std::size(kWorkloads); w++) {
+			if (totals[w].at_risk)
+				fprintf(f, "%s\"%s\": %.3f", n++ ? ", " : "", kWorkloads[w].name,
+					double(totals[w].resynced) / double(totals[w].at_risk));
+		}
+		fprintf(f, "}}\n");
+		fclose(f);
+	}
+	return failed.empty() ? 0 : 1;
+}
