@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+// The steady state (an array that was written before): what one write touches. The
+// accesses are those of the core itself, logged by its own atomics policy.
+#include <map>
+#include <set>
+
+#include "rig.hpp"
+
+using base::Access;
+using rig::Rig;
+
+namespace {
+
+struct Seen {
+	std::map<Access, int> kinds;
+	std::vector<std::string> calls;
+	bool memory_changed; // also by stores that are no atomics
+};
+
+Seen watch(const std::function<void()> &work)
+{
+	std::vector<u8> before = fake::memory();
+	base::logged_accesses.clear();
+	fake::watch_calls(true);
+	base::log_accesses = true;
+	work();
+	base::log_accesses = false;
+	Seen seen;
+	seen.calls = fake::take_calls();
+	seen.memory_changed = before != fake::memory();
+	fake::watch_calls(false);
+	for (const auto &a : base::logged_accesses)
+		seen.kinds[a.kind]++;
+	return seen;
+}
+
+void expect_no_store(const Seen &seen)
+{
+	for (Access kind : {Access::Store, Access::Rmw, Access::FailedCas, Access::FullFence})
+		EXPECT_EQ(seen.kinds.count(kind), 0u) << "kind " << int(kind);
+	EXPECT_FALSE(seen.memory_changed);
+}
+
+// Every way in which an array gets to the steady state.
+void in_the_steady_state(const std::function<void(Rig &, u64 sector)> &test)
+{
+	for (s32 level : {1, 5, 10}) {
+		for (bool degraded : {false, true}) {
+			Rig r({.level = level, .members = 4, .chunks = 9000, .state = LLB_SB_FIRST_USE});
+			r.start();
+			if (degraded)
+				r.h.fail_member(3);
+			for (u64 c : {0, 17, 31, 32, 3071, 3072, 8999})
+				r.write(c);
+			for (u64 c : {0, 17, 31, 32, 3071, 3072, 8999}) {
+				SCOPED_TRACE(testing::Message() << "level " << level << " degraded "
+								<< degraded << " chunk " << c);
+				test(r, c * 128 + 8);
+			}
+		}
+	}
+}
+
+TEST(SteadyState, AWriteStoresToNoSharedWord)
+{
+	std::set<std::string> names;
+	int loads = 0;
+	in_the_steady_state([&](Rig &r, u64 sector) {
+		Seen start = watch([&] { llb_start_write(r.b(), sector, 8); });
+		Seen end = watch([&] { llb_end_write(r.b(), sector, 8); });
+		expect_no_store(start);
+		expect_no_store(end);
+		EXPECT_EQ(start.kinds[Access::Load], 2); // the table, and the cell
+		EXPECT_EQ(end.kinds[Access::Load], 0);
+		EXPECT_EQ(end.kinds[Access::ReleaseFence], 1);
+		EXPECT_EQ(start.calls, (std::vector<std::string>{"kx_section_enter", "kx_section_leave"}));
+		EXPECT_EQ(end.calls, (std::vector<std::string>{"kx_counter_inc"}));
+		loads = start.kinds[Access::Load];
+		for (const auto &all : {start.calls, end.calls})
+			names.insert(all.begin(), all.end());
+	});
+	EXPECT_EQ(names, (std::set<std::string>{"kx_section_enter", "kx_section_leave", "kx_counter_inc"}));
+	std::string list;
+	for (const auto &name : names)
+		list += " " + name;
+	printf("start_write + end_write: %d atomic loads, 0 stores, 0 read-modify-writes; kx calls:%s\n", loads,
+	       list.c_str());
+}
+
+TEST(SteadyState, AskingWhetherToUnplugIsFalseAndStoresNothing)
+{
+	in_the_steady_state([](Rig &r, u64 sector) {
+		llb_start_write(r.b(), sector, 8);
+		llb_u32 answer = 1;
+		Seen seen = watch([&] { answer = llb_enabled(r.b(), 1); });
+		EXPECT_EQ(answer, 0u);
+		expect_no_store(seen);
+		EXPECT_EQ(seen.calls, (std::vector<std::string>{"kx_reconfig_locked"}));
+		seen = watch([&] { answer = llb_enabled(r.b(), 0); });
+		EXPECT_EQ(answer, 1u);
+		EXPECT_TRUE(seen.kinds.empty());
+		EXPECT_TRUE(seen.calls.empty());
+		llb_end_write(r.b(), sector, 8);
+	});
+}
+
+// A large write over many chunks of one lane counts itself once.
+TEST(SteadyState, OneCountPerLane)
+{
+	Rig r({.state = LLB_SB_FIRST_USE});
+	r.start();
+	llb_start_write(r.b(), 0, 32 * 128);
+	llb_unplug(r.b(), 1);
+	llb_end_write(r.b(), 0, 32 * 128);
+	Seen seen = watch([&] {
+		llb_start_write(r.b(), 0, 32 * 128);
+		llb_end_write(r.b(), 0, 32 * 128);
+	});
+	expect_no_store(seen);
+	EXPECT_EQ(seen.calls,
+		  (std::vector<std::string>{"kx_section_enter", "kx_section_leave", "kx_counter_inc"}));
+}
+
+// The log itself sees what it should: a first touch does store.
+TEST(SteadyState, AFirstTouchIsSeen)
+{
+	Rig r({.state = LLB_SB_FIRST_USE});
+	r.start();
+	Seen seen = watch([&] { llb_start_write(r.b(), 0, 8); });
+	EXPECT_GE(seen.kinds[Access::Rmw], 3); // cell, flag, requested
+	EXPECT_TRUE(seen.memory_changed);
+	llb_end_write(r.b(), 0, 8);
+}
+
+} // namespace
