@@ -8,6 +8,7 @@ from . import disk
 from .sh import need, read, run, wait_until, write
 
 MODULE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'llbitmap.ko')
+RAMDISKS, RAMDISK_MIB = 8, 128
 os.environ['MDADM_NO_UDEV'] = '1'
 os.environ['DM_DISABLE_UDEV'] = '1'
 
@@ -23,16 +24,39 @@ def load():
         run('insmod', MODULE)
 
 
+def clean_up():
+    """Stops every array and removes every mapped device and loop, the top ones first."""
+    for _ in range(6):
+        left = [name for name in os.listdir('/sys/block') if name.startswith(('md', 'dm-'))]
+        if not left:
+            break
+        for name in sorted(left):
+            if name.startswith('md'):
+                run('mdadm', '--stop', f'/dev/{name}', ok=None)
+        run('dmsetup', 'remove_all', ok=None)
+    run('losetup', '-D', ok=None)
+    need(not left, f'still there after the clean-up: {left}')
+
+
 def unload():
     run('rmmod', 'llbitmap')
 
 
-def ramdisks(count, mib):
-    """Fresh ramdisks, all zero: /dev/ram0 to count - 1."""
-    if loaded('brd'):
-        run('rmmod', 'brd')
-    run('modprobe', 'brd', f'rd_nr={count}', f'rd_size={mib * 1024}')
-    return [f'/dev/ram{number}' for number in range(count)]
+def ramdisks(count, mib=None):
+    """Ramdisks, all zero: /dev/ram0 to count - 1. They are loaded once and then
+    emptied: UML's KASAN takes a module at another's old address for a fault.
+    With mib: no larger than that, as /dev/mapper/ramNUMBER."""
+    if not loaded('brd'):
+        run('modprobe', 'brd', f'rd_nr={RAMDISKS}', f'rd_size={RAMDISK_MIB * 1024}')
+    need(count <= RAMDISKS, f'no {count} ramdisks')
+    paths = [f'/dev/ram{number}' for number in range(count)]
+    for path in paths:
+        run('blkdiscard', '-f', path)
+    if not mib:
+        return paths
+    for number, path in enumerate(paths):
+        run('dmsetup', 'create', f'ram{number}', '--table', f'0 {mib * 2048} linear {path} 0')
+    return [f'/dev/mapper/ram{number}' for number in range(count)]
 
 
 class Array:
@@ -125,7 +149,10 @@ class Array:
         return wait_until(f'{self.name}: all Clean on the members', lambda: all(
             set(one) <= {disk.CLEAN, disk.UNWRITTEN} for one in self.cells()), limit_s, 0.2)
 
-    def equal_over(self, chunks):
+    def equal_over(self, chunks=None):
+        """Over these chunks of the bitmap; over all that were ever written."""
+        if chunks is None:
+            chunks = disk.written(self.cells())
         bad = disk.unequal(self.members, chunks)
         need(not bad, f'{self.name}: {len(bad)} of {len(chunks)} chunks differ between '
                       f'the members, the first is {min(bad, default=None)}')

@@ -12,14 +12,14 @@ import platform
 import time
 
 from . import disk, fio
-from .array import Array, load, loaded, ramdisks, unload
-from .sh import Direct, copy_device, equal, need, read, run, wait_until, write_at
+from .array import RAMDISK_MIB, Array, load, loaded, ramdisks, unload
+from .sh import Direct, copy_device, equal, need, read, run, wait_until
 from .trace import Trace
 
 OLD, NEW = 'a5', '5a'
-# Members and their MiB: about 2000 chunks each. A first touch covers neighbours,
-# up to 1024 of them, so what is written at the cut is far from the rest.
-MEMBERS = {'raid1': (2, 128), 'raid10': (4, 64), 'raid5': (3, 128)}
+# About 2000 chunks and more: a first touch covers neighbours, up to 1024 of
+# them, so what is written at the cut is far from the rest.
+MEMBERS = {'raid1': 2, 'raid10': 4, 'raid5': 3}
 MIB = 1 << 20
 
 
@@ -33,7 +33,7 @@ def accelerator():
 class Cut:
     def __init__(self, level, write_s=3, iops=150, hot_mib=8):
         self.level, self.write_s, self.iops, self.hot_mib = level, write_s, iops, hot_mib
-        self.count, self.member_mib = MEMBERS[level]
+        self.count = MEMBERS[level]
         self.facts = {'level': level}
         self.start = time.monotonic()
         self.mapped = []
@@ -42,7 +42,6 @@ class Cut:
              'members_equal', 'acknowledged', 'check', 'damage', 'repair', 'rmmod_in_use',
              'stop_and_unload', 'load_again')
 
-    # What a step is called for people.
     def load_module(self):
         load()
         need(loaded(), 'llbitmap is not in /sys/module')
@@ -51,10 +50,10 @@ class Cut:
         return f'llbitmap loaded, kernel {platform.release()}, mdadm {version}'
 
     def create(self):
-        self.disks = ramdisks(2 * self.count, self.member_mib)
+        self.disks = ramdisks(2 * self.count)
         for number, path in enumerate(self.disks[:self.count]):
             run('dmsetup', 'create', f'member{number}', '--table',
-                f'0 {self.member_mib * 2048} linear {path} 0')
+                f'0 {RAMDISK_MIB * 2048} linear {path} 0')
             self.mapped.append(f'member{number}')
         self.array = Array(0, [f'/dev/mapper/{name}' for name in self.mapped])
         self.array.create(self.level.removeprefix('raid'))
@@ -113,10 +112,9 @@ class Cut:
 
     def throw_away(self):
         self.array.stop()
-        for number, name in enumerate(self.mapped):
+        for name, path in zip(self.mapped, self.disks):
             run('dmsetup', 'remove', name)
-            write_at(self.disks[number], 0, bytes(MIB))
-        self.mapped = []
+            run('blkdiscard', '-f', path)
 
     def cut(self):
         """fio writes over Clean chunks and over Unwritten ones."""
@@ -270,11 +268,3 @@ class Cut:
         self.array.stop()
         self.facts['seconds'] = round(time.monotonic() - self.start, 1)
         return f'loaded and assembled again, {len(self.written)} chunks Clean, data reads back'
-
-    def clean_up(self):
-        """After a failed step: nothing of this run is in the next one's way."""
-        for number in (0, 1):
-            run('mdadm', '--stop', f'/dev/md{number}', ok=None)
-        for name in self.mapped:
-            run('dmsetup', 'remove', '--force', name, ok=None)
-        self.mapped = []
