@@ -122,13 +122,13 @@ void Bitmap::convert_level(s32 level)
 // asked for is durable; unless it is told to stop, perhaps by who holds members still.
 void Bitmap::settle_in_sync_thread(u64 target)
 {
-	while (durable_.load_acquire() < target && !broken_.load_acquire()) {
-		kx_array a;
+	kx_array a;
+
+	while (!settle(target, Hold{false}) && !broken_.load_acquire()) { // pairs with give_up()
 		kx_array_get(host_, &a);
 		if (a.flags & KX_ARRAY_INTR)
 			return;
-		if (!settle(target, Hold{false}))
-			kx_sleep_ms(kSuspendedPoll_ms);
+		kx_sleep_ms(kSuspendedPoll_ms);
 	}
 }
 
