@@ -1,0 +1,686 @@
+// SPDX-License-Identifier: GPL-2.0
+// The daemon: when a chunk becomes clean on disk, and when it must not.
+#include "rig.hpp"
+
+using core::State;
+using rig::kCleanBy_ms;
+using rig::kIdle_ms;
+using rig::kSleep_ms;
+using rig::Options;
+using rig::Rig;
+
+namespace {
+
+const Options kFirstUse{.state = LLB_SB_FIRST_USE};
+
+// Runs until the chunk is clean on disk; how long that took.
+u64 clean_after(Rig &r, u64 chunk, u64 limit_ms = 4 * kCleanBy_ms)
+{
+	u64 begin = r.h.clock_ms;
+	while (r.disk(chunk) != LLB_CLEAN && r.h.clock_ms - begin < limit_ms)
+		r.h.run_for(100);
+	return r.h.clock_ms - begin;
+}
+
+TEST(Daemon, AWrittenChunkIsCleanOnAllMembersInTime)
+{
+	Rig r({.members = 3, .state = LLB_SB_FIRST_USE});
+	r.start();
+	for (int round = 0; round < 20; round++) {
+		r.h.run_for(u64(round) * 1700 % 37000); // at any phase of the timer
+		r.write(5);
+		EXPECT_EQ(r.disk(5), LLB_DIRTY);
+		u64 took = clean_after(r, 5);
+		EXPECT_LE(took, kCleanBy_ms) << round;
+		EXPECT_GE(took, kIdle_ms) << round;
+		EXPECT_EQ(r.state(5), State::Clean);
+	}
+}
+
+TEST(Daemon, InTimeForOtherPeriods)
+{
+	struct {
+		u64 sleep, idle;
+	} cases[] = {{1, 5}, {5, 1}, {1, 1}, {30, 100}, {100, 3}, {3600, 60}};
+	for (auto c : cases) {
+		Rig r(kFirstUse);
+		r.start();
+		ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_DAEMON_SLEEP, c.sleep), 0);
+		ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_BARRIER_IDLE, c.idle), 0);
+		for (int round = 0; round < 5; round++) {
+			r.h.run_for(u64(round) * 777);
+			r.write(5);
+			u64 bound = (c.idle + 2 * c.sleep) * 1000;
+			EXPECT_LE(clean_after(r, 5, 4 * bound), bound) << c.sleep << " " << c.idle;
+		}
+	}
+}
+
+// The daemon is also woken early, to ask md for a sync. That must not put off the pass.
+TEST(Daemon, InTimeAlsoIfWokenEarly)
+{
+	for (u64 at = 1000; at < kSleep_ms; at += 1700) {
+		Rig r({.fill = LLB_CLEAN});
+		r.start();
+		r.write(5);
+		r.h.run_for(kSleep_ms + 100); // just after a pass
+		r.write(5);
+		u64 begin = r.h.clock_ms;
+		r.h.run_for(at);
+		llb_dirty_bits(r.b(), 40, 40); // wants a sync: wakes the daemon in barrier_idle
+		while (r.disk(5) != LLB_CLEAN && r.h.clock_ms - begin < 4 * kCleanBy_ms)
+			r.h.run_for(100);
+		EXPECT_LE(r.h.clock_ms - begin, kCleanBy_ms) << "a sync was wanted after " << at << " ms";
+	}
+}
+
+TEST(Daemon, AnIdleArrayCostsNothing)
+{
+	Rig r(kFirstUse);
+	r.start();
+	EXPECT_EQ(r.h.daemon_due, ~0ull) << "armed with nothing to clean";
+	r.write(5);
+	EXPECT_NE(r.h.daemon_due, ~0ull);
+	r.idle();
+	r.h.run_for(kCleanBy_ms);
+	EXPECT_EQ(r.h.daemon_due, ~0ull) << "armed for ever";
+	int batches = r.h.io_batches, flushes = r.h.flush_calls;
+	r.h.run_for(100 * kCleanBy_ms);
+	EXPECT_EQ(r.h.io_batches, batches);
+	EXPECT_EQ(r.h.flush_calls, flushes);
+}
+
+TEST(Daemon, AReadOnlyArrayIsNotScannedForEver)
+{
+	Rig r({.cells = {LLB_DIRTY}});
+	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.start();
+	r.h.run_for(10 * kCleanBy_ms);
+	EXPECT_EQ(r.h.writes_total(), 0);
+}
+
+TEST(Daemon, AChunkThatIsBeingWrittenStaysDirty)
+{
+	Rig r({.chunks = 256, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.begin(5);
+	r.write(6); // in the same lane
+	r.write(100); // in another
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	EXPECT_EQ(r.disk(100), LLB_CLEAN) << "an in-flight write blocks its lane only";
+	r.end(5);
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+	EXPECT_LE(clean_after(r, 6), kCleanBy_ms);
+}
+
+// The unmarked chunk of the lane is written: quiet has nothing to do with marks.
+TEST(Daemon, TwoChunksInOneLane)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.run_for(kSleep_ms); // 5 is marked
+	r.begin(6); // not marked
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(6), LLB_DIRTY);
+	r.end(6);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+	EXPECT_EQ(r.disk(6), LLB_CLEAN);
+}
+
+TEST(Daemon, AWriteBetweenMarkAndClearKeepsDirty)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	for (int i = 0; i < 20; i++) { // write once in every period
+		r.h.run_for(kSleep_ms / 2);
+		r.write(5);
+		r.h.run_for(kSleep_ms / 2);
+		ASSERT_EQ(r.disk(5), LLB_DIRTY) << i;
+	}
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+}
+
+// Clean only if the chunk was not written for barrier_idle: also if its lane was
+// marked long before by another chunk.
+TEST(Daemon, IdleIsCountedFromTheChunksOwnMark)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_DAEMON_SLEEP, 1), 0);
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_BARRIER_IDLE, 20), 0);
+	r.begin(6); // pins the lane
+	r.write(5);
+	r.h.run_for(60000);
+	r.write(7);
+	u64 begin = r.h.clock_ms;
+	r.h.run_for(1500); // 7 is marked
+	r.end(6);
+	while (r.disk(7) != LLB_CLEAN)
+		r.h.run_for(100);
+	EXPECT_GE(r.h.clock_ms - begin, 20000u);
+}
+
+TEST(Daemon, AWriteInTheFlushKeepsItDirty)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	bool came = false;
+	r.h.on_flush = [&] {
+		if (!came)
+			r.begin(5); // after the lane was found quiet
+		came = true;
+	};
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_TRUE(came);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	r.end(5);
+	r.h.on_flush = nullptr;
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+}
+
+TEST(Daemon, AWriteWhileCleanIsOnItsWayToTheDisk)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	int state = 0;
+	r.h.on_io_wait = [&] {
+		if (state == 0 && r.state(5) == State::Clean) {
+			state = 1;
+			r.begin_nowait(5); // cannot lead: the round is under way
+			EXPECT_TRUE(llb_enabled(r.b(), 1));
+		}
+	};
+	r.idle();
+	ASSERT_EQ(state, 1);
+	EXPECT_EQ(r.state(5), State::Dirty);
+	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	r.wait_durable();
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	r.end(5);
+}
+
+// ---- W2 and W3 ----
+
+TEST(Daemon, FlushesEveryMemberBeforeClean)
+{
+	Rig r({.members = 3, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.write(5);
+	bool clean_early = false;
+	std::vector<int> at_clean;
+	r.h.on_byte = [&](u32, u32, u8, u8 after) {
+		if (after != LLB_CLEAN)
+			return;
+		for (auto &m : r.h.members)
+			clean_early |= m->flushes == 0;
+	};
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+	EXPECT_FALSE(clean_early);
+}
+
+TEST(Daemon, NothingIsCleanWhileDegraded)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.fail_member(1);
+	r.h.run_for(5 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY);
+	EXPECT_EQ(r.state(5), State::Dirty);
+	r.write(20);
+	EXPECT_EQ(r.state(20), State::NeedSync);
+	llb_flush(r.b()); // nor at stop
+	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY);
+	EXPECT_EQ(r.disk(0, 20), LLB_NEED_SYNC);
+	EXPECT_EQ(r.get64(0, 32), 0u) << "events_cleared was raised";
+}
+
+// degraded alone does not tell: the slot must be filled by an in-sync member.
+TEST(Daemon, DegradedIsNotTheWholeTruth)
+{
+	for (int how = 0; how < 3; how++) {
+		Rig r(kFirstUse);
+		r.start();
+		r.write(5);
+		if (how == 0)
+			r.h.members[1]->flags = 0; // not in sync, while degraded says 0
+		else if (how == 1)
+			r.h.members[1]->slot = -1;
+		else
+			r.h.degraded = 1; // all in sync, while degraded says 1
+		r.h.run_for(5 * kCleanBy_ms);
+		EXPECT_EQ(r.disk(0, 5), LLB_DIRTY) << how;
+	}
+}
+
+TEST(Daemon, AReplacementThatIsNotInSyncDoesNotCount)
+{
+	Rig r({.members = 3, .state = LLB_SB_FIRST_USE});
+	r.h.array.raid_disks = 2;
+	r.h.members[2]->slot = 1;
+	r.h.members[2]->flags = KX_MEMBER_REPLACEMENT;
+	r.start();
+	r.write(5);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN); // slot 1 has its in-sync member
+	r.write(6);
+	r.h.members[1]->flags = KX_MEMBER_FAULTY; // and now only the replacement
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(0, 6), LLB_DIRTY);
+}
+
+TEST(Daemon, AMemberFailsWhileTheLastWriteDrains)
+{
+	for (bool in_flush : {false, true}) {
+		Rig r(kFirstUse);
+		r.start();
+		r.write(5);
+		r.h.run_for(kSleep_ms); // marked while whole
+		if (in_flush)
+			r.h.on_flush = [&] { r.h.fail_member(1); };
+		else
+			r.h.fail_member(1);
+		r.h.run_for(5 * kCleanBy_ms);
+		EXPECT_EQ(r.disk(0, 5), LLB_DIRTY);
+	}
+}
+
+TEST(Daemon, AMemberFailsAfterItsFlush)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.on_flushed = [&] { r.h.fail_member(1); };
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY);
+}
+
+TEST(Daemon, AFlushFails)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.h.md_error_works = false; // the member stays: only the flush tells
+	r.h.members[1]->fail_flushes = -1;
+	r.write(5);
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	llb_flush(r.b());
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	r.h.members[1]->fail_flushes = 0;
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+}
+
+TEST(Daemon, AMemberReturns)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.h.fail_member(1);
+	r.write(5);
+	EXPECT_EQ(r.state(5), State::NeedSync);
+	r.h.members[1]->flags = 0; // re-added, not in sync
+	llb_write_all(r.b());
+	r.h.flags |= KX_ARRAY_RUNNING | KX_ARRAY_RECOVER;
+	for (u64 s = 0; s < r.o.sync_size;) {
+		u64 blocks = llb_skip_sync(r.b(), s);
+		if (!blocks)
+			llb_start_sync(r.b(), s, &blocks, 0);
+		s += blocks;
+	}
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(5), State::Dirty);
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY == r.disk(0, 5) ? LLB_DIRTY : LLB_NEED_SYNC);
+	r.h.members[1]->flags = KX_MEMBER_IN_SYNC;
+	r.h.degraded = 0;
+	r.h.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RECOVER);
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+}
+
+// ---- W5 ----
+
+TEST(Daemon, EventsClearedIsDurableBeforeTheFirstCleanByte)
+{
+	for (u32 block : {512u, 4096u}) {
+		Rig r(kFirstUse);
+		r.h.members[1]->m.logical_block = block;
+		r.start();
+		r.write(5);
+		r.h.events = 120;
+		rig::Image before = r.image();
+		r.h.writes.clear();
+		r.idle();
+		ASSERT_EQ(r.disk(5), LLB_CLEAN);
+		for (size_t i = 0; i <= r.h.writes.size(); i++) {
+			rig::Image now = r.replay(before, i);
+			for (u32 m = 0; m < 2; m++) {
+				if (now[m][LLB_CELLS_OFFSET + 5] != LLB_CLEAN)
+					continue;
+				EXPECT_EQ(now[0][32], 120) << i; // on every member
+				EXPECT_EQ(now[1][32], 120) << i;
+			}
+		}
+		llb_stats s;
+		llb_stats_get(r.b(), &s);
+		EXPECT_EQ(s.events_cleared, 120u);
+	}
+}
+
+TEST(Daemon, NobodyTakesEventsCleared)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.events = 120;
+	r.h.on_flushed = [&] {
+		r.h.members[0]->fail_writes = -1;
+		r.h.members[1]->fail_writes = -1;
+	};
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(1, 5), LLB_DIRTY);
+	EXPECT_EQ(r.state(5), State::Dirty);
+	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
+}
+
+TEST(Daemon, CleanThatCouldNotBeWrittenIsWrittenLater)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.on_flushed = [&] { r.h.suspended = true; };
+	r.h.run_for(kCleanBy_ms);
+	r.h.on_flushed = nullptr;
+	r.h.suspended = false;
+	r.h.run_for(kCleanBy_ms);
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+	r.write(5);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+}
+
+TEST(Daemon, ASuspendedArraySkipsThePass)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.run_for(kSleep_ms);
+	r.h.suspended = true;
+	int batches = r.h.io_batches;
+	r.h.run_for(5 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	EXPECT_EQ(r.h.io_batches, batches);
+	r.h.suspended = false;
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+}
+
+// ---- write-behind ----
+
+TEST(Daemon, WriteBehindKeepsDirty)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.begin(5);
+	llb_start_behind(r.b());
+	EXPECT_FALSE(llb_behind_idle(r.b()));
+	llb_stats s;
+	llb_stats_get(r.b(), &s);
+	EXPECT_EQ(s.behind_writes, 1);
+	r.end(5); // comes before the slow member is done
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	llb_end_behind(r.b());
+	EXPECT_TRUE(llb_behind_idle(r.b()));
+	llb_wait_behind(r.b());
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+}
+
+TEST(Daemon, WriteBehindThatCountsItselfAfterTheMark)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.begin(5);
+	r.h.run_for(kSleep_ms); // marked, in flight
+	llb_start_behind(r.b());
+	r.end(5); // the lane is quiet, the write is not
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	llb_end_behind(r.b());
+	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
+}
+
+// ---- discard ----
+
+void discard(Rig &r, u64 from, u64 sectors)
+{
+	llb_start_discard(r.b(), from, sectors);
+	r.wait_durable();
+	llb_end_discard(r.b(), from, sectors);
+}
+
+TEST(Discard, AWholeChunkBecomesUnwritten)
+{
+	for (State from : {State::Clean, State::CleanUnwritten}) {
+		Rig r({.level = 5, .members = 3, .fill = u8(from)});
+		r.start();
+		llb_start_discard(r.b(), 5 * 128, 256); // two chunks
+		r.wait_durable();
+		EXPECT_TRUE(r.reloads_to_sync(r.disk(5)));
+		llb_end_discard(r.b(), 5 * 128, 256);
+		EXPECT_EQ(r.state(5), State::Dirty) << "not yet: it must be flushed first";
+		r.idle();
+		EXPECT_EQ(r.disk(5), LLB_UNWRITTEN);
+		EXPECT_EQ(r.disk(6), LLB_UNWRITTEN);
+		EXPECT_EQ(r.disk(7), u8(from));
+		EXPECT_EQ(r.disk(4), u8(from));
+	}
+}
+
+TEST(Discard, PartOfAChunkDoesNot)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	discard(r, 5 * 128 + 1, 255); // all but the first sector of 5, whole 6
+	discard(r, 10 * 128, 127);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+	EXPECT_EQ(r.disk(6), LLB_UNWRITTEN);
+	EXPECT_EQ(r.disk(10), LLB_CLEAN);
+}
+
+TEST(Discard, TheShortLastChunkIsWhole)
+{
+	Rig r({.sync_size = 10 * 128 + 5, .fill = LLB_CLEAN});
+	r.start();
+	discard(r, 10 * 128, 5);
+	r.idle();
+	EXPECT_EQ(r.disk(10), LLB_UNWRITTEN);
+}
+
+TEST(Discard, OfUnwrittenWritesNothing)
+{
+	Rig r(kFirstUse);
+	r.start();
+	int batches = r.h.io_batches;
+	discard(r, 5 * 128, 256);
+	EXPECT_EQ(r.state(5), State::Unwritten);
+	EXPECT_EQ(r.h.io_batches, batches);
+}
+
+TEST(Discard, OfAWrittenChunkEndsCleanOnly)
+{
+	// what was written since the last clean may still be on its way
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	r.write(5);
+	discard(r, 5 * 128, 128);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+	discard(r, 5 * 128, 128); // now it is alone
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_UNWRITTEN);
+}
+
+TEST(Discard, AWriteAfterItTakesItBack)
+{
+	for (bool marked : {false, true}) {
+		Rig r({.fill = LLB_CLEAN});
+		r.start();
+		discard(r, 5 * 128, 128);
+		if (marked)
+			r.h.run_for(kSleep_ms);
+		r.write(5);
+		EXPECT_TRUE(r.reloads_to_sync(r.disk(5)));
+		r.idle();
+		EXPECT_EQ(r.disk(5), LLB_CLEAN);
+	}
+}
+
+TEST(Discard, AWriteDuringItTakesItBack)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	llb_start_discard(r.b(), 5 * 128, 128);
+	r.wait_durable();
+	r.begin(5);
+	llb_end_discard(r.b(), 5 * 128, 128);
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_TRUE(r.reloads_to_sync(r.disk(5)));
+	r.end(5);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+}
+
+TEST(Discard, AWriteBeforeItIsNotForgotten)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	r.begin(5);
+	discard(r, 5 * 128, 128);
+	r.end(5);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+}
+
+TEST(Discard, TwiceIsOnce)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	discard(r, 5 * 128, 128);
+	discard(r, 5 * 128, 128);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_UNWRITTEN);
+	discard(r, 6 * 128, 128);
+	discard(r, 6 * 128, 8); // a part, which is a write like any other
+	r.idle();
+	EXPECT_EQ(r.disk(6), LLB_CLEAN);
+}
+
+TEST(Discard, OfAChunkThatNeedsSyncLeavesThat)
+{
+	Rig r({.cells = {LLB_DIRTY}, .fill = LLB_CLEAN});
+	r.start();
+	discard(r, 0, 128);
+	EXPECT_EQ(r.state(0), State::NeedSync);
+	r.idle();
+	EXPECT_TRUE(r.reloads_to_sync(r.disk(0)));
+}
+
+TEST(Discard, DegradedStaysNeedSync)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	r.h.fail_member(1);
+	discard(r, 5 * 128, 128);
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.state(5), State::NeedSync);
+	EXPECT_EQ(r.disk(0, 5), LLB_NEED_SYNC);
+}
+
+// ---- flush at stop, tune ----
+
+TEST(Flush, AnOrderlyStopLeavesNothingToSync)
+{
+	for (u32 block : {512u, 4096u}) {
+		Rig r({.chunks = 9000, .state = LLB_SB_FIRST_USE});
+		r.h.members[0]->m.logical_block = block;
+		r.start();
+		for (u64 c : {0, 5, 3071, 3072, 8999})
+			r.write(c);
+		r.begin_nowait(4000); // asked for, not unplugged
+		r.end(4000);
+		llb_flush(r.b());
+		for (u64 c = 0; c < 9000; c++)
+			ASSERT_LE(r.disk(c), LLB_CLEAN) << c;
+		r.reboot();
+		EXPECT_EQ(r.counts()[LLB_CLEAN], 6u);
+		EXPECT_EQ(r.counts()[LLB_UNWRITTEN], 8994u);
+		EXPECT_EQ(r.h.resync_requests, 0);
+		llb_flush(r.b());
+		llb_flush(r.b());
+	}
+}
+
+TEST(Flush, WhatIsInFlightStaysDirty)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.begin(5);
+	r.write(40);
+	llb_flush(r.b());
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	EXPECT_EQ(r.disk(40), LLB_CLEAN);
+	r.end(5);
+}
+
+TEST(Flush, WriteBehindStaysDirty)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.begin(5);
+	llb_start_behind(r.b());
+	r.end(5);
+	llb_flush(r.b());
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	llb_end_behind(r.b());
+}
+
+TEST(Tune, BadValuesChangeNothing)
+{
+	Rig r(kFirstUse);
+	r.start();
+	for (u32 what : {LLB_TUNE_DAEMON_SLEEP, LLB_TUNE_BARRIER_IDLE}) {
+		EXPECT_EQ(llb_tune(r.b(), what, 0), -LLB_EINVAL);
+		for (u64 bad : {u64{86401}, u64{1} << 32, (u64{1} << 32) + 1, u64{1} << 63, ~u64{0}})
+			EXPECT_EQ(llb_tune(r.b(), what, bad), -LLB_ERANGE) << bad;
+	}
+	llb_metadata m;
+	llb_metadata_get(r.b(), &m);
+	EXPECT_EQ(m.daemon_sleep_s, 30u);
+	EXPECT_EQ(m.barrier_idle_s, 5u);
+	EXPECT_EQ(llb_tune(r.b(), LLB_TUNE_DAEMON_SLEEP, 86400), 0);
+	EXPECT_EQ(llb_tune(r.b(), LLB_TUNE_BARRIER_IDLE, 1), 0);
+	llb_metadata_get(r.b(), &m);
+	EXPECT_EQ(m.daemon_sleep_s, 86400u);
+	EXPECT_EQ(m.barrier_idle_s, 1u);
+	llb_update_sb(r.b());
+	EXPECT_EQ(r.get32(0, 56), 86400u);
+}
+
+TEST(Tune, AShorterPeriodBeginsNow)
+{
+	Rig r(kFirstUse);
+	ASSERT_EQ(r.create(), 0);
+	ASSERT_EQ(r.load(), 0);
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_DAEMON_SLEEP, 3600), 0);
+	r.write(5);
+	r.h.run_for(1000);
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_DAEMON_SLEEP, 2), 0);
+	EXPECT_LE(clean_after(r, 5), 2 * 2000 + kIdle_ms);
+}
+
+} // namespace

@@ -1,0 +1,705 @@
+// SPDX-License-Identifier: GPL-2.0
+// What the sync thread asks and tells.
+#include "rig.hpp"
+
+using core::State;
+using rig::kChunk;
+using rig::kCleanBy_ms;
+using rig::kSleep_ms;
+using rig::Options;
+using rig::Rig;
+
+namespace {
+
+constexpr u32 kResync = KX_ARRAY_RUNNING | KX_ARRAY_SYNC;
+constexpr u32 kCheck = kResync | KX_ARRAY_REQUESTED | KX_ARRAY_CHECK;
+constexpr u32 kRepair = kResync | KX_ARRAY_REQUESTED;
+constexpr u32 kRecover = KX_ARRAY_RUNNING | KX_ARRAY_RECOVER;
+constexpr u32 kReshape = KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE;
+constexpr u32 kActions = kCheck | kRecover | kReshape | KX_ARRAY_INTR;
+
+void action(Rig &r, u32 flags)
+{
+	r.h.flags = (r.h.flags & ~kActions) | flags;
+}
+
+// One chunk in each state.
+Rig &eight(Rig &r)
+{
+	r.start();
+	for (u8 s = 0; s < 8; s++)
+		r.set_raw(s, s);
+	for (u64 c = 8; c < r.table()->geo.chunks; c++)
+		r.set_raw(c, LLB_CLEAN);
+	return r;
+}
+
+// A whole sync as md does it: the sectors that were synced.
+std::vector<u64> sync(Rig &r, u64 from = 0, u64 to = ~0ull, u64 step = kChunk)
+{
+	std::vector<u64> synced;
+	to = std::min(to, r.h.array.sync_size);
+	for (u64 s = from; s < to;) {
+		u64 blocks = llb_skip_sync(r.b(), s);
+		if (!blocks) {
+			llb_cond_end_sync(r.b(), s, 0);
+			bool must = llb_start_sync(r.b(), s, &blocks, 1);
+			u64 again;
+			EXPECT_EQ(llb_start_sync(r.b(), s, &again, 0), must);
+			EXPECT_EQ(blocks, again);
+			EXPECT_GT(blocks, 0u);
+			blocks = std::min(blocks, step);
+			if (must)
+				synced.push_back(s);
+		}
+		s += blocks;
+	}
+	return synced;
+}
+
+TEST(Sync, SkipPerAction)
+{
+	struct {
+		u32 flags;
+		s32 level;
+		const char *synced; // one digit for each state that is not skipped
+	} cases[] = {
+		{kResync, 1, "34"},	 {kResync, 5, "3456"},	   {kCheck, 1, "123 4 7"}, {kCheck, 5, "12347"},
+		{kRepair, 1, "12347"}, {kRepair, 6, "12347"}, {kRecover, 1, "12347"}, {kRecover, 5, "12347"},
+	};
+	for (auto c : cases) {
+		Rig r({.level = c.level, .members = 4});
+		eight(r);
+		action(r, c.flags);
+		for (u8 s = 0; s < 8; s++) {
+			// states 5 and 6 are parity levels' only
+			if (c.level == 1 && (s == 5 || s == 6))
+				continue;
+			bool skipped = llb_skip_sync(r.b(), s * kChunk) != 0;
+			bool want = !strchr(c.synced, '0' + s);
+			EXPECT_EQ(skipped, want) << "level " << c.level << " flags " << c.flags << " "
+						 << rig::name(static_cast<State>(s));
+		}
+	}
+}
+
+TEST(Sync, Raid10RecoversInAnotherAddressSpace)
+{
+	Rig r({.level = 10, .members = 4, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.write(3);
+	action(r, kRecover);
+	for (u64 c = 0; c < 64; c++)
+		EXPECT_EQ(llb_skip_sync(r.b(), c * kChunk), 0u);
+	u64 blocks;
+	llb_start_sync(r.b(), 3 * kChunk, &blocks, 0);
+	EXPECT_EQ(r.state(3), State::Dirty) << "committed under another address";
+	llb_cond_end_sync(r.b(), 10 * kChunk, 1);
+	action(r, kResync); // a resync of raid10 speaks of array sectors
+	EXPECT_GT(llb_skip_sync(r.b(), 0), 0u);
+}
+
+TEST(Sync, SkipIsToTheNextChunkThatIsNotSkipped)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	r.set_raw(20, LLB_NEED_SYNC);
+	action(r, kResync);
+	EXPECT_EQ(llb_skip_sync(r.b(), 0), 20 * kChunk);
+	EXPECT_EQ(llb_skip_sync(r.b(), 5 * kChunk + 7), 15 * kChunk - 7);
+	EXPECT_EQ(llb_skip_sync(r.b(), 20 * kChunk), 0u);
+	EXPECT_EQ(llb_skip_sync(r.b(), 20 * kChunk + 8), 0u);
+	EXPECT_EQ(llb_skip_sync(r.b(), 21 * kChunk), 43 * kChunk);
+	EXPECT_EQ(llb_skip_sync(r.b(), 64 * kChunk), 0u); // past the end
+	EXPECT_EQ(llb_skip_sync(r.b(), ~0ull >> 1), 0u);
+}
+
+TEST(Sync, ALongSkipComesInPieces)
+{
+	Rig r({.chunks = 130000, .fill = LLB_CLEAN});
+	r.start();
+	action(r, kResync);
+	u64 s = 0, n = 0;
+	int calls = 0;
+	while (s < 130000 * kChunk && (n = llb_skip_sync(r.b(), s))) {
+		s += n;
+		calls++;
+	}
+	EXPECT_EQ(s, 130000 * kChunk);
+	EXPECT_GT(calls, 1);
+}
+
+TEST(Sync, AQueryCommitsNothing)
+{
+	Rig r({.level = 5, .members = 3});
+	eight(r);
+	action(r, kResync);
+	for (u8 s = 0; s < 8; s++) {
+		u64 blocks = 0;
+		bool must = llb_start_sync(r.b(), s * kChunk, &blocks, 1);
+		EXPECT_EQ(blocks, kChunk);
+		EXPECT_EQ(must, s >= 3 && s <= 6) << int(s);
+		EXPECT_EQ(r.raw(s), s);
+	}
+	for (u8 s = 0; s < 8; s++) {
+		u64 blocks = 0;
+		llb_start_sync(r.b(), s * kChunk, &blocks, 0);
+	}
+	const u8 want[] = {0, 1, 2, 4, 4, 6, 6, 7};
+	for (u8 s = 0; s < 8; s++)
+		EXPECT_EQ(r.raw(s), want[s]) << int(s);
+}
+
+TEST(Sync, RecoveryTakesDirtyToo)
+{
+	Rig r;
+	eight(r);
+	r.h.fail_member(1);
+	action(r, kRecover);
+	u64 blocks;
+	EXPECT_FALSE(llb_start_sync(r.b(), 0, &blocks, 0));
+	EXPECT_FALSE(llb_start_sync(r.b(), 1 * kChunk, &blocks, 0));
+	EXPECT_TRUE(llb_start_sync(r.b(), 2 * kChunk, &blocks, 0));
+	EXPECT_TRUE(llb_start_sync(r.b(), 3 * kChunk, &blocks, 0));
+	EXPECT_EQ(r.state(1), State::Clean); // under fullsync the answer is ignored: it stays
+	EXPECT_EQ(r.state(2), State::Syncing);
+	EXPECT_EQ(r.state(3), State::Syncing);
+}
+
+TEST(Sync, CheckCommitsNothing)
+{
+	Rig r;
+	eight(r);
+	action(r, kCheck);
+	for (u8 s = 0; s < 8; s++) {
+		u64 blocks;
+		llb_start_sync(r.b(), s * kChunk, &blocks, 0);
+		EXPECT_EQ(r.raw(s), s);
+	}
+	llb_cond_end_sync(r.b(), 8 * kChunk, 1);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(3), State::NeedSync);
+	EXPECT_EQ(r.state(1), State::Clean);
+}
+
+TEST(Sync, RepairLeavesCleanClean)
+{
+	Rig r;
+	eight(r);
+	action(r, kRepair);
+	u64 blocks;
+	llb_start_sync(r.b(), 1 * kChunk, &blocks, 0);
+	EXPECT_EQ(r.state(1), State::Clean);
+	llb_start_sync(r.b(), 3 * kChunk, &blocks, 0);
+	EXPECT_EQ(r.state(3), State::Syncing);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(3), State::Dirty);
+}
+
+TEST(Sync, AWholeResync)
+{
+	Rig r({.cells = {0, 1, 2, 3, 4}, .fill = LLB_CLEAN});
+	r.start();
+	action(r, kResync);
+	EXPECT_EQ(sync(r), (std::vector<u64>{2 * kChunk, 3 * kChunk, 4 * kChunk}));
+	for (u64 c : {2, 3, 4})
+		EXPECT_EQ(r.state(c), State::Syncing);
+	llb_close_sync(r.b());
+	action(r, 0);
+	for (u64 c : {2, 3, 4}) {
+		EXPECT_EQ(r.state(c), State::Dirty);
+		EXPECT_TRUE(r.reloads_to_sync(r.disk(c))) << "not clean before a flush";
+	}
+	r.idle();
+	for (u64 c : {2, 3, 4})
+		EXPECT_EQ(r.disk(c), LLB_CLEAN);
+	EXPECT_EQ(r.disk(0), LLB_UNWRITTEN);
+	r.reboot();
+	EXPECT_EQ(r.h.resync_requests, 1); // the first load's only
+}
+
+TEST(Sync, StepsInsideAChunk)
+{
+	Rig r({.sync_size = u64{200000} * 128, .state = LLB_SB_FIRST_USE}); // chunks of 128 KiB
+	r.start();
+	ASSERT_EQ(r.chunk_sectors(), 256u);
+	r.set_raw(3, LLB_NEED_SYNC);
+	action(r, kResync);
+	EXPECT_EQ(sync(r, 0, 6 * 256, 64),
+		  (std::vector<u64>{768, 832, 896, 960}));
+	EXPECT_EQ(r.state(3), State::Syncing);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(3), State::Dirty);
+}
+
+// D5: begun at its first sector or not at all.
+TEST(Sync, AStartInMidChunkNeverEndsIt)
+{
+	Rig r;
+	eight(r);
+	action(r, kResync);
+	u64 blocks;
+	EXPECT_TRUE(llb_start_sync(r.b(), 3 * kChunk + 64, &blocks, 0));
+	EXPECT_EQ(blocks, kChunk - 64);
+	EXPECT_EQ(r.state(3), State::NeedSync);
+	llb_cond_end_sync(r.b(), 8 * kChunk, 1);
+	EXPECT_EQ(r.state(3), State::NeedSync);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(3), State::NeedSync);
+	action(r, 0);
+	r.h.resync_requests = 0;
+	r.h.run_for(2 * kSleep_ms);
+	EXPECT_GE(r.h.resync_requests, 1) << "D10: nobody asked for the rest";
+}
+
+TEST(Sync, CondEndEndsOnlyWhatLiesBelow)
+{
+	Rig r({.fill = LLB_NEED_SYNC});
+	r.start();
+	action(r, kResync);
+	u64 blocks;
+	for (u64 c = 0; c < 8; c++)
+		llb_start_sync(r.b(), c * kChunk, &blocks, 0);
+	bool waited = false;
+	r.h.on_recovery_wait = [&] { waited = r.state(0) == State::Syncing; };
+	llb_cond_end_sync(r.b(), 5 * kChunk + 64, 1);
+	EXPECT_TRUE(waited) << "ended before what was issued is done";
+	for (u64 c = 0; c < 8; c++)
+		EXPECT_EQ(r.state(c), c < 5 ? State::Dirty : State::Syncing) << c;
+	EXPECT_EQ(r.h.checkpoints, (std::vector<u64>{5 * kChunk + 64}));
+}
+
+TEST(Sync, CondEndIsSeldomUnlessForced)
+{
+	Rig r({.fill = LLB_NEED_SYNC});
+	r.start();
+	action(r, kResync);
+	u64 blocks;
+	llb_cond_end_sync(r.b(), 0, 0);
+	llb_start_sync(r.b(), 0, &blocks, 0);
+	llb_cond_end_sync(r.b(), kChunk, 0);
+	EXPECT_EQ(r.state(0), State::Syncing);
+	r.h.clock_ms += kSleep_ms;
+	llb_cond_end_sync(r.b(), kChunk, 0);
+	EXPECT_EQ(r.state(0), State::Dirty);
+}
+
+TEST(Sync, CondEndAfterAFailure)
+{
+	Rig r({.fill = LLB_NEED_SYNC});
+	r.start();
+	action(r, kResync);
+	u64 blocks;
+	llb_start_sync(r.b(), 0, &blocks, 0);
+	r.h.on_recovery_wait = [&] { r.h.flags |= KX_ARRAY_INTR; }; // something of it failed
+	llb_cond_end_sync(r.b(), kChunk, 1);
+	EXPECT_EQ(r.state(0), State::Syncing);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(0), State::NeedSync);
+}
+
+TEST(Sync, CloseAfterAnAbort)
+{
+	Rig r({.level = 5, .members = 3});
+	eight(r);
+	action(r, kResync);
+	sync(r);
+	r.h.flags |= KX_ARRAY_INTR;
+	llb_close_sync(r.b());
+	const u8 want[] = {0, 1, 2, 3, 3, 0, 0, 7};
+	for (u8 s = 0; s < 8; s++)
+		EXPECT_EQ(r.raw(s), want[s]) << int(s);
+}
+
+TEST(Sync, EndSyncIsAnAbortOfTheChunk)
+{
+	Rig r({.level = 5, .members = 3});
+	eight(r);
+	action(r, kResync);
+	const u8 want[] = {0, 1, 2, 3, 3, 0, 0, 7};
+	for (u8 s = 0; s < 8; s++) {
+		u64 blocks = 0;
+		llb_end_sync(r.b(), s * kChunk + 8, &blocks);
+		EXPECT_EQ(blocks, kChunk - 8);
+		EXPECT_EQ(r.raw(s), want[s]) << int(s);
+	}
+	u64 blocks = 0;
+	llb_end_sync(r.b(), 1000 * kChunk, &blocks); // past the end: raid1 loops on blocks
+	EXPECT_GT(blocks, 0u);
+	blocks = 0;
+	EXPECT_TRUE(llb_start_sync(r.b(), 1000 * kChunk, &blocks, 0));
+	EXPECT_GT(blocks, 0u);
+}
+
+// An error inside a chunk, and the rest of the chunk goes on in steps.
+TEST(Sync, AChunkWithAnErrorIsNotEnded)
+{
+	Rig r({.sync_size = u64{200000} * 128, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.set_raw(0, LLB_NEED_SYNC);
+	action(r, kResync);
+	u64 blocks;
+	llb_start_sync(r.b(), 0, &blocks, 0);
+	llb_end_sync(r.b(), 0, &blocks);
+	llb_start_sync(r.b(), 128, &blocks, 0);
+	llb_cond_end_sync(r.b(), 256, 1);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(0), State::NeedSync);
+}
+
+TEST(Sync, AWriteDuringTheResync)
+{
+	Rig r({.fill = LLB_NEED_SYNC});
+	r.start();
+	action(r, kResync);
+	u64 blocks;
+	llb_start_sync(r.b(), 5 * kChunk, &blocks, 0);
+	r.begin(5);
+	EXPECT_EQ(r.state(5), State::Syncing);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.state(5), State::Dirty);
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_TRUE(r.reloads_to_sync(r.disk(5)));
+	r.end(5);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+}
+
+TEST(Sync, AnOldMarkDoesNotOutliveTheSync)
+{
+	Rig r;
+	eight(r);
+	r.set_raw(3, LLB_NEED_SYNC | core::kCleaning);
+	action(r, kResync);
+	u64 blocks;
+	llb_start_sync(r.b(), 3 * kChunk, &blocks, 0);
+	EXPECT_FALSE(r.raw(3) & core::kCleaning);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.raw(3) & ~core::kCovered, LLB_DIRTY);
+}
+
+// What load made of the bytes is durable before the sync thread reads a chunk.
+TEST(Sync, WaitsForLoadsRound)
+{
+	Rig r({.fill = LLB_DIRTY});
+	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.start();
+	r.h.flags |= KX_ARRAY_RDWR;
+	action(r, kResync);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	llb_skip_sync(r.b(), 0);
+	EXPECT_EQ(r.disk(5), LLB_NEED_SYNC);
+}
+
+TEST(Sync, ToldToStopWhileSuspended)
+{
+	Rig r({.state = LLB_SB_FIRST_USE});
+	r.start();
+	llb_write_all(r.b());
+	r.h.suspended = true;
+	int sleeps = 0;
+	r.h.on_sleep = [&] {
+		if (++sleeps == 3)
+			r.h.flags |= KX_ARRAY_INTR;
+	};
+	action(r, kRecover);
+	llb_close_sync(r.b()); // returns
+	EXPECT_EQ(sleeps, 3);
+	r.h.suspended = false;
+	action(r, 0);
+}
+
+// ---- asking md ----
+
+TEST(Requests, OnlyWhereASyncCanRun)
+{
+	struct {
+		u32 set, clear;
+	} cases[] = {{KX_ARRAY_RUNNING, 0}, {KX_ARRAY_FROZEN, 0}, {KX_ARRAY_RESHAPE_PENDING, 0},
+		     {KX_ARRAY_BROKEN, 0},  {0, KX_ARRAY_RDWR},	  {0, KX_ARRAY_LIVE}};
+	for (auto c : cases) {
+		Rig r({.fill = LLB_CLEAN});
+		r.start();
+		llb_dirty_bits(r.b(), 3, 3);
+		r.h.flags = (r.h.flags | c.set) & ~c.clear;
+		llb_daemon_work(r.b());
+		EXPECT_EQ(r.h.resync_requests, 0);
+		r.h.flags = (r.h.flags | c.clear) & ~c.set;
+		llb_daemon_work(r.b());
+		EXPECT_EQ(r.h.resync_requests, 1);
+	}
+}
+
+TEST(Requests, NotWhileDegradedButAfter)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	r.h.fail_member(1);
+	r.write(5);
+	r.h.run_for(5 * kSleep_ms);
+	EXPECT_EQ(r.h.resync_requests, 0);
+	r.h.members[1]->flags = KX_MEMBER_IN_SYNC;
+	r.h.degraded = 0;
+	r.h.run_for(2 * kSleep_ms);
+	EXPECT_GE(r.h.resync_requests, 1);
+}
+
+TEST(Requests, StopWhenNothingIsLeft)
+{
+	Rig r({.cells = {3}, .fill = LLB_CLEAN});
+	r.start();
+	action(r, kResync);
+	sync(r);
+	llb_close_sync(r.b());
+	action(r, 0);
+	r.idle();
+	int asked = r.h.resync_requests;
+	r.h.run_for(20 * kCleanBy_ms);
+	EXPECT_EQ(r.h.resync_requests, asked);
+	EXPECT_EQ(r.h.daemon_due, ~0ull);
+}
+
+// raid5 writes to unwritten chunks: their parity is built by a resync.
+TEST(Requests, FirstWritesOfRaid5)
+{
+	Rig r({.level = 5, .members = 3, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.write(5);
+	EXPECT_EQ(r.state(5), State::NeedSync);
+	EXPECT_FALSE(llb_blocks_synced(r.b(), 5 * kChunk));
+	r.h.run_for(10000);
+	EXPECT_GE(r.h.resync_requests, 1);
+	EXPECT_EQ(r.h.resync_offset, 0u);
+	action(r, kResync);
+	EXPECT_EQ(sync(r), (std::vector<u64>{5 * kChunk}));
+	llb_close_sync(r.b());
+	action(r, 0);
+	EXPECT_TRUE(llb_blocks_synced(r.b(), 5 * kChunk));
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+}
+
+TEST(BlocksSynced, PerState)
+{
+	Rig r({.level = 6, .members = 4});
+	eight(r);
+	for (u8 s = 0; s < 8; s++)
+		EXPECT_EQ(llb_blocks_synced(r.b(), s * kChunk + 100), s == 1 || s == 2 || s == 7) << int(s);
+	EXPECT_FALSE(llb_blocks_synced(r.b(), 1000 * kChunk));
+}
+
+// A mirror becomes a raid5: what it calls clean has no parity.
+TEST(BlocksSynced, AnotherLevelOverTheSameCells)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	r.h.array.level = 5;
+	EXPECT_FALSE(llb_blocks_synced(r.b(), 0));
+	r.h.run_for(kSleep_ms);
+	EXPECT_EQ(r.counts()[LLB_NEED_SYNC], 64u);
+	EXPECT_FALSE(llb_blocks_synced(r.b(), 0));
+	r.h.run_lead();
+	EXPECT_EQ(r.disk(7), LLB_NEED_SYNC);
+	EXPECT_GE(r.h.resync_requests, 1);
+}
+
+// ---- proactive sync ----
+
+TEST(Proactive, BuildsParityForWhatWasNeverWritten)
+{
+	Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
+	r.start();
+	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
+	EXPECT_EQ(r.counts()[LLB_NEED_SYNC_UNWRITTEN], 16u);
+	llb_daemon_work(r.b());
+	EXPECT_EQ(r.h.resync_requests, 1);
+	action(r, kResync);
+	EXPECT_EQ(sync(r).size(), 16u);
+	EXPECT_EQ(r.counts()[LLB_SYNCING_UNWRITTEN], 16u);
+	llb_close_sync(r.b());
+	action(r, 0);
+	// not valid before the members' caches are flushed
+	EXPECT_EQ(r.counts()[LLB_SYNCING_UNWRITTEN], 16u);
+	EXPECT_FALSE(llb_blocks_synced(r.b(), 0));
+	r.idle();
+	EXPECT_EQ(r.counts()[LLB_CLEAN_UNWRITTEN], 16u);
+	for (u64 c = 0; c < 16; c++)
+		EXPECT_EQ(r.disk(c), LLB_CLEAN_UNWRITTEN);
+	EXPECT_TRUE(llb_blocks_synced(r.b(), 0));
+	int asked = r.h.resync_requests;
+	r.h.run_for(5 * kCleanBy_ms);
+	EXPECT_EQ(r.h.resync_requests, asked);
+	r.write(3);
+	EXPECT_EQ(r.state(3), State::Dirty);
+	r.idle();
+	EXPECT_EQ(r.disk(3), LLB_CLEAN);
+}
+
+TEST(Proactive, Refusals)
+{
+	Rig m;
+	m.start();
+	EXPECT_EQ(llb_proactive_sync(m.b()), -LLB_EOPNOTSUPP);
+	Rig r({.level = 5, .members = 3});
+	r.start();
+	r.h.flags &= ~KX_ARRAY_RDWR;
+	EXPECT_EQ(llb_proactive_sync(r.b()), -LLB_EROFS);
+	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.fail_member(1);
+	EXPECT_EQ(llb_proactive_sync(r.b()), -LLB_EBUSY);
+	EXPECT_EQ(r.counts()[LLB_UNWRITTEN], 64u);
+}
+
+TEST(Proactive, AWriteInEveryPhase)
+{
+	enum Phase { Needs, Runs, Ended, Marked, Cleared, kPhases };
+	for (int phase = 0; phase < kPhases; phase++) {
+		Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
+		r.start();
+		ASSERT_EQ(llb_proactive_sync(r.b()), 0);
+		auto write_at = [&](int p) {
+			if (p != phase)
+				return;
+			r.begin(3);
+			EXPECT_TRUE(r.reloads_to_sync(r.disk(3))) << phase; // D7
+			r.end(3);
+		};
+		write_at(Needs);
+		action(r, kResync);
+		sync(r);
+		write_at(Runs);
+		llb_close_sync(r.b());
+		action(r, 0);
+		write_at(Ended);
+		r.h.run_for(kSleep_ms + 1000);
+		write_at(Marked);
+		r.idle();
+		write_at(Cleared);
+		EXPECT_TRUE(llb_blocks_synced(r.b(), 3 * kChunk)) << phase;
+		r.idle();
+		EXPECT_EQ(r.disk(3), LLB_CLEAN) << phase;
+		EXPECT_EQ(r.disk(4), LLB_CLEAN_UNWRITTEN) << phase;
+	}
+}
+
+TEST(Proactive, AbortsAndCutsLeaveItUnwritten)
+{
+	Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
+	r.start();
+	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
+	action(r, kResync);
+	sync(r, 0, 8 * kChunk);
+	r.h.flags |= KX_ARRAY_INTR;
+	llb_close_sync(r.b());
+	action(r, 0);
+	EXPECT_EQ(r.counts()[LLB_UNWRITTEN], 16u);
+
+	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
+	action(r, kResync);
+	sync(r);
+	llb_close_sync(r.b()); // built, not flushed
+	action(r, 0);
+	r.h.run_for(1000);
+	r.reboot();
+	EXPECT_EQ(r.counts()[LLB_UNWRITTEN], 16u);
+}
+
+TEST(Proactive, BuiltParityIsForgottenIfAMemberFails)
+{
+	Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
+	r.start();
+	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
+	action(r, kResync);
+	sync(r);
+	llb_close_sync(r.b());
+	action(r, 0);
+	r.h.fail_member(2);
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.counts()[LLB_CLEAN_UNWRITTEN], 0u);
+}
+
+// The parity of a chunk that a neighbour's first touch covered: CLEANING may be on it
+// from before the sync. It counts for nothing: parity is written after that mark, and
+// perhaps after the flush that the daemon is in.
+TEST(Proactive, AMarkFromBeforeTheParityWasBuilt)
+{
+	Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.write(3); // covers 4
+	ASSERT_TRUE(r.raw(4) & core::kCovered);
+	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
+	action(r, kResync);
+	u64 blocks;
+	llb_start_sync(r.b(), 4 * kChunk, &blocks, 0);
+	EXPECT_EQ(r.state(4), State::SyncingUnwritten);
+	r.h.run_for(kSleep_ms + 1000); // marked
+	bool ended = false;
+	r.h.on_flushed = [&] {
+		if (ended)
+			return;
+		ended = true;
+		// the last of the chunk's parity was written after this flush
+		llb_cond_end_sync(r.b(), 5 * kChunk, 1);
+	};
+	while (!ended && r.h.daemon_due != ~0ull)
+		r.h.run_for(1000);
+	ASSERT_TRUE(ended);
+	EXPECT_NE(r.state(4), State::CleanUnwritten) << "no flush since its parity was written";
+	action(r, 0);
+}
+
+// ---- sysfs bitmap_set_bits ----
+
+TEST(DirtyBits, OutsideTheArrayNothingIsSet)
+{
+	Rig r({.fill = LLB_CLEAN});
+	r.start();
+	const std::pair<u64, u64> bad[] = {{5, 4},	   {0, 64},	  {64, 64},
+					   {~0ull, ~0ull}, {0, ~0ull}, {u64{1} << 32, (u64{1} << 32) + 1}};
+	for (auto [first, last] : bad) {
+		r.h.log.clear();
+		llb_dirty_bits(r.b(), first, last);
+		EXPECT_EQ(r.h.log.size(), 1u);
+	}
+	EXPECT_EQ(r.counts()[LLB_CLEAN], 64u);
+	EXPECT_FALSE(llb_enabled(r.b(), 1));
+}
+
+TEST(DirtyBits, EveryState)
+{
+	Rig r({.level = 5, .members = 3});
+	eight(r);
+	llb_dirty_bits(r.b(), 0, 7);
+	llb_unplug(r.b(), 1);
+	for (u8 s = 0; s < 8; s++) {
+		EXPECT_EQ(r.state(s), s == 4 ? State::Syncing : State::NeedSync) << int(s);
+		if (s != 4) {
+			EXPECT_TRUE(r.reloads_to_sync(r.disk(s))) << int(s);
+		}
+	}
+	llb_daemon_work(r.b());
+	EXPECT_GE(r.h.resync_requests, 1);
+	llb_dirty_bits(r.b(), 63, 63);
+	EXPECT_EQ(r.state(63), State::NeedSync);
+}
+
+// ---- reshape ----
+
+TEST(Reshape, NothingIsUnwrittenBeforeTheFirstStripeMoves)
+{
+	Rig r({.level = 5, .members = 3});
+	eight(r);
+	action(r, kReshape);
+	EXPECT_EQ(llb_skip_sync(r.b(), 0), 0u);
+	for (u8 s : {0, 5, 6, 7}) {
+		EXPECT_EQ(r.state(s), State::NeedSync) << int(s);
+		EXPECT_EQ(r.disk(s), LLB_NEED_SYNC) << int(s);
+	}
+	EXPECT_EQ(r.state(1), State::Clean);
+	u64 blocks;
+	llb_start_sync(r.b(), 3 * kChunk, &blocks, 0);
+	EXPECT_EQ(r.state(3), State::NeedSync);
+	action(r, 0);
+}
+
+} // namespace
