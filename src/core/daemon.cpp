@@ -85,8 +85,8 @@ void Bitmap::daemon()
 		kx_md_wake(host_); // daemon_work() decides
 		again = true;
 	}
-	if (again)
-		arm(sleep_ms());
+	if (again) // woken early, for a sync, it does not put off the pass
+		arm(next_pass_ms_ > now ? u32(next_pass_ms_ - now) : sleep_ms());
 }
 
 // W3: every slot has an in-sync member, and this flush reached all of them.
@@ -116,7 +116,9 @@ void Bitmap::cell_lanes_set(const Table *t, u64 chunk, u8 LaneInfo::*what)
 }
 
 // Clear 1: lanes that were quiet at an instant after the grace period of their
-// latest mark. now: do not wait for barrier_idle.
+// latest mark. now: do not wait for barrier_idle. That is counted from the lane's
+// first mark: where daemon_sleep is shorter, a chunk that was marked later is cleared
+// with the others, so that W4's bound holds for it too.
 bool Bitmap::find_quiet(Table *, bool now)
 {
 	u32 time = u32(kx_now_ms());

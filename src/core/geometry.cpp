@@ -50,7 +50,7 @@ bool bad_log_inside(const kx_array &array, const kx_member &m, u64 bytes, u64 sp
 Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors)
 {
 	s64 start = s64(m.sb_start) + array.bitmap_offset;
-	s64 len = sectors_needed(base::round_up(bytes, m.logical_block));
+	s64 len = sectors_needed(bytes);
 
 	if (m.logical_block > kBlockBytes) {
 		kx_log(h, KX_LOG_ERR,

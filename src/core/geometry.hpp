@@ -66,7 +66,8 @@ constexpr base::Result geometry_for(u64 sync_size, u64 space_sectors, u32 from, 
 // value is 512 times what this array needs. 0: neither.
 u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field);
 
-// May the bitmap lie where md put it on this member? Says why not.
+// May the bitmap lie where md put it on this member? Says why not. bytes: what is
+// written, rounded up to whole logical blocks.
 base::Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes,
 			  u64 space_sectors);
 // Does the member's bad-block log lie inside the bitmap's reservation?

@@ -88,20 +88,23 @@ Result Bitmap::read_superblocks(const kx_array &a)
 {
 	Result worst = Result::error(LLB_EIO);
 	bool found = false;
-	kx_member m;
 
-	for (int pass = 0; pass < 2 && !found; pass++) {
-		// pass 0 warns of a bad one while another may be good; if none is, pass 1
-		// says why as an error
+	// First without a word; then a warning for each bad one, or, if no member has a
+	// good one, one error.
+	for (int pass = 0; pass < 2; pass++) {
+		u32 level = pass == 0 ? 0 : found ? KX_LOG_WARN : KX_LOG_ERR;
+		kx_member m;
 		for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
 			if (!usable(m) || m.logical_block > kBlockBytes)
 				continue;
 			if (kx_read(host_, i, 0, header_page_, base::max(512u, m.logical_block)))
 				continue;
 			Super sb = super_decode(header_page_);
-			Result r = super_validate(host_, sb, a, pass == 0);
+			Result r = super_validate(host_, sb, a, level);
 			if (r.failed()) {
 				worst = r;
+				if (level == KX_LOG_ERR)
+					return worst;
 				continue;
 			}
 			if (!found || sb.events > sb_.events)
@@ -111,8 +114,7 @@ Result Bitmap::read_superblocks(const kx_array &a)
 	}
 	if (found)
 		return Result::ok();
-	if (worst.value() == -LLB_EIO)
-		kx_log(host_, KX_LOG_ERR, "the bitmap superblock could not be read from any in-sync member");
+	kx_log(host_, KX_LOG_ERR, "the bitmap superblock could not be read from any in-sync member");
 	return worst;
 }
 
@@ -177,10 +179,16 @@ Result Bitmap::check_members()
 	kx_member m;
 
 	kx_array_get(host_, &a);
+	// All members are written in the largest logical block of any.
+	u32 align = io_align_;
+	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
+		if (!(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)))
+			align = base::max(align, m.logical_block);
+	}
 	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
 		if (m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL))
 			continue;
-		Result r = check_member(host_, a, m, t->geo.bytes(), space_sectors_);
+		Result r = check_member(host_, a, m, base::round_up(t->geo.bytes(), align), space_sectors_);
 		if (r.failed())
 			return r;
 		if (bad_log_inside(a, m, t->geo.bytes(), space_sectors_)) {
@@ -189,8 +197,8 @@ Result Bitmap::check_members()
 			       m.slot);
 			kx_bad_log_disable(host_, i);
 		}
-		io_align_ = base::max(io_align_, m.logical_block);
 	}
+	io_align_ = align;
 	return Result::ok();
 }
 
@@ -321,7 +329,7 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 			continue;
 		Super sb = super_decode(header_page_);
 		// one that is behind the chosen superblock and the array missed writes
-		fresh[i] = !super_validate(host_, sb, a, true).failed() && sb.sync_size == sb_.sync_size &&
+		fresh[i] = !super_validate(host_, sb, a, 0).failed() && sb.sync_size == sb_.sync_size &&
 			   sb.chunksize == sb_.chunksize &&
 			   (sb.events >= a.events || sb.events >= sb_.events);
 	}

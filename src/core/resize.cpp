@@ -24,11 +24,9 @@ Result Bitmap::resize(u64 sync_size)
 	if (sync_size == t->geo.sync_size)
 		return Result::ok();
 	Result r = geometry_for(sync_size, space_sectors_, t->geo.chunk_shift, &geo);
-	// A chunk size 512 times the least one would read as bytes: chunk_shift_from_disk.
-	Geometry least;
-	if (!r.failed())
-		r = geometry_for(sync_size, space_sectors_, kChunkShiftMin, &least);
-	if (!r.failed() && geo.chunk_shift == least.chunk_shift + kSectorShift)
+	// One that would be read back as bytes is not used: chunk_shift_from_disk().
+	if (!r.failed() &&
+	    chunk_shift_from_disk(sync_size, space_sectors_, u32(geo.chunk_sectors())) != geo.chunk_shift)
 		r = geometry_for(sync_size, space_sectors_, geo.chunk_shift + 1, &geo);
 	if (r.failed() || geo.blocks > block_capacity_) {
 		kx_log(host_, KX_LOG_ERR,

@@ -31,6 +31,13 @@ void put64(u8 *p, u64 v)
 	put32(p + 4, u32(v >> 32));
 }
 
+template <class... Args>
+void say(kx_host *h, u32 level, const char *fmt, Args... args)
+{
+	if (level)
+		kx_log(h, level, fmt, args...);
+}
+
 } // namespace
 
 Super super_decode(const u8 *page)
@@ -72,55 +79,51 @@ void super_encode(const Super &sb, u8 *page)
 	put32(page + LLB_SB_NODES, sb.nodes);
 }
 
-Result super_validate(kx_host *h, const Super &sb, const kx_array &array, bool quiet)
+Result super_validate(kx_host *h, const Super &sb, const kx_array &array, u32 level)
 {
-	u32 level = quiet ? KX_LOG_WARN : KX_LOG_ERR;
-
 	if (sb.magic != LLB_MAGIC) {
-		kx_log(h, level,
-		       "bitmap superblock: magic is 0x%x, not 0x%x: no bitmap here, or a damaged one",
-		       sb.magic, LLB_MAGIC);
+		say(h, level, "bitmap superblock: magic is 0x%x, not 0x%x: no bitmap here, or a damaged one",
+		    sb.magic, LLB_MAGIC);
 		return Result::error(LLB_EINVAL);
 	}
 	if (sb.version != LLB_VERSION) {
-		kx_log(h, level, "bitmap superblock: version is %u, not %u: not a lockless bitmap",
-		       sb.version, LLB_VERSION);
+		say(h, level, "bitmap superblock: version is %u, not %u: not a lockless bitmap", sb.version,
+		    LLB_VERSION);
 		return Result::error(LLB_EINVAL);
 	}
 	for (u32 i = 0; i < sizeof(sb.uuid); i++) {
 		if (sb.uuid[i] != array.uuid[i]) {
-			kx_log(h, level, "bitmap superblock: uuid is another array's");
+			say(h, level, "bitmap superblock: uuid is another array's");
 			return Result::error(LLB_EINVAL);
 		}
 	}
 	if (sb.nodes != 0) {
-		kx_log(h, level,
-		       "bitmap superblock: made for a cluster of %u nodes, which a lockless bitmap does not support",
-		       sb.nodes);
+		say(h, level,
+		    "bitmap superblock: made for a cluster of %u nodes, which a lockless bitmap does not support",
+		    sb.nodes);
 		return Result::error(LLB_EINVAL);
 	}
 	if (sb.sectors_reserved > kSpaceSectorsMax) {
-		kx_log(h, level, "bitmap superblock: sectors_reserved is %u, more than the possible %llu",
-		       sb.sectors_reserved, static_cast<unsigned long long>(kSpaceSectorsMax));
+		say(h, level, "bitmap superblock: sectors_reserved is %u, more than the possible %llu",
+		    sb.sectors_reserved, static_cast<unsigned long long>(kSpaceSectorsMax));
 		return Result::error(LLB_EINVAL);
 	}
 	u64 space = sb.sectors_reserved ? sb.sectors_reserved : array.bitmap_space;
 	if (space * 512 < LLB_CELLS_OFFSET + 1) {
-		kx_log(h, level,
-		       "bitmap superblock: sectors_reserved is %llu, too small for a lockless bitmap",
-		       static_cast<unsigned long long>(space));
+		say(h, level, "bitmap superblock: sectors_reserved is %llu, too small for a lockless bitmap",
+		    static_cast<unsigned long long>(space));
 		return Result::error(LLB_EINVAL);
 	}
 	if (sb.first_use())
 		return Result::ok(); // geometry is ours to choose
 	if (sb.sync_size == 0) {
-		kx_log(h, level, "bitmap superblock: sync_size is 0");
+		say(h, level, "bitmap superblock: sync_size is 0");
 		return Result::error(LLB_EINVAL);
 	}
 	u32 shift = chunk_shift_from_disk(sb.sync_size, space, sb.chunksize);
 	if (shift == 0) {
-		kx_log(h, level, "bitmap superblock: chunksize %u does not suit an array of %llu sectors",
-		       sb.chunksize, static_cast<unsigned long long>(sb.sync_size));
+		say(h, level, "bitmap superblock: chunksize %u does not suit an array of %llu sectors",
+		    sb.chunksize, static_cast<unsigned long long>(sb.sync_size));
 		return Result::error(LLB_EINVAL);
 	}
 	return Result::ok();

@@ -36,8 +36,8 @@ struct Super {
 Super super_decode(const u8 *page);
 void super_encode(const Super &sb, u8 *page); // fills LLB_SB_BYTES
 
-// May this superblock be used with this array? Logs the field that forbids it.
-// quiet: another member may have a good one, so say it as a warning.
-base::Result super_validate(kx_host *h, const Super &sb, const kx_array &array, bool quiet);
+// May this superblock be used with this array? Logs the field that forbids it at
+// this level (KX_LOG_*); 0: says nothing.
+base::Result super_validate(kx_host *h, const Super &sb, const kx_array &array, u32 level);
 
 } // namespace core

@@ -199,9 +199,10 @@ void Bitmap::end_chunks(Table *t, u64 from, u64 to)
 		if (state_of(raw) == State::Syncing) {
 			apply(cell, Event::EndSync, Context{});
 		} else if (state_of(raw) == State::SyncingUnwritten && !(raw & kEnded)) {
-			// CleanUnwritten only after the daemon's flush. Full: pairs with (a);
-			// if a write came meanwhile the next end finds Syncing.
-			if (!cell.cas_full(raw, raw | kEnded))
+			// CleanUnwritten only after the daemon's flush: a mark that a neighbour's
+			// cover left here says nothing of this parity. Full: pairs with (a); if a
+			// write came meanwhile the next look finds Syncing.
+			if (!cell.cas_full(raw, u8((raw | kEnded) & ~kCleaning)))
 				c--;
 		}
 	}
