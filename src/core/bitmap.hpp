@@ -156,7 +156,7 @@ class Bitmap : public llb_bitmap {
 	void publish(Table *t);
 	base::Result extend(const Geometry &geo);
 	base::Result relayout(const Geometry &geo);
-	base::Result cover_disk(u32 blocks);
+	base::Result cover_disk(u64 bytes);
 	void merge_cells(const Table *from, Table *to, bool parity);
 
     public: // for tests of single steps

@@ -38,12 +38,12 @@ Result Bitmap::resize(u64 sync_size)
 	daemon_take();
 	r = geo.chunk_shift == t->geo.chunk_shift ? extend(geo) : relayout(geo);
 	daemon_give();
+	arm(sleep_ms()); // also after a failure: what is on disk may be taken back
 	if (r.failed())
 		return r;
 	kx_chunk_bytes_set(host_, geo.chunk_sectors() << kSectorShift, daemon_sleep_s_.load_relaxed());
 	if (anything_to_sync(table()))
 		want_sync();
-	arm(sleep_ms());
 	return Result::ok();
 }
 
@@ -59,23 +59,35 @@ Result Bitmap::extend(const Geometry &geo)
 	for (u64 c = old->geo.chunks; c < geo.chunks; c++)
 		t->cell(c).store_relaxed(static_cast<u8>(State::Unwritten)); // nobody writes there yet
 	lead_take(); // no round works with the old table now
+	// A short last chunk becomes longer by a part that has no parity.
+	if (parity_.load_relaxed() && geo.sync_size > old->geo.sync_size &&
+	    old->geo.sync_size % geo.chunk_sectors())
+		apply(t->cell(old->geo.chunks - 1), Event::Stale, Context{true, false});
 	publish(t);
 	for (u32 b = t->block_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.blocks; b++)
 		blocks_[b].flagged.exchange_full(1); // before the round: pairs with gather()
-	Result r = round(held);
+	// The header speaks of cells that are there: of fewer before they go, of more
+	// after they came. A load takes what it does not speak of as unknown.
+	bool shrinks = geo.sync_size < old->geo.sync_size;
 	u64 before = sb_.sync_size;
+	Result r = Result::ok();
+	if (!shrinks)
+		r = round(held);
 	if (!r.failed()) {
-		sb_.sync_size = geo.sync_size; // after the cells that it speaks of
+		sb_.sync_size = geo.sync_size;
 		r = write_header(held);
 	}
+	if (!r.failed() && shrinks)
+		r = round(held);
 	if (r.failed())
 		sb_.sync_size = before;
 	lead_give();
 	return r;
 }
 
-// All bytes dirty, on every member. Under LEAD.
-Result Bitmap::cover_disk(u32 blocks)
+// The header as it is in sb_, and behind it, up to bytes, all cells dirty: on every
+// member. Under LEAD.
+Result Bitmap::cover_disk(u64 bytes)
 {
 	kx_io_result io;
 	Result r = Result::ok();
@@ -89,9 +101,11 @@ Result Bitmap::cover_disk(u32 blocks)
 		header_page_[i] = 0;
 	for (u32 i = LLB_CELLS_OFFSET; i < kBlockBytes; i++)
 		header_page_[i] = LLB_DIRTY;
-	for (u32 b = 0; b < blocks && !r.failed(); b++) {
+	bytes = base::round_up(bytes, io_align_);
+	for (u64 at = 0; at < bytes && !r.failed(); at += kBlockBytes) {
 		kx_io_begin(host_);
-		kx_io_add(host_, u64{b} << kBlockShift, b == 0 ? header_page_ : batch_page_[0], kBlockBytes);
+		kx_io_add(host_, at, at == 0 ? header_page_ : batch_page_[0],
+			  u32(base::min<u64>(kBlockBytes, bytes - at)));
 		kx_io_wait(host_, &io);
 		if (io.in_sync_ok == 0)
 			r = Result::error(LLB_EIO);
@@ -147,11 +161,12 @@ Result Bitmap::relayout(const Geometry &geo)
 	merge_cells(old, t, parity_.load_relaxed());
 	u64 size = sb_.sync_size;
 	u32 chunk = sb_.chunksize;
-	Result r = cover_disk(base::max(old->geo.blocks, geo.blocks));
+	Result r = cover_disk(base::max(old->geo.bytes(), geo.bytes()));
 	if (!r.failed()) {
 		sb_.sync_size = geo.sync_size;
 		sb_.chunksize = u32(geo.chunk_sectors());
-		r = write_header(held);
+		// cells in the header's logical block are dirty still: they have a new meaning
+		r = cover_disk(header_bytes());
 	}
 	if (r.failed()) {
 		sb_.sync_size = size;
