@@ -30,14 +30,14 @@ def test_raid5():
 
 # lanes: stock
 def test_raid1_fast():
-    cut('raid1', iops=5000, write_s=1)
+    cut('raid1', iops=5000, write_s=1, hot_mib=40)
 
 
 # lanes: stock uml
 def test_raid10_fast():
-    cut('raid10', iops=5000, write_s=1)
+    cut('raid10', iops=5000, write_s=1, hot_mib=40)
 
 
 # lanes: stock uml
 def test_raid5_fast():
-    cut('raid5', iops=2000, write_s=1)
+    cut('raid5', iops=5000, write_s=1, hot_mib=40)
