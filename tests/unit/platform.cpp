@@ -15,6 +15,8 @@
 
 namespace fake {
 
+u32 thread_slot();
+
 namespace {
 
 constexpr int kWaitLimit_s = 30; // a wait that long is a lost wake-up
@@ -86,6 +88,29 @@ struct Slot {
 	~Slot() { cpus[index].taken.store(0); }
 };
 
+std::atomic<u32> jitter_every{0};
+thread_local u64 jitter_seed = 0;
+
+// Widens the windows between threads: sometimes a thread stops for a moment here.
+void jitter()
+{
+	u32 every = jitter_every.load(RELAXED);
+	if (!every)
+		return;
+	if (!jitter_seed)
+		jitter_seed = 0x9e3779b97f4a7c15ull * (thread_slot() + 1);
+	jitter_seed ^= jitter_seed << 13, jitter_seed ^= jitter_seed >> 7, jitter_seed ^= jitter_seed << 17;
+	if (jitter_seed % every)
+		return;
+	if (jitter_seed / every % 8 == 0)
+		std::this_thread::sleep_for(std::chrono::microseconds(jitter_seed >> 40 & 511));
+	else if (jitter_seed / every % 8 < 4)
+		std::this_thread::yield();
+	else
+		for (u32 i = 0; i < (jitter_seed >> 40 & 4095); i++)
+			std::atomic_signal_fence(std::memory_order_seq_cst);
+}
+
 bool have_membarrier()
 {
 	static const bool have =
@@ -106,6 +131,11 @@ u32 thread_slot()
 {
 	thread_local Slot slot;
 	return slot.index;
+}
+
+void set_jitter(u32 every)
+{
+	jitter_every.store(every, RELAXED);
 }
 
 void fail_allocation(int n)
@@ -221,6 +251,7 @@ std::string kx_host::log_text() const
 void kx_host::fail_member(u32 i, bool at_last)
 {
 	Member &m = *members[i];
+	std::lock_guard<std::mutex> hold(error_mutex); // as the personality's lock
 	if (!md_error_works.load(RELAXED) || m.has(KX_MEMBER_FAULTY))
 		return;
 	u32 others = 0;
@@ -345,12 +376,15 @@ void kx_section_enter(struct kx_counters *c, llb_u32 index)
 	if (!fake::have_membarrier())
 		cpu.depth.exchange(1, std::memory_order_seq_cst);
 	std::atomic_signal_fence(std::memory_order_seq_cst);
+	fake::jitter();
 	add_one(c, index);
+	fake::jitter();
 }
 
 void kx_section_leave(void)
 {
 	called("kx_section_leave");
+	fake::jitter();
 	auto &cpu = fake::cpus[fake::thread_slot()];
 	cpu.sections.store(cpu.sections.load(RELAXED) + 1, std::memory_order_release);
 	cpu.depth.store(0, std::memory_order_release);
@@ -368,6 +402,7 @@ llb_u32 kx_counter_sum(struct kx_counters *c, llb_u32 index)
 	u32 sum = 0;
 	for (u32 t = 0; t < fake::kThreads; t++)
 		sum += c->values[u64{t} * c->count + index].load(RELAXED);
+	fake::jitter();
 	return sum;
 }
 
@@ -389,6 +424,7 @@ void kx_grace_period(void)
 llb_u64 kx_now_ms(void)
 {
 	called("kx_now_ms");
+	fake::jitter();
 	kx_host *h = current_host.load(RELAXED);
 	if (h && !h->real_time.load(RELAXED))
 		return h->clock_ms.load(RELAXED);
@@ -430,7 +466,10 @@ void kx_sleep_ms(llb_u32 ms)
 	if (h && h->on_sleep)
 		h->on_sleep();
 	if (h && !h->real_time.load(RELAXED)) {
-		h->clock_ms += ms;
+		if (h->inline_work)
+			h->clock_ms += ms;
+		else
+			std::this_thread::sleep_for(std::chrono::milliseconds(1));
 		return;
 	}
 	std::this_thread::sleep_for(std::chrono::milliseconds(ms));
@@ -467,6 +506,7 @@ void kx_wake(struct kx_host *h)
 void kx_array_get(struct kx_host *h, struct kx_array *out)
 {
 	called("kx_array_get");
+	fake::jitter();
 	*out = h->array;
 	out->flags = h->flags.load(RELAXED);
 	out->degraded = h->degraded.load(RELAXED);

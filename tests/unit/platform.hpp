@@ -133,6 +133,7 @@ struct kx_host {
 	std::mutex wait_mutex;
 	std::condition_variable wait_cv;
 	mutable std::mutex log_mutex;
+	std::mutex error_mutex;
 };
 
 namespace fake {
@@ -142,6 +143,9 @@ void fail_allocation(int n);
 int allocations(); // since the last fail_allocation()
 int live_allocations();
 std::vector<u8> memory(); // what is in all of them, but for the this-CPU counters
+
+// Every n-th call of some kx_* stops its thread for a moment; 0: none.
+void set_jitter(u32 every);
 
 // What kx_* were called on this thread since the last clear, if watched.
 void watch_calls(bool on);
