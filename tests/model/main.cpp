@@ -32,7 +32,7 @@ struct Frame {
 };
 
 struct Stats {
-	u64 executions = 0, states = 0, steps = 0, pruned = 0, reloads = 0, walks = 0;
+	u64 executions = 0, states = 0, steps = 0, pruned = 0, reloads = 0, walks = 0, ends = 0;
 	int complete = -1; // index of the last bound explored in full
 	bool exhaustive = false;
 };
@@ -169,7 +169,10 @@ void maybe_reload(Stats &st)
 
 std::string schedule()
 {
-	std::string s = std::string(g_scenario->name) + (g_weak ? ":w:" : ":s:");
+	std::string s = std::string(g_scenario->name) + (g_weak ? ":w" : ":s");
+	char mask[24];
+	snprintf(mask, sizeof(mask), "%llx:", (unsigned long long)shared_get());
+	s += mask;
 	for (size_t i = 0; i < g_steps.size();) {
 		size_t j = i;
 		while (j < g_steps.size() && g_steps[j].task == g_steps[i].task &&
@@ -186,7 +189,7 @@ std::string schedule()
 }
 
 // One bound, depth first. True: complete (or a violation was found).
-bool explore(const Bound &b, Stats &st, Clock::time_point start, bool *cut)
+bool explore_once(const Bound &b, Stats &st, Clock::time_point start, bool *cut)
 {
 	g_weak = b.stale > 0;
 	std::fill(g_keys.begin(), g_keys.end(), 0);
@@ -203,15 +206,19 @@ bool explore(const Bound &b, Stats &st, Clock::time_point start, bool *cut)
 		bool back = false;
 		Action act[48];
 		int n = 0;
-		if (g_violation)
+		if (g_violation || g_restart)
 			return true;
 		n = actions(last, preemptions, stale, act, cut);
 		if (n == 0) {
 			// stuck only because of the bound is impossible: the last task or
 			// a free switch always costs nothing
-			at_end(st);
-			if (g_violation)
-				return true;
+			// the same end by another way needs no second look
+			if (!seen(hash_state(false) ^ 0x5555, 255, 255)) {
+				at_end(st);
+				if (g_violation)
+					return true;
+				st.ends++;
+			}
 			st.executions++;
 			back = true;
 		} else if (n > 1) {
@@ -278,6 +285,17 @@ bool explore(const Bound &b, Stats &st, Clock::time_point start, bool *cut)
 	}
 }
 
+bool explore(const Bound &b, Stats &st, Clock::time_point start, bool *cut)
+{
+	for (;;) {
+		g_restart = false;
+		*cut = false;
+		bool complete = explore_once(b, st, start, cut);
+		if (!g_restart || g_violation || !complete)
+			return complete;
+	}
+}
+
 u64 next_random(u64 &x)
 {
 	x ^= x << 13;
@@ -303,6 +321,7 @@ void walk(Stats &st, Clock::time_point start)
 		const char *from = first.data();
 		snap_load(from);
 		g_steps.clear();
+		g_restart = false;
 		int prio[kTasks];
 		for (int &p : prio)
 			p = int(next_random(rnd) % 1000) + 100;
@@ -350,6 +369,8 @@ void walk(Stats &st, Clock::time_point start)
 			step(act[pick]);
 			if (g_violation)
 				return;
+			if (g_restart)
+				break; // the steps so far would not replay
 			if (next_random(rnd) % 256 == 0)
 				maybe_reload(st);
 			if (g_violation)
@@ -372,6 +393,7 @@ bool run(const Scenario &s)
 	std::fill(g_reloaded.begin(), g_reloaded.end(), 0);
 	g_violation = nullptr;
 	bool found = false;
+	shared_set(0, true);
 	for (int b = 0; b < g_bound_max && !g_only_walks; b++) {
 		bool cut = false;
 		bool complete = explore(kBounds[b], st, start, &cut);
@@ -431,10 +453,15 @@ int replay(const char *arg)
 	if (!g_scenario)
 		return fprintf(stderr, "no such scenario\n"), 2;
 	g_weak = text[colon + 1] == 'w';
+	u64 shared = strtoull(&text[colon + 2], nullptr, 16);
+	colon = text.find(':', colon + 1);
+	if (colon == std::string::npos)
+		return fprintf(stderr, "not a schedule\n"), 2;
+	shared_set(shared, false);
 	set_up(*g_scenario);
 	g_trace = true;
 	printf("%s: %s\n", g_scenario->name, g_scenario->what);
-	for (size_t i = colon + 3; i < text.size() && !g_violation;) {
+	for (size_t i = colon + 1; i < text.size() && !g_violation;) {
 		Action a = {u8(text[i++] - 'A'), 0, 0, 0};
 		size_t times = 1;
 		bool explicit_x = true;

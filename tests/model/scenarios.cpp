@@ -33,47 +33,848 @@ void written(int c)
 	w.dirtied[c] = 1;
 }
 
-void write0() { write_chunk(0, 0); }
-void write1() { write_chunk(1, 0); }
-void write0_bio() { write_chunk(0, kBio); }
-void write0_migrate() { write_chunk(0, kMigrate | kIrq); }
-void write1_migrate() { write_chunk(1, kMigrate | kIrq); }
-void daemon1() { daemon_passes(1); }
-void daemon2() { daemon_passes(2); }
-void daemon3() { daemon_passes(3); }
-void lead2() { lead_worker(2); }
-void lead3() { lead_worker(3); }
+
+// In set-up: a discard of the whole chunk.
+void discarded(int c)
+{
+	llb_start_discard(bm, u64(c) * 128, 128);
+	llb_unplug(bm, 1);
+	llb_end_discard(bm, u64(c) * 128, 128);
+	w.alive[c] = 0;
+	w.dirtied[c] = 1;
+}
+
+template <int C, unsigned How>
+void write()
+{
+	write_chunk(C, How);
+}
+
+template <int N>
+void daemon()
+{
+	daemon_passes(N);
+}
+
+template <int N>
+void lead()
+{
+	lead_worker(N);
+}
+
+void mdx()
+{
+	for (int i = 0; i < 2; i++) {
+		op_begin("mdX's turn", [](u64) -> bool { return w.md_pending; });
+		w.md_pending = 0;
+		llb_daemon_work(bm);
+	}
+}
+
+// ---- writers ----
 
 void two_writers()
 {
 	fresh();
-	task_add("write", write0, 0);
-	task_add("write", write0, 1);
+	task_add("write", write<0, 0>, 0);
+	task_add("write", write<0, 0>, 1);
+}
+
+void two_writers_unasked()
+{
+	fresh();
+	task_add("write", write<0, kNoAsk>, 0);
+	task_add("write", write<0, 0>, 1);
+	task_add("write-2", write<0, kTwo>, 1);
 }
 
 void two_writers_daemon()
 {
 	fresh();
-	task_add("write", write0, 0);
-	task_add("write", write0, 1);
-	task_add("daemon", daemon2, 255, true);
+	task_add("write", write<0, 0>, 0);
+	task_add("write", write<0, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void one_cpu()
+{
+	fresh();
+	task_add("write", write<0, 0>, 0);
+	task_add("write", write<1, kIrq>, 0);
+	task_add("daemon", daemon<2>, 255, true);
 }
 
 void writers_unplug_daemon()
 {
 	fresh();
-	task_add("write", write0, 0);
-	task_add("write-bio", write0_bio, 1);
-	task_add("daemon", daemon1, 255, true);
-	task_add("lead", lead2, 255, true);
+	task_add("write", write<0, 0>, 0);
+	task_add("write-bio", write<0, kBio>, 1);
+	task_add("daemon", daemon<1>, 255, true);
+	task_add("lead", lead<2>, 255, true);
+}
+
+void two_bio_writers()
+{
+	fresh();
+	task_add("write-bio", write<0, kBio>, 0);
+	task_add("write-bio", write<1, kBio>, 1);
+	task_add("lead", lead<3>, 255, true);
+}
+
+void writer_unwritten()
+{
+	fresh(2, LLB_UNWRITTEN);
+	task_add("write", write<0, 0>, 0);
+	task_add("write", write<1, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// ---- lanes ----
+
+void writer_daemon()
+{
+	fresh();
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<3>, 255, true);
+}
+
+void lane()
+{
+	fresh();
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("neighbour", write<1, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void lane_marked()
+{
+	fresh();
+	written(0);
+	pass();
+	task_add("write", write<0, 0>, 0);
+	task_add("neighbour", write<1, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void lane_migrate()
+{
+	fresh();
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("neighbour", write<1, kMigrate | kIrq>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void lane_migrate_own()
+{
+	fresh();
+	written(0);
+	task_add("write", write<0, kMigrate | kIrq>, 0);
+	task_add("neighbour", write<1, 0>, 0);
+	task_add("neighbour", write<1, kMigrate>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// Chunk 0 is marked; chunk 1 is dirty and will be in the next pass.
+void lane_later_mark()
+{
+	fresh();
+	written(0);
+	pass();
+	written(1);
+	task_add("write", write<1, 0>, 1);
+	task_add("daemon", daemon<3>, 255, true);
+}
+
+void lane_first_touch()
+{
+	fresh(4);
+	task_add("write", write<0, 0>, 0);
+	task_add("neighbour", write<3, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// ---- members ----
+
+void member_out()
+{
+	Member &m = w.m[1];
+	point("member 1 fails");
+	w.degraded++;
+	m.in_sync = 0;
+	point("member 1 is faulty");
+	m.faulty = 1;
+	for (int c = 0; c < kCh; c++)
+		m.flight[c] = 0;
+}
+
+void metadata()
+{
+	point("events");
+	w.events++;
+	llb_update_sb(bm);
+	point("md superblock");
+	if (!w.broken)
+		w.md_events = w.events;
+}
+
+void fail()
+{
+	op_begin("failure");
+	member_out();
+	metadata();
+}
+
+void fail_short()
+{
+	op_begin("failure");
+	member_out();
+}
+
+// md suspends the array to add a member, and resumes it before the recovery.
+void member_back()
+{
+	op_begin("return", [](u64) -> bool { return w.writers_all == 0; });
+	w.suspended = 1;
+	md_acquire();
+	w.m[1].faulty = 0;
+	w.m[1].in_sync = 0;
+	w.m[1].present = 1;
+	llb_write_all(bm);
+	point("resume");
+	w.suspended = 0;
+	op_begin("recovery");
+	sync_array(kRecover);
+	op_begin("in sync");
+	for (int c = 0; c < kCh && u64(c) * 128 < w.array_size; c++) {
+		u8 there = w.m[1].cache[c] | w.m[1].durable[c] | w.m[1].flight[c];
+		if ((w.issued[c] & ~there) && !w.in_flight[c] && !core::dirty_like(core::state_of(cell_raw(c))))
+			violation("D1", "member 1 is in sync without chunk %d, cell 0x%x", c, cell_raw(c));
+		// what the recovery left out on purpose is copied by no one
+		if ((w.issued[c] & ~there) && !w.in_flight[c])
+			violation("D2", "the recovery left out chunk %d, cell 0x%x", c, cell_raw(c));
+	}
+	w.m[1].in_sync = 1;
+	w.degraded = 0;
+}
+
+void back()
+{
+	member_back();
+}
+
+void fail_back()
+{
+	op_begin("failure");
+	member_out();
+	member_back();
+}
+
+void fail_daemon()
+{
+	fresh();
+	written(0);
+	pass();
+	task_add("write", write<0, 0>, 0);
+	task_add("fail", fail_short, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void fail_marks()
+{
+	fresh();
+	written(0);
+	pass();
+	task_add("write", write<1, 0>, 0);
+	task_add("fail", fail, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void fail_return()
+{
+	fresh();
+	written(0);
+	pass();
+	task_add("write", write<0, 0>, 0);
+	task_add("fail", fail_back, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// Member 1 is out, and was when chunk 0 was written; it returns.
+void return_setup(u8 byte)
+{
+	fresh(2, byte);
+	w.m[1].in_sync = 0;
+	w.m[1].faulty = 1;
+	w.degraded = 1;
+	written(0);
+	w.issued[0] = 1;
+	w.m[0].durable[0] = 1;
+}
+
+void return_writer()
+{
+	return_setup(LLB_CLEAN);
+	task_add("write", write<1, 0>, 0);
+	task_add("return", back, 255);
+	task_add("lead", lead<2>, 255, true);
+}
+
+void return_daemon()
+{
+	return_setup(LLB_UNWRITTEN);
+	task_add("return", back, 255);
+	task_add("daemon", daemon<2>, 255, true);
+	task_add("lead", lead<2>, 255, true);
+}
+
+void degraded_daemon()
+{
+	return_setup(LLB_CLEAN);
+	task_add("write", write<1, 0>, 0);
+	task_add("write", write<0, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void flush_fails_setup(int how)
+{
+	fresh();
+	written(0);
+	pass();
+	w.issued[0] = 1; // written, in both caches
+	w.m[0].cache[0] = w.m[1].cache[0] = 1;
+	w.m[1].flush_fails = u8(how);
+	task_add("write", write<1, 0>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void flush_fails()
+{
+	flush_fails_setup(1);
+}
+
+void flush_fails_last()
+{
+	flush_fails_setup(2);
+}
+
+// ---- discard ----
+
+void discard_write()
+{
+	fresh();
+	task_add("discard", write<0, kDiscard>, 0);
+	task_add("write", write<0, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void discard_marked()
+{
+	fresh();
+	discarded(0);
+	pass();
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void discard_after_write()
+{
+	fresh();
+	written(0);
+	task_add("discard", write<0, kDiscard>, 0);
+	task_add("write", write<0, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void discard_unwritten()
+{
+	fresh(2, LLB_UNWRITTEN);
+	task_add("discard", write<0, kDiscard>, 0);
+	task_add("write", write<0, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// ---- write-behind ----
+
+void behind_daemon()
+{
+	fresh();
+	written(0);
+	task_add("behind", write<0, kBehind>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void behind_lane()
+{
+	fresh();
+	written(0);
+	task_add("behind", write<0, kBehind>, 0);
+	task_add("write", write<1, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void wait_behind()
+{
+	op_begin("wait for write-behind");
+	llb_wait_behind(bm);
+	llb_stats s;
+	llb_stats_get(bm, &s);
+}
+
+void behind_wait()
+{
+	fresh();
+	task_add("behind", write<0, kBehind>, 0);
+	task_add("behind", write<1, kBehind>, 1);
+	task_add("wait", wait_behind, 255);
+}
+
+// ---- sync ----
+
+// The copies of chunk 0 differ after a cut in the middle of a write, whose bytes were
+// on both members; of chunk 1 only member 0's byte was.
+void cut_image()
+{
+	world_image(2, LLB_CLEAN, 10);
+	w.m[0].d.cell[0] = w.m[1].d.cell[0] = LLB_DIRTY;
+	w.m[0].d.cell[1] = LLB_DIRTY;
+	w.alive[0] = w.alive[1] = 1;
+	w.issued[0] = 1;
+	w.m[0].durable[0] = 1;
+	w.dirtied[0] = 1;
+}
+
+template <unsigned How>
+void sync_when_asked()
+{
+	op_begin("sync", [](u64) -> bool { return w.resync_wanted && !w.sync_active; });
+	sync_array(How);
+}
+
+template <unsigned How1, unsigned How2>
+void sync_twice()
+{
+	sync_when_asked<How1>();
+	sync_when_asked<How2>();
+}
+
+void sync_writer()
+{
+	cut_image();
+	world_create(true);
+	task_add("sync", sync_when_asked<0>, 255);
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<1>, 255, true);
+}
+
+void sync_force_end()
+{
+	cut_image();
+	world_create(true);
+	task_add("sync", sync_when_asked<kForceEnd>, 255);
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void sync_abort()
+{
+	cut_image();
+	world_create(true);
+	task_add("sync", sync_twice<kSyncFails, 0>, 255, true);
+	task_add("write", write<0, 0>, 0);
+	task_add("mdX", mdx, 255, true);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void sync_interrupt()
+{
+	cut_image();
+	world_create(true);
+	task_add("sync", sync_when_asked<kInterrupt>, 255);
+	task_add("write", write<1, 0>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void proactive()
+{
+	op_begin("proactive sync");
+	if (llb_proactive_sync(bm))
+		violation("proactive", "refused");
+}
+
+void parity_sync()
+{
+	op_begin("sync", [](u64) -> bool { return w.resync_wanted && !w.sync_active; });
+	sync_array(kForceEnd);
+}
+
+void parity_reads()
+{
+	op_begin("stripe");
+	bool ok = llb_blocks_synced(bm, 0);
+	observe(ok);
+	if (ok && w.parity_bad[0] == 1)
+		violation("D7", "parity of chunk 0 is trusted, and was never built");
+}
+
+void parity_setup(u8 byte)
+{
+	world_image(2, byte, 10);
+	w.level = 5;
+	w.parity_bad[0] = w.parity_bad[1] = byte == LLB_UNWRITTEN;
+	world_create(true);
+}
+
+void parity()
+{
+	parity_setup(LLB_UNWRITTEN);
+	llb_proactive_sync(bm);
+	llb_daemon_work(bm);
+	task_add("sync", parity_sync, 255);
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+	task_add("stripe", parity_reads, 255);
+}
+
+void parity_proactive()
+{
+	parity_setup(LLB_UNWRITTEN);
+	task_add("proactive", proactive, 255);
+	task_add("write", write<0, 0>, 0);
+	task_add("mdX", mdx, 255, true);
+	task_add("daemon", daemon<1>, 255, true);
+}
+
+void parity_flush_fails()
+{
+	parity_setup(LLB_UNWRITTEN);
+	llb_proactive_sync(bm);
+	llb_daemon_work(bm);
+	w.m[1].flush_fails = 2;
+	task_add("sync", parity_sync, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// ---- metadata ----
+
+void update()
+{
+	op_begin("update_sb");
+	metadata();
+}
+
+void update_rounds()
+{
+	fresh();
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("write", write<1, 0>, 1);
+	task_add("update", update, 255);
+}
+
+void update_daemon()
+{
+	fresh();
+	written(0);
+	pass();
+	task_add("update", update, 255);
+	task_add("write", write<1, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void errors()
+{
+	fresh();
+	w.write_errors = 2;
+	task_add("write", write<0, 0>, 0);
+	task_add("write", write<0, 0>, 1);
+}
+
+void errors_all()
+{
+	fresh();
+	w.m[0].write_fails = w.m[1].write_fails = 1;
+	task_add("write", write<0, 0>, 0);
+	task_add("write-bio", write<1, kBio>, 1);
+	task_add("update", update, 255);
+	task_add("lead", lead<2>, 255, true);
+}
+
+// The superblock must not get newer than a bitmap that cannot be written.
+void errors_all_end()
+{
+	u64 events;
+	for (Member &m : w.m) {
+		memcpy(&events, m.d.hdr + LLB_SB_EVENTS, 8);
+		if (events > 10)
+			violation("W7", "a newer events on a member, whose bytes could not be written");
+	}
+	if (!w.broken)
+		violation("W7", "no member takes the bitmap, and the array is not broken");
+}
+
+void errors_daemon()
+{
+	fresh();
+	written(0);
+	pass();
+	w.write_errors = 1;
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// ---- stop ----
+
+void stop()
+{
+	op_begin("stop", [](u64) -> bool { return w.writers_all == 0; });
+	w.reconfig = 1;
+	w.suspended = 1; // no write comes any more
+	md_acquire();
+	llb_flush(bm);
+	for (int c = 0; c < 2; c++) {
+		for (int i = 0; i < kMembers; i++) {
+			if (w.m[i].d.cell[c] != LLB_CLEAN)
+				violation("D9", "after a stop chunk %d is byte %d on member %d", c, w.m[i].d.cell[c], i);
+		}
+	}
+	w.suspended = 0;
+}
+
+void stop_flush()
+{
+	fresh();
+	written(0);
+	task_add("write", write<1, 0>, 0);
+	task_add("stop", stop, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void stop_flush_marked()
+{
+	fresh();
+	written(0);
+	pass();
+	task_add("write", write<0, kIrq>, 0);
+	task_add("stop", stop, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// ---- suspended ----
+
+void suspend()
+{
+	op_begin("suspend");
+	w.suspended = 1;
+	point("drain", true, [](u64) -> bool { return w.writers_all == 0; });
+	point("resume");
+	w.suspended = 0;
+}
+
+void suspended()
+{
+	fresh();
+	written(0);
+	pass();
+	task_add("write", write<0, kBio>, 0);
+	task_add("suspend", suspend, 255);
+	task_add("daemon", daemon<2>, 255, true);
+	task_add("lead", lead<2>, 255, true);
+}
+
+// ---- resize ----
+
+void grow()
+{
+	op_begin("grow");
+	w.reconfig = 1;
+	u64 to = w.array_size == 2 * 128 ? 4 * 128 : 520 * 128;
+	if (llb_resize(bm, to))
+		violation("resize", "refused");
+	point("size");
+	w.array_size = to;
+	md_release();
+	w.reconfig = 0;
+}
+
+void write_beyond()
+{
+	op_begin("wait for the new size", [](u64) -> bool { return w.array_size > 2 * 128; });
+	write_chunk(3, 0);
+}
+
+void resize_extend()
+{
+	fresh(2);
+	w.alive[2] = w.alive[3] = 0;
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("write", write<1, 0>, 1);
+	task_add("grow", grow, 255);
+}
+
+void resize_extend_beyond()
+{
+	fresh(2);
+	w.alive[2] = w.alive[3] = 0;
+	task_add("write", write_beyond, 0);
+	task_add("grow", grow, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void resize_relayout()
+{
+	g_span = 520;
+	fresh(512);
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("grow", grow, 255);
+	task_add("daemon", daemon<1>, 255, true);
+}
+
+void resize_relayout_fresh()
+{
+	g_span = 520;
+	fresh(512);
+	task_add("write", write<1, 0>, 0);
+	task_add("write", write<2, 0>, 1);
+	task_add("grow", grow, 255);
+}
+
+// ---- load ----
+
+void load_then_write()
+{
+	op_begin("load");
+	if (llb_load(bm))
+		violation("load", "failed");
+	w.user[0] = 1;
+	md_release();
+	write_chunk(1, 0);
+}
+
+void sync_after_load()
+{
+	op_begin("sync", [](u64) -> bool { return w.user[0] && w.resync_wanted; });
+	md_acquire();
+	sync_array(0);
+}
+
+void load_cut()
+{
+	cut_image();
+	world_create(false);
+	task_add("load", load_then_write, 0);
+	task_add("sync", sync_after_load, 255);
+	task_add("update", update, 255);
+}
+
+// The bitmap is older than the array: chunk 0 was written without it, and differs.
+void load_stale()
+{
+	world_image(2, LLB_CLEAN, 5);
+	w.m[0].d.cell[1] = w.m[1].d.cell[1] = LLB_UNWRITTEN;
+	w.alive[0] = w.alive[1] = 1;
+	w.issued[0] = w.issued[1] = 1;
+	w.m[0].durable[0] = w.m[0].durable[1] = 1;
+	world_create(false);
+	task_add("load", load_then_write, 0);
+	task_add("update", update, 255);
+	task_add("sync", sync_after_load, 255);
+}
+
+void load_first_use()
+{
+	world_image(2, LLB_DIRTY, 10); // rubbish
+	for (Member &m : w.m)
+		m.d.hdr[LLB_SB_STATE] = LLB_SB_FIRST_USE;
+	world_create(false);
+	task_add("load", load_then_write, 0);
+	task_add("update", update, 255);
+	task_add("daemon", daemon<1>, 255, true);
+}
+
+// Read-only at first: what load() made of the bytes is durable before the first write.
+void rdwr_then_write()
+{
+	op_begin("read-write");
+	w.flags |= KX_ARRAY_RDWR;
+	write_chunk(1, 0);
+}
+
+void load_readonly()
+{
+	cut_image();
+	w.flags &= ~KX_ARRAY_RDWR;
+	world_create(true);
+	task_add("write", rdwr_then_write, 0);
+	task_add("update", update, 255);
+	task_add("daemon", daemon<1>, 255, true);
 }
 
 } // namespace
 
 const Scenario kScenarios[] = {
 	{"two-writers", "two writers of the same fresh chunk", two_writers, true, nullptr},
-	{"two-writers-daemon", "the same, and two daemon passes", two_writers_daemon, true, nullptr},
-	{"writers-unplug-daemon", "two writers, one inside submit_bio, the worker that leads, the daemon",
+	{"two-writers-unasked", "one of them does not ask enabled; a third writes two chunks", two_writers_unasked,
+	 true, nullptr},
+	{"two-writers-daemon", "two writers of a fresh chunk, and two daemon passes", two_writers_daemon, true,
+	 nullptr},
+	{"one-cpu", "two writers on one CPU, one ends in an interrupt, and the daemon", one_cpu, true, nullptr},
+	{"unplug-in-bio", "a writer inside submit_bio, another writer, the worker that leads, the daemon",
 	 writers_unplug_daemon, true, nullptr},
+	{"unplug-in-bio-twice", "two writers inside submit_bio", two_bio_writers, true, nullptr},
+	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true, nullptr},
+	{"writer-daemon", "a writer of a dirty chunk, and three daemon passes", writer_daemon, true, nullptr},
+	{"lane", "a writer of a dirty chunk, a first write of its neighbour in the lane, the daemon", lane, true,
+	 nullptr},
+	{"lane-marked", "the same, the chunk already marked", lane_marked, true, nullptr},
+	{"lane-migrate", "the neighbour's write ends on the other CPU", lane_migrate, true, nullptr},
+	{"lane-migrate-own", "three writers of a lane that end on other CPUs", lane_migrate_own, true, nullptr},
+	{"lane-later-mark", "a chunk is marked later than its neighbour, and written", lane_later_mark, true, nullptr},
+	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true, nullptr},
+	{"fail-daemon", "a member fails while the daemon clears", fail_daemon, true, nullptr},
+	{"fail-marks", "the same with md's metadata, and a neighbour's write", fail_marks, true, nullptr},
+	{"fail-return", "a member fails and returns", fail_return, true, nullptr},
+	{"return-writer", "a member returns, is recovered, and a writer", return_writer, true, nullptr},
+	{"return-daemon", "a member returns, and the daemon", return_daemon, true, nullptr},
+	{"degraded-daemon", "two writers and the daemon, one member missing", degraded_daemon, false, nullptr},
+	{"flush-fails", "a flush fails, and the member with it", flush_fails, false, nullptr},
+	{"flush-fails-stays", "a flush fails on a member that md keeps", flush_fails_last, false, nullptr},
+	{"discard-write", "a discard of a clean chunk, a racing write, the daemon", discard_write, true, nullptr},
+	{"discard-marked", "a write to a discarded chunk that is about to become unwritten", discard_marked, true,
+	 nullptr},
+	{"discard-dirty", "a discard of a dirty chunk, a racing write, the daemon", discard_after_write, true, nullptr},
+	{"discard-unwritten", "a discard of an unwritten chunk, a racing write, the daemon", discard_unwritten, true,
+	 nullptr},
+	{"behind-daemon", "a write-behind, and the daemon", behind_daemon, true, nullptr},
+	{"behind-lane", "a write-behind, its neighbour, and the daemon", behind_lane, true, nullptr},
+	{"behind-wait", "two write-behinds, and one who waits for them", behind_wait, true, nullptr},
+	{"sync-writer", "a resync after a cut, a writer, the daemon", sync_writer, true, nullptr},
+	{"sync-force-end", "the same, chunks are ended while it runs", sync_force_end, true, nullptr},
+	{"sync-abort", "a resync that fails and is asked for again", sync_abort, false, nullptr},
+	{"sync-interrupt", "a resync that is interrupted", sync_interrupt, false, nullptr},
+	{"parity", "raid5: parity of unwritten chunks is built, a writer, the daemon", parity, false, nullptr},
+	{"parity-proactive", "raid5: it is asked for while a write comes", parity_proactive, false, nullptr},
+	{"parity-flush-fails", "raid5: the flush after it fails", parity_flush_fails, false, nullptr},
+	{"update-rounds", "md's metadata, and rounds of two writers", update_rounds, true, nullptr},
+	{"update-daemon", "md's metadata, a writer, and the daemon clears", update_daemon, true, nullptr},
+	{"errors", "up to two bitmap writes fail", errors, false, nullptr},
+	{"errors-daemon", "one bitmap write fails while the daemon works", errors_daemon, false, nullptr},
+	{"errors-all", "no member takes the bitmap", errors_all, false, errors_all_end},
+	{"stop", "an orderly stop after a write, the daemon at work", stop_flush, true, nullptr},
+	{"stop-marked", "the same, the chunk already marked", stop_flush_marked, true, nullptr},
+	{"suspended", "the array is suspended while a writer, the daemon and the worker go on", suspended, true,
+	 nullptr},
+	{"resize-extend", "the array grows, two writers", resize_extend, true, nullptr},
+	{"resize-extend-beyond", "the array grows, a write behind the old end", resize_extend_beyond, true, nullptr},
+	{"resize-relayout", "the chunk size doubles, a writer, the daemon", resize_relayout, true, nullptr},
+	{"resize-relayout-fresh", "the chunk size doubles, two first writes", resize_relayout_fresh, true, nullptr},
+	{"load-cut", "load after a cut, a write, a resync, md's metadata", load_cut, true, nullptr},
+	{"load-stale", "load of a bitmap older than the array, md's metadata", load_stale, true, nullptr},
+	{"load-first-use", "first use, a write, md's metadata", load_first_use, true, nullptr},
+	{"load-readonly", "load read-only, then a first write, md's metadata", load_readonly, true, nullptr},
 };
 const int kScenarioCount = sizeof(kScenarios) / sizeof(kScenarios[0]);

@@ -12,6 +12,7 @@ int g_cur = -1, g_variant = 0;
 u32 g_span = kCh;
 const char *g_violation;
 char g_detail[512];
+bool g_restart;
 
 // ---- memory of the core ----
 
@@ -30,6 +31,12 @@ u32 g_first_cells; // page with the first cells
 constexpr u32 kStack = 64 * 1024;
 alignas(4096) char g_stack[kTasks][kStack];
 void *g_sched_sp;
+
+// Which tasks read and which write a location: what only one task uses, or nobody
+// writes, needs no scheduling point. Learned; a new fact starts the search again.
+u8 g_readers[kLocs], g_writers[kLocs];
+u64 g_shared; // bit per location
+bool g_learn = true;
 
 u8 g_loc_arena[kArena], g_loc_page[kPages][64];
 u8 g_locs = 9; // 1..8: counters of lane 0
@@ -211,9 +218,33 @@ void append(Task &t, u32 x, const void *at, u32 size, u64 v, const View &carries
 	t.cur.t[x] = l.last;
 }
 
+void learn(u32 x, bool is_load)
+{
+	if (!g_learn)
+		return;
+	u8 me = u8(1u << g_cur);
+	(is_load ? g_readers : g_writers)[x] |= me;
+	u8 both = g_readers[x] | g_writers[x];
+	bool shared = g_writers[x] && (both & (both - 1));
+	if (shared && !(g_shared >> x & 1)) {
+		g_shared |= u64{1} << x;
+		g_restart = true;
+	}
+}
+
 void access(const char *what, const void *at, u32 size, bool is_load)
 {
 	Task &t = w.t[g_cur];
+	u32 x = loc_of(at);
+	learn(x, is_load);
+	if (!(g_shared >> x & 1)) {
+		g_variant = 0;
+		if (g_trace) {
+			char buf[64];
+			printf("      %s %s", what, loc_name(at, buf));
+		}
+		return;
+	}
 	t.loc = at;
 	t.size = u8(size);
 	t.is_load = is_load;
@@ -392,8 +423,6 @@ void mm::fence(Order o)
 		return; // each access takes effect where it is: nothing to order
 	Task &t = w.t[g_cur];
 	if (o == Full) {
-		point("full fence");
-		trace("\n");
 		sc_fence(t);
 	} else if (o == Release) {
 		t.rel = t.cur;
@@ -510,6 +539,19 @@ bool task_enabled(int n)
 	return !t.pred || t.pred(t.arg);
 }
 
+u64 shared_get()
+{
+	return g_shared;
+}
+
+void shared_set(u64 v, bool learn)
+{
+	g_shared = v;
+	g_learn = learn;
+	memset(g_readers, 0, sizeof(g_readers));
+	memset(g_writers, 0, sizeof(g_writers));
+}
+
 void set_cpu(int cpu)
 {
 	w.t[g_cur].cpu = u8(cpu);
@@ -576,15 +618,18 @@ void kx_counters_free(struct kx_counters *)
 
 // ---- kx_*: counters and grace periods ----
 
-static void counter_inc(u32 index)
+static void counter_inc(u32 index, bool now)
 {
 	u32 cpu = g_cur < 0 || w.t[g_cur].cpu == 255 ? 0 : w.t[g_cur].cpu;
 	u32 *at = &w.counter[cpu][index];
 	u32 v = *at + 1;
 	if (!plain(at)) {
-		access("counter", at, 4, false);
-		// the task may have moved while it waited to run: never in a section or IRQ
-		trace(" -> %u\n", *at + 1);
+		if (!now)
+			access("counter", at, 4, false);
+		if (now)
+			trace("      lane %u, starts -> %u\n", index / 2, *at + 1);
+		else
+			trace(" -> %u\n", *at + 1);
 		v = *at + 1;
 		if (g_weak)
 			append(w.t[g_cur], loc_of(at), at, 4, v, w.t[g_cur].rel);
@@ -604,15 +649,14 @@ void kx_section_enter(struct kx_counters *, u32 index)
 			join(t.cur, w.gp);
 		}
 	}
-	counter_inc(index);
+	counter_inc(index, true); // in one step with the entry: who waits for it sees no difference
 }
 
 void kx_section_leave(void)
 {
 	if (g_setup)
 		return;
-	point("section leave");
-	Task &t = w.t[g_cur];
+	Task &t = w.t[g_cur]; // no step of its own: to wait longer for it shows nothing new
 	t.in_section = 0;
 	for (Task &o : w.t)
 		o.gp_wait &= u8(~(1u << g_cur));
@@ -622,7 +666,7 @@ void kx_section_leave(void)
 
 void kx_counter_inc(struct kx_counters *, u32 index)
 {
-	counter_inc(index);
+	counter_inc(index, false);
 }
 
 u32 kx_counter_sum(struct kx_counters *, u32 index)
@@ -706,9 +750,15 @@ void kx_relax(void)
 {
 }
 
+static bool not_suspended(u64)
+{
+	return !w.suspended;
+}
+
+// Who sleeps polls for the array's suspension to end: no sooner does it look again.
 void kx_sleep_ms(u32 ms)
 {
-	point("sleep a while", true);
+	point("sleep a while", true, not_suspended);
 	w.now_ms += ms;
 }
 
@@ -731,7 +781,6 @@ void kx_wait(struct kx_host *, struct llb_bitmap *b, u32 kind, u64 arg)
 	}
 	Task &t = w.t[g_cur];
 	for (;;) {
-		point("wait: queue up");
 		if (g_weak)
 			sc_fence(t); // set_current_state()
 		t.waiting = 1;
@@ -964,7 +1013,7 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 				bool clean = m.p.cell[c] < 2 || (m.p.cell[c] > 4 && m.p.cell[c] < 8);
 				u64 cleared;
 				memcpy(&cleared, m.d.hdr + LLB_SB_EVENTS_CLEARED, 8);
-				if (clean && w.dirtied[c] && cleared < w.w3_events)
+				if (clean && w.dirtied[c] && m.in_sync && cleared < w.w3_events)
 					violation("W5", "chunk %u cleared on member %d, events_cleared %llu there, events %llu",
 						  c, i, (unsigned long long)cleared,
 						  (unsigned long long)w.w3_events);
@@ -1050,6 +1099,8 @@ int kx_flush(struct kx_host *, u32 hold, struct kx_slots *out)
 		m.fl_ok = 0;
 		memcpy(m.fl_cache, m.cache, sizeof(m.cache));
 	}
+	for (u8 &p : w.parity_bad)
+		p = p == 2 ? 3 : p;
 	point("flush done", true);
 	for (int i = 0; i < kMembers; i++) {
 		Member &m = w.m[i];
@@ -1062,8 +1113,11 @@ int kx_flush(struct kx_host *, u32 hold, struct kx_slots *out)
 		if (m.flush_target && m.flush_fails == 1)
 			fail_member(i); // 2: md_error is ignored
 	}
-	for (int c = 0; c < kCh; c++)
+	for (int c = 0; c < kCh; c++) {
 		normalize(c);
+		if (w.parity_bad[c] == 3)
+			w.parity_bad[c] = w.m[0].fl_ok && w.m[1].fl_ok ? 0 : 2;
+	}
 	point("count slots");
 	count_slots(out, true);
 	w.w3_events = w.events;
@@ -1074,16 +1128,6 @@ int kx_flush(struct kx_host *, u32 hold, struct kx_slots *out)
 }
 
 // ---- what scenarios use ----
-
-void flush_members()
-{
-	for (Member &m : w.m) {
-		for (int c = 0; c < kCh; c++)
-			m.durable[c] |= m.faulty ? 0 : m.cache[c];
-	}
-	for (int c = 0; c < kCh; c++)
-		normalize(c);
-}
 
 bool slot_risk(int c)
 {
@@ -1096,6 +1140,18 @@ u8 cell_raw(u64 c)
 	return u8(peek(&t->cell(c), 1));
 }
 
+void md_release()
+{
+	if (g_weak && !g_setup)
+		join(w.md, w.t[g_cur].cur);
+}
+
+void md_acquire()
+{
+	if (g_weak && !g_setup)
+		join(w.t[g_cur].cur, w.md);
+}
+
 static bool barrier_open(u64 c)
 {
 	return !w.sync_excl[c] && !w.suspended;
@@ -1103,6 +1159,9 @@ static bool barrier_open(u64 c)
 
 static int issue_to(int c, int m, u8 id, bool discard)
 {
+	// what holds no data may differ
+	if (discard && !w.alive[c] && w.in_flight[c] == 0 && !w.issued[c])
+		return 0;
 	if (!(w.issued[c] & id)) {
 		if (discard) {
 			if (w.in_flight[c] == 0)
@@ -1151,6 +1210,7 @@ void write_chunk(int c, unsigned how)
 	const int last = how & kTwo ? c + 1 : c;
 
 	op_begin(discard ? "discard" : "write", barrier_open, u64(c));
+	md_acquire();
 	if (g_trace)
 		printf("      chunk %d%s\n", c, how & kTwo ? " and the next" : "");
 	for (int i = c; i <= last; i++)
@@ -1169,19 +1229,16 @@ void write_chunk(int c, unsigned how)
 	if (!w.broken && ((how & kNoAsk) || llb_enabled(bm, 1)))
 		llb_unplug(bm, !(how & kBio));
 	u8 id[2] = {};
-	for (int m = 0; m < kMembers; m++) {
-		if (!to[m])
-			continue;
-		for (int i = c; i <= last; i++) {
-			point("data write");
-			observe(w.broken);
-			if (w.broken)
-				continue; // md fails it
-			if (!id[i - c])
-				id[i - c] = new_id(i);
-			observe(id[i - c]);
-			trace("      chunk %d to member %d\n", i, m);
-			issue_to(i, m, id[i - c], discard);
+	point("data write");
+	observe(w.broken);
+	for (int i = c; i <= last && !w.broken; i++) { // else md fails it
+		if (!to[0] && !to[1])
+			break;
+		id[i - c] = new_id(i);
+		observe(id[i - c]);
+		for (int m = 0; m < kMembers; m++) {
+			if (to[m])
+				issue_to(i, m, id[i - c], discard);
 		}
 	}
 	if (how & kMigrate)
@@ -1195,7 +1252,7 @@ void write_chunk(int c, unsigned how)
 			point("data write done", true);
 			trace("      chunk %d, member %d\n", i, m);
 			complete_at(i, m, id[i - c]);
-			if (m == kMembers - 1 || (to[0] && !to[1]))
+			if (w.in_flight[i] && (m == kMembers - 1 || (to[0] && !to[1])))
 				w.in_flight[i]--;
 		}
 	}
@@ -1216,6 +1273,82 @@ void write_chunk(int c, unsigned how)
 	for (int i = c; i <= last; i++)
 		w.writers[i]--;
 	w.writers_all--;
+	md_release();
+}
+
+// The sync thread, as md_do_sync and raid1_sync_request: ask, keep writers off, copy,
+// tell. recover: to a member that is not in sync yet.
+static bool no_writer(u64 c)
+{
+	return !w.writers[c];
+}
+
+void sync_array(unsigned how)
+{
+	const bool recover = how & kRecover;
+	u64 n;
+
+	w.sync_active = 1;
+	w.resync_wanted = 0;
+	w.flags |= KX_ARRAY_RUNNING | (recover ? KX_ARRAY_RECOVER : KX_ARRAY_SYNC);
+	u64 c = 0;
+	while (c * 128 < w.array_size) {
+		u64 skip = llb_skip_sync(bm, c * 128);
+		observe(skip);
+		trace("      chunk %d: skip %d sectors\n", int(c), int(skip));
+		if (skip) {
+			c += skip / 128;
+			continue;
+		}
+		bool query = llb_start_sync(bm, c * 128, &n, 1);
+		llb_cond_end_sync(bm, c * 128, how & kForceEnd);
+		if (!query && !(how & kFull)) {
+			c++;
+			continue;
+		}
+		point("raise barrier", true, no_writer, c);
+		md_acquire();
+		w.sync_excl[c] = 1;
+		bool must = llb_start_sync(bm, c * 128, &n, 0);
+		if (must || (how & kFull)) {
+			point("sync write");
+			trace("      chunk %d\n", int(c));
+			for (int i = 0; i < kMembers; i++) {
+				Member &m = w.m[i];
+				if (m.in_sync && !m.faulty && w.degraded == 0 && c < kCh &&
+				    m.d.cell[c] < LLB_STATES && !core::dirty_like(core::State(m.d.cell[c])) &&
+				    w.level == 1)
+					violation("W1", "sync write of chunk %d with byte %d on member %d", int(c),
+						  m.d.cell[c], i);
+			}
+			bool failed = (how & kSyncFails) && c == 0;
+			point("sync write done", true);
+			if (failed) {
+				trace("      failed\n");
+				llb_end_sync(bm, c * 128, &n); // the error path of raid1 tells so
+			} else if (w.level == 1) {
+				for (Member &m : w.m)
+					m.cache[c] |= m.faulty ? 0 : w.issued[c];
+			} else {
+				w.parity_bad[c] = w.parity_bad[c] == 1 ? 2 : w.parity_bad[c];
+			}
+			w.sync_excl[c] = 0;
+			if (failed || ((how & kInterrupt) && c == 0)) {
+				point("interrupt");
+				w.flags |= KX_ARRAY_INTR;
+				break;
+			}
+		}
+		w.sync_excl[c] = 0;
+		md_release();
+		c++;
+	}
+	llb_close_sync(bm);
+	point("sync ends");
+	md_release();
+	w.md_pending = 1; // mdX reaps it, and asks daemon_work
+	w.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RECOVER | KX_ARRAY_SYNC | KX_ARRAY_INTR);
+	w.sync_active = 0;
 }
 
 static bool timer_due(u64)
@@ -1396,13 +1529,17 @@ static bool g_want_clean;
 
 static void epilogue_body()
 {
-	for (int pass = 0; pass < 6 && (w.due_ms != kNever || w.lead_pending); pass++) {
+	for (int pass = 0; pass < 6 && (w.due_ms != kNever || w.lead_pending || w.md_pending); pass++) {
 		if (w.lead_pending) {
 			w.lead_pending = 0;
 			llb_lead_work(bm);
 		}
 		bool whole = w.degraded == 0 && !w.broken && (w.flags & KX_ARRAY_RDWR);
-		if (pass >= 4 && whole && g_want_clean) {
+		if (w.md_pending) {
+			w.md_pending = 0;
+			llb_daemon_work(bm);
+		}
+		if (pass >= 4 && whole && g_want_clean && !bm->sync_wanted_.load_relaxed()) {
 			violation("W4", "the daemon still runs after %d idle passes", pass);
 			return;
 		}
@@ -1413,6 +1550,17 @@ static void epilogue_body()
 		w.due_ms = kNever;
 		llb_daemon(bm);
 		check_invariants();
+	}
+	// D10: what waits for a sync has one coming
+	if (w.degraded == 0 && !w.broken && (w.flags & KX_ARRAY_RDWR) && !w.resync_wanted && !w.sync_active) {
+		for (u64 c = 0; c < kCh && c < bm->table()->geo.chunks; c++) {
+			u8 raw = cell_raw(c);
+			if (core::wants_sync(core::state_of(raw)) && !(raw & core::kEnded)) {
+				violation("D10", "chunk %d (cell 0x%x) waits for a sync that nobody starts", int(c),
+					  raw);
+				return;
+			}
+		}
 	}
 	if (!g_want_clean || w.degraded || w.broken || !(w.flags & KX_ARRAY_RDWR))
 		return;
@@ -1508,6 +1656,19 @@ void world_create(bool load)
 	}
 	bm = static_cast<core::Bitmap *>(b);
 	core::Table *t = bm->table();
+	// the numbers of the locations, in an order of their own
+	memset(g_loc_arena, 0, sizeof(g_loc_arena));
+	memset(g_loc_page, 0, sizeof(g_loc_page));
+	g_locs = 9;
+	const void *fixed[] = {&bm->table_, &bm->requested_, &bm->durable_, &bm->broken_, &bm->lead_,
+			       &bm->daemon_busy_, &bm->armed_, &bm->sync_wanted_, &bm->spare_seq_, &bm->behind_,
+			       &bm->behind_waiters_, &bm->bio_waiters_, &bm->init_pending_, &bm->parity_,
+			       &bm->daemon_sleep_s_, &bm->barrier_idle_s_, &bm->next_request_ms_,
+			       &bm->written_marked_, &bm->blocks_[0].flagged, &t->frozen};
+	for (const void *p : fixed)
+		loc_of(p);
+	for (u64 c = 0; c < kCh && c < t->geo.chunks; c++)
+		loc_of(&t->cell(c));
 	g_first_cells = u32(reinterpret_cast<u8 *>(t->pages[0]) - g_page[0]) / kPage;
 	if (load && llb_load(b)) {
 		fprintf(stderr, "set-up: llb_load failed\n");
@@ -1535,6 +1696,18 @@ void each_page_part(F f)
 inline u64 mix(u64 h, const void *p, size_t n)
 {
 	const u8 *b = static_cast<const u8 *>(p);
+	u64 g = h + 0x1234567;
+	while (n >= 32) {
+		u64 v[4];
+		memcpy(v, b, 32);
+		__uint128_t m = (__uint128_t)(h ^ v[0]) * (0xD6E8FEB86659FD93ull ^ v[1]);
+		__uint128_t k = (__uint128_t)(g ^ v[2]) * (0xA24BAED4963EE407ull ^ v[3]);
+		h = u64(m) ^ u64(m >> 64) ^ (v[1] << 1 | v[1] >> 63);
+		g = u64(k) ^ u64(k >> 64) ^ (v[3] << 1 | v[3] >> 63);
+		b += 32;
+		n -= 32;
+	}
+	h ^= g * 0x9E3779B97F4A7C15ull;
 	while (n >= 8) {
 		u64 v;
 		memcpy(&v, b, 8);
@@ -1598,7 +1771,7 @@ u64 hash_state(bool weak)
 			if (t.used)
 				h = mix(h, &t.cur, 3 * sizeof(View));
 		}
-		h = mix(h, &w.sc, 5 * sizeof(View));
+		h = mix(h, &w.sc, 6 * sizeof(View));
 		for (u32 x = 1; x < g_locs; x++) {
 			if (w.loc[x].last)
 				h = mix(h, &w.loc[x], sizeof(Loc));

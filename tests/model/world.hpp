@@ -93,7 +93,7 @@ struct World {
 	// end of the hashed piece
 	u8 hash_end;
 	Task t[kTasks];
-	View sc, gp, left, work, timer;
+	View sc, gp, left, work, timer, md;
 	Loc loc[kLocs];
 };
 
@@ -107,6 +107,9 @@ extern int g_variant; // of the step that runs now
 extern u32 g_span; // state bytes in use
 extern const char *g_violation; // nullptr: none
 extern char g_detail[512];
+extern bool g_restart; // a location turned out to be shared
+u64 shared_get();
+void shared_set(u64 v, bool learn);
 
 [[gnu::format(printf, 2, 3)]] void violation(const char *name, const char *fmt, ...);
 [[gnu::format(printf, 1, 2)]] void trace(const char *fmt, ...);
@@ -141,9 +144,10 @@ constexpr unsigned kBio = 1, kMigrate = 2, kBehind = 4, kDiscard = 8, kNoAsk = 1
 void daemon_passes(int n); // a worker's body
 void lead_worker(int n);
 void set_cpu(int cpu);
-void flush_members(); // by others than the core: md's own superblock writes flush
 bool slot_risk(int c);
 u8 cell_raw(u64 c);
-void deny_issue(bool deny);
-void recover_chunk(int c);
+void md_release(); // what md's own locks and queues pass on from one task ...
+void md_acquire(); // ... to another
+void sync_array(unsigned how);
+constexpr unsigned kRecover = 1, kForceEnd = 2, kFull = 4, kSyncFails = 8, kInterrupt = 16;
 int epilogue(bool want_clean); // the rest of the run without scheduling
