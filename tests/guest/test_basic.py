@@ -70,7 +70,7 @@ def cleaned(level):
     need(not wrong, f'{len(wrong)} blocks do not read back')
 
 
-# lanes: stock uml backports
+# lanes: stock backports
 def test_clean_when_idle_raid1():
     cleaned(1)
 
@@ -80,12 +80,12 @@ def test_clean_when_idle_raid10():
     cleaned(10)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_clean_when_idle_raid5():
     cleaned(5)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_assume_clean():
     disks = ramdisks(2)
     write_at(disks[0], 2 * MIB, b'\x77' * MIB)
@@ -118,7 +118,7 @@ def restarted(level):
     array.equal_over()
 
 
-# lanes: stock uml
+# lanes: stock
 def test_stop_and_assemble_raid1():
     restarted(1)
 
@@ -178,7 +178,7 @@ BAD = ('0', '-1', '18446744073709551616', '18446744073709551615', '99999999999',
        '\n', ' ', '0x', '1.5')
 
 
-# lanes: stock uml
+# lanes: stock
 def test_bad_tunables():
     array = small(1)
     filled(array, 4)
@@ -236,7 +236,7 @@ def test_set_bits():
     array.equal_over()
 
 
-# lanes: stock uml
+# lanes: stock
 def test_invalid_state_bytes():
     """Bytes that are no state are resynchronised; so are 2, 3 and 4."""
     array = small(1)

@@ -33,11 +33,11 @@ def test_raid1_fast():
     cut('raid1', iops=5000, write_s=1, hot_mib=40)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_raid10_fast():
     cut('raid10', iops=5000, write_s=1, hot_mib=40)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_raid5_fast():
     cut('raid5', iops=5000, write_s=1, hot_mib=40)

@@ -67,12 +67,12 @@ def test_readd_raid1():
     readded(1)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_readd_raid10():
     readded(10)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_readd_raid5():
     readded(5)
 
@@ -101,12 +101,12 @@ def replaced(level):
     holds(array, 8, 40, '3c')
 
 
-# lanes: stock uml backports
+# lanes: stock backports
 def test_fresh_disk_raid1():
     replaced(1)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_fresh_disk_raid10():
     replaced(10)
 
@@ -116,7 +116,7 @@ def test_fresh_disk_raid5():
     replaced(5)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_writes_while_degraded_then_cut_short():
     """A raid1 that is stopped while degraded and started again still knows what
     the missing member missed."""
@@ -177,7 +177,7 @@ def test_discard_raid10():
     discarded(10)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_write_behind():
     disks = ramdisks(2)
     array = Array(0, disks)
@@ -359,7 +359,7 @@ def loop_4k(number, mib):
     return run('losetup', '--find', '--show', '-b', '4096', path).strip()
 
 
-# lanes: stock uml
+# lanes: stock
 def test_4k_blocks():
     """Members with blocks of 4096 bytes."""
     loops = [loop_4k(number, 64) for number in range(2)]
@@ -382,7 +382,7 @@ def test_4k_blocks():
             run('losetup', '-d', path, ok=None)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_mixed_block_sizes():
     """One member with blocks of 512 bytes, one of 4096; then another of 4096."""
     disk_512, loops = ramdisks(1)[0], [loop_4k(number, 128) for number in range(2)]

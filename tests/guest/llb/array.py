@@ -113,6 +113,10 @@ class Array:
     def bytes(self):
         return int(read(f'/sys/block/{self.name}/size')) * 512
 
+    def writes(self):
+        """How many were acknowledged since it was started."""
+        return int(read(f'/sys/block/{self.name}/stat').split()[4])
+
     def sync(self, action, limit_s=120):
         """Runs check or repair; returns mismatch_cnt."""
         self.set('sync_action', action)

@@ -121,8 +121,9 @@ class Cut:
         running = fio.Running(self.array.path, NEW, self.hot.start, len(self.hot),
                               f'--rate_iops={self.iops}')
         try:
+            before = self.array.writes()
+            wait_until('fio writes', lambda: self.array.writes() > before + 50, 60, 0.02)
             time.sleep(self.write_s)
-            wait_until('fio writes', lambda: self.array.bits()['dirty'], 20)
             frozen_at = self.freeze_and_copy()
         finally:
             self.acked, self.touched = running.stop(locals().get('frozen_at', 0))
