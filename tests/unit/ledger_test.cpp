@@ -119,7 +119,7 @@ TEST(Ledger, SecondWriterDuringTheRoundOfTheFirst)
 		r.start();
 		r.h.inline_work = false;
 		std::thread second, worker;
-		std::atomic<bool> returned{false};
+		std::atomic<bool> asked{false}, returned{false};
 		std::atomic<bool> stop{false};
 		r.h.on_io_wait = [&] {
 			if (second.joinable())
@@ -127,10 +127,13 @@ TEST(Ledger, SecondWriterDuringTheRoundOfTheFirst)
 			second = std::thread([&] {
 				r.begin_nowait(5); // dirty in memory, on its way to the disk
 				EXPECT_TRUE(llb_enabled(r.b(), 1));
+				asked = true;
 				llb_unplug(r.b(), submit);
 				EXPECT_EQ(r.disk(5), LLB_DIRTY) << "returned before it was durable";
 				returned = true;
 			});
+			while (!asked)
+				std::this_thread::yield();
 			std::this_thread::sleep_for(std::chrono::milliseconds(50));
 			EXPECT_FALSE(returned);
 		};

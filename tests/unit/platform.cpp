@@ -717,7 +717,7 @@ static void apply(struct kx_host *h, u32 member, const kx_host::Piece &piece)
 				m.put(where, piece.copy[i]);
 		}
 		if (h->keep_log) {
-			fake::SectorWrite w = {member, piece.offset + at, {}};
+			fake::SectorWrite w = {h->io_batches.load(RELAXED), member, piece.offset + at, {}};
 			memcpy(w.data, &piece.copy[at], 512);
 			h->writes.push_back(w);
 		}
@@ -735,7 +735,8 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
 		if (m.has(KX_MEMBER_FAULTY) || fails(m.fail_writes)) {
 			t.failed = true;
 			h->fail_member(t.member);
-			continue;
+			if (!h->failures_land)
+				continue;
 		}
 		for (const auto &piece : h->pieces)
 			apply(h, t.member, piece);

@@ -27,6 +27,7 @@ constexpr u32 kGuardBytes = 64 * 1024; // beyond the bitmap's space: the member'
 
 // One sector of the bitmap that became durable.
 struct SectorWrite {
+	int batch;
 	u32 member;
 	u32 offset; // bytes, from the start of the bitmap
 	u8 data[512];
@@ -80,6 +81,7 @@ struct kx_host {
 	bool inline_work = true; // a wait runs the queued lead work, in one thread
 	bool check_space = true; // a write past the bitmap's space is a violation
 	bool keep_log = true;
+	bool failures_land = false; // a write that fails reached the disk all the same
 	u32 space_bytes;
 	std::vector<std::unique_ptr<fake::Member>> members;
 	llb_bitmap *bitmap = nullptr;

@@ -74,29 +74,24 @@ void every_cut(Options o, const std::function<void(Rig &)> &prepare, const std::
 	r.h.writes.clear();
 	rig::Image before = r.image();
 	change(r);
-	size_t n = r.h.writes.size();
-	ASSERT_GT(n, 0u);
+	ASSERT_FALSE(r.h.writes.empty());
 	ASSERT_EQ(r.table()->geo.sync_size, new_size);
 	expect_remembered(old, r, "after it");
-	std::vector<rig::Image> cuts;
-	for (size_t i = 0; i <= n; i++)
-		cuts.push_back(r.replay(before, i));
-	s32 level = r.h.array.level;
+	std::vector<rig::Image> cuts = r.cuts(before);
 	r.stop();
-	for (size_t i = 0; i <= n; i++) {
+	for (size_t i = 0; i < cuts.size(); i++) {
 		// md writes the array's new size after the bitmap is done
 		for (bool grown : {false, true}) {
-			if (grown && i < n)
+			if (grown && i + 1 < cuts.size())
 				continue;
 			Rig again(o);
 			again.h.members[0]->m.logical_block = block;
-			again.h.array.level = level;
 			again.restore(cuts[i]);
 			again.h.array.sync_size = grown ? new_size : old.sync_size;
 			again.start();
 			expect_remembered(old, again,
-					  "cut after write " + std::to_string(i) + " of " +
-						  std::to_string(n) + (grown ? ", grown" : ""));
+					  "cut " + std::to_string(i) + " of " + std::to_string(cuts.size()) +
+						  (grown ? ", grown" : ""));
 			if (testing::Test::HasFatalFailure())
 				return;
 		}
@@ -299,14 +294,17 @@ TEST(Resize, NothingIsWrittenBeyondTheSpace)
 
 TEST(Resize, EveryCutOfAGrow)
 {
-	every_cut({.chunks = 1000, .cells = some_cells(1000, false, 3)}, [](Rig &) {},
-		  [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 9000 * kChunk), 0); }, 9000 * kChunk);
+	for (u32 block : {512u, 4096u})
+		every_cut({.chunks = 1000, .cells = some_cells(1000, false, 3)}, [](Rig &) {},
+			  [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 9000 * kChunk), 0); }, 9000 * kChunk,
+			  block);
 }
 
 TEST(Resize, EveryCutOfAShrink)
 {
-	every_cut({.chunks = 3000, .cells = some_cells(3000, false, 5)}, [](Rig &) {},
-		  [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 700 * kChunk), 0); }, 700 * kChunk);
+	for (u32 block : {512u, 4096u})
+		every_cut({.chunks = 3000, .cells = some_cells(3000, false, 5)}, [](Rig &) {},
+			  [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 700 * kChunk), 0); }, 700 * kChunk, block);
 }
 
 TEST(Resize, EveryCutOfARelayout)
@@ -365,6 +363,47 @@ TEST(Resize, AFailingWriteInTheMiddle)
 		r.h.array.sync_size = disk_size;
 		r.reboot();
 		expect_remembered(old, r, "disk, write " + std::to_string(fail_at));
+	}
+}
+
+// A write that fails may have reached the disk. The old layout comes back with every
+// cut on the way.
+TEST(Resize, AFailingWriteThatLanded)
+{
+	for (int fail_at = 1; fail_at < 40; fail_at++) {
+		Options o{.chunks = 7000, .space = 16, .cells = some_cells(7000, false, 17)};
+		Rig r(o);
+		r.start();
+		r.idle();
+		Old old = remember(r);
+		int n = 0;
+		r.h.md_error_works = false; // a passing fault: members stay
+		r.h.failures_land = true;
+		r.h.writes.clear();
+		rig::Image before = r.image();
+		r.h.on_io_wait = [&] {
+			if (++n == fail_at)
+				r.h.members[0]->fail_writes = r.h.members[1]->fail_writes = 1;
+		};
+		int err = llb_resize(r.b(), 8000 * kChunk);
+		r.h.on_io_wait = nullptr;
+		if (n < fail_at)
+			break;
+		r.idle();
+		r.idle();
+		std::vector<rig::Image> cuts = r.cuts(before);
+		r.stop();
+		for (size_t i = 0; i < cuts.size(); i += 1 + cuts.size() / 200) {
+			Rig again(o);
+			again.restore(cuts[i]);
+			again.start();
+			expect_remembered(old, again,
+					  "write " + std::to_string(fail_at) + ", error " + std::to_string(err) +
+						  ", cut " + std::to_string(i) + " of " +
+						  std::to_string(cuts.size()));
+			if (HasFatalFailure())
+				return;
+		}
 	}
 }
 

@@ -200,6 +200,30 @@ Image Rig::replay(const Image &base, size_t n) const
 	return all;
 }
 
+std::vector<Image> Rig::cuts(const Image &base) const
+{
+	std::vector<Image> all = {base};
+	Image whole = base;
+	auto put = [&](Image &to, size_t i) {
+		const auto &w = h.writes[i];
+		memcpy(&to[w.member][w.offset], w.data, sizeof(w.data));
+	};
+	for (size_t from = 0, to; from < h.writes.size(); from = to) {
+		for (to = from; to < h.writes.size() && h.writes[to].batch == h.writes[from].batch;)
+			to++;
+		Image part = whole;
+		for (size_t i = to; i-- > from;) {
+			put(part, i);
+			all.push_back(part);
+		}
+		for (size_t i = from; i < to; i++) {
+			put(whole, i);
+			all.push_back(whole);
+		}
+	}
+	return all;
+}
+
 const char *name(State s)
 {
 	static const char *const names[] = {"Unwritten",	 "Clean",

@@ -89,6 +89,9 @@ class Rig {
 	void restore(const Image &image);
 	// the image after the first n sector writes of the log, on top of base
 	Image replay(const Image &base, size_t n) const;
+	// every disk that a cut may leave: batches in order, of the last one some sectors,
+	// the first ones or the last ones
+	std::vector<Image> cuts(const Image &base) const;
 	static bool reloads_to_sync(u8 byte) { return byte >= LLB_DIRTY && byte <= LLB_SYNCING; }
 
 	Options o;

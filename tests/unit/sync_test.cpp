@@ -641,7 +641,7 @@ TEST(Proactive, AMarkFromBeforeTheParityWasBuilt)
 		// the last of the chunk's parity was written after this flush
 		llb_cond_end_sync(r.b(), 5 * kChunk, 1);
 	};
-	while (!ended && r.h.daemon_due != ~0ull)
+	for (int i = 0; i < 200 && !ended; i++)
 		r.h.run_for(1000);
 	ASSERT_TRUE(ended);
 	EXPECT_NE(r.state(4), State::CleanUnwritten) << "no flush since its parity was written";
