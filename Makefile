@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall demo test check clean help preflight
+.PHONY: modules install uninstall demo test check clean help preflight model mutants
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -45,6 +45,13 @@ demo:
 test:
 	@scripts/test $(TEST)
 
+model:
+	@$(MAKE) -s -C tests/model BUILD='$(CURDIR)/build/model' all
+	@build/model/model
+
+mutants:
+	@scripts/mutants
+
 check:
 	@scripts/lint '$(KDIR)' '$(BUILD)'
 
@@ -60,5 +67,6 @@ help:
 	@echo 'make uninstall  take both away again'
 	@echo 'make demo       see it work in a virtual machine'
 	@echo 'make test       all tests; TEST=word only those that match'
+	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
 	@echo 'make check      lint'
 	@echo 'make clean      remove build/'

@@ -3,6 +3,8 @@
 // random walks beyond the bounds. README.md says what is explored.
 #include "scenarios.hpp"
 
+#include <fnmatch.h>
+
 #include <chrono>
 #include <cstdlib>
 #include <string>
@@ -61,6 +63,7 @@ void set_up(const Scenario &s)
 {
 	world_reset();
 	g_span = kCh;
+	g_far = false;
 	s.setup();
 	g_setup = false;
 	for (int i = 0; i < kTasks; i++) {
@@ -550,7 +553,7 @@ int main(int argc, char **argv)
 	for (int s = 0; s < kScenarioCount; s++) {
 		bool wanted = only.empty();
 		for (const char *o : only)
-			wanted |= strstr(kScenarios[s].name, o) != nullptr;
+			wanted |= fnmatch(o, kScenarios[s].name, 0) == 0;
 		if (!wanted)
 			continue;
 		(run(kScenarios[s]) ? passed : failed)++;

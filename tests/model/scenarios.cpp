@@ -121,6 +121,30 @@ void two_bio_writers()
 	task_add("lead", lead<3>, 255, true);
 }
 
+// Cells in two blocks of the bitmap.
+void far_setup()
+{
+	g_far = true;
+	world_image(3080, LLB_CLEAN, 10);
+	w.alive[0] = w.alive[3] = 1;
+	world_create(true);
+}
+
+void two_blocks()
+{
+	far_setup();
+	task_add("write", write<0, 0>, 0);
+	task_add("far", write<3, 0>, 1);
+}
+
+void two_blocks_three()
+{
+	far_setup();
+	task_add("write", write<0, 0>, 0);
+	task_add("far", write<3, 0>, 1);
+	task_add("write", write<1, 0>, 1);
+}
+
 void writer_unwritten()
 {
 	fresh(2, LLB_UNWRITTEN);
@@ -826,6 +850,8 @@ const Scenario kScenarios[] = {
 	{"unplug-in-bio", "a writer inside submit_bio, another writer, the worker that leads, the daemon",
 	 writers_unplug_daemon, true, nullptr},
 	{"unplug-in-bio-twice", "two writers inside submit_bio", two_bio_writers, true, nullptr},
+	{"two-blocks", "first writes of chunks in two blocks of the bitmap", two_blocks, true, nullptr},
+	{"two-blocks-three", "the same, and a third of the first block", two_blocks_three, true, nullptr},
 	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true, nullptr},
 	{"writer-daemon", "a writer of a dirty chunk, and three daemon passes", writer_daemon, true, nullptr},
 	{"lane", "a writer of a dirty chunk, a first write of its neighbour in the lane, the daemon", lane, true,

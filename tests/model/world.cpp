@@ -10,6 +10,7 @@ core::Bitmap *bm;
 bool g_setup = true, g_weak = false, g_trace = false;
 int g_cur = -1, g_variant = 0;
 u32 g_span = kCh;
+bool g_far;
 const char *g_violation;
 char g_detail[512];
 bool g_restart;
@@ -18,7 +19,7 @@ bool g_restart;
 
 namespace {
 
-constexpr u32 kArena = 16384, kPages = 24, kPage = 4096;
+constexpr u32 kArena = 32768, kPages = 24, kPage = 4096;
 alignas(4096) u8 g_arena[kArena];
 alignas(4096) u8 g_page[kPages][kPage];
 // The second zone: where the reload check builds its bitmap.
@@ -164,10 +165,11 @@ u32 loc_of(const void *at)
 	if (p >= g_arena && p < g_arena + kArena)
 		id = &g_loc_arena[p - g_arena];
 	else if (p >= g_page[0] && p < g_page[kPages - 1] + kPage) {
-		u32 off = u32(p - g_page[0]) % kPage;
-		if (off < LLB_CELLS_OFFSET || off >= LLB_CELLS_OFFSET + kCh)
+		u32 off = u32(p - g_page[0]) % kPage, page = u32(p - g_page[0]) / kPage;
+		bool far = g_far && page == g_first_cells + 1;
+		if (far ? off != 0 : off < LLB_CELLS_OFFSET || off >= LLB_CELLS_OFFSET + kCh)
 			return 0;
-		id = &g_loc_page[u32(p - g_page[0]) / kPage][off - LLB_CELLS_OFFSET];
+		id = &g_loc_page[page][far ? 0 : off - LLB_CELLS_OFFSET];
 	} else if (p >= reinterpret_cast<u8 *>(w.counter) &&
 		   p < reinterpret_cast<u8 *>(w.counter) + sizeof(w.counter)) {
 		u32 n = u32(p - reinterpret_cast<u8 *>(w.counter)) / 4;
@@ -457,12 +459,15 @@ const char *loc_name(const void *at, char *buf)
 		{&bm->next_request_ms_, "next_request"},
 		{&bm->written_marked_, "written_marked"},
 		{&bm->blocks_[0].flagged, "flag[block 0]"},
+		{&bm->blocks_[1].flagged, "flag[block 1]"},
 	};
 	for (auto &n : names) {
 		if (n.at == at)
 			return n.name;
 	}
 	if (p >= g_page[0] && p < g_page[kPages - 1] + kPage) {
+		if (g_far && u32(p - g_page[0]) % kPage == 0)
+			return "cell[3072]";
 		sprintf(buf, "cell[%d]%s", int(u32(p - g_page[0]) % kPage - LLB_CELLS_OFFSET),
 			u32(p - g_page[0]) / kPage == g_first_cells ? "" : " of the new table");
 	} else if (p >= reinterpret_cast<u8 *>(w.counter) && p < reinterpret_cast<u8 *>(w.counter + kCpus)) {
@@ -603,10 +608,7 @@ void kx_page_free(void *)
 
 struct kx_counters *kx_counters_alloc(u32 count)
 {
-	if (count > 48) {
-		fprintf(stderr, "model: too many lanes\n");
-		exit(2);
-	}
+	(void)count; // lanes far from chunk 0 share: see slot_of()
 	if (!g_zone2)
 		memset(w.counter, 0, sizeof(w.counter));
 	return reinterpret_cast<kx_counters *>(w.counter);
@@ -618,8 +620,15 @@ void kx_counters_free(struct kx_counters *)
 
 // ---- kx_*: counters and grace periods ----
 
+// Lane 0 is what is looked at; lanes that hold one followed chunk at most share.
+static u32 slot_of(u32 index)
+{
+	return index < 40 ? index : 40 + (index & 7);
+}
+
 static void counter_inc(u32 index, bool now)
 {
+	index = slot_of(index);
 	u32 cpu = g_cur < 0 || w.t[g_cur].cpu == 255 ? 0 : w.t[g_cur].cpu;
 	u32 *at = &w.counter[cpu][index];
 	u32 v = *at + 1;
@@ -673,7 +682,7 @@ u32 kx_counter_sum(struct kx_counters *, u32 index)
 {
 	u32 sum = 0;
 	for (int cpu = 0; cpu < kCpus; cpu++)
-		sum += u32(mm::load(&w.counter[cpu][index], 4, mm::Relaxed));
+		sum += u32(mm::load(&w.counter[cpu][slot_of(index)], 4, mm::Relaxed));
 	return sum;
 }
 
@@ -949,10 +958,13 @@ int kx_read(struct kx_host *h, u32 index, u64 offset, void *page, u32 bytes)
 	u8 whole[kPage] = {};
 	memcpy(whole, is_second(h) ? g_image_hdr[index] : w.m[index].d.hdr, LLB_SB_BYTES);
 	memcpy(whole + LLB_CELLS_OFFSET, is_second(h) ? g_image_cell[index] : w.m[index].d.cell, kSpan);
-	if (offset >= kPage)
-		memset(page, 0, bytes);
-	else
+	if (offset >= kPage) {
+		memset(page, LLB_CLEAN, bytes);
+		if (g_far && offset == kPage)
+			*static_cast<u8 *>(page) = whole[LLB_CELLS_OFFSET + 3];
+	} else {
 		memcpy(page, whole + offset, bytes);
+	}
 	return 0;
 }
 
@@ -976,7 +988,7 @@ void kx_io_begin(struct kx_host *)
 		return;
 	}
 	w.io_open = 1;
-	w.io_buf = nullptr;
+	w.io_buf[0] = w.io_buf[1] = nullptr;
 	for (Member &m : w.m) {
 		m.target = m.present && !m.faulty ? (m.in_sync ? 2 : 1) : 0;
 		m.io_failed = 0;
@@ -987,29 +999,34 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 {
 	point("bitmap write");
 	const u8 *b = static_cast<const u8 *>(buf);
-	w.io_buf = b;
-	w.io_at = u32(offset);
-	w.io_bytes = bytes;
-	w.hdr_io = offset == 0;
-	w.cells_io = offset <= LLB_CELLS_OFFSET && offset + bytes > LLB_CELLS_OFFSET;
-	u32 n = w.cells_io ? u32(offset) + bytes - LLB_CELLS_OFFSET : 0;
-	if (n > kSpan)
-		n = kSpan;
+	bool second = offset >= kPage;
+	w.io_buf[second] = b;
+	w.io_at[second] = u32(offset);
+	w.hdr_io |= offset == 0;
+	w.cells_io |= second || (offset <= LLB_CELLS_OFFSET && offset + bytes > LLB_CELLS_OFFSET);
+	bool cells = second || (offset <= LLB_CELLS_OFFSET && offset + bytes > LLB_CELLS_OFFSET);
+	u32 n = second || !cells ? 0 : u32(offset) + bytes - LLB_CELLS_OFFSET;
 	if (n > g_span)
 		n = g_span;
+	if (g_far && n > 3)
+		n = 3;
 	for (int i = 0; i < kMembers; i++) {
 		Member &m = w.m[i];
 		if (!m.target)
 			continue;
-		m.p = m.d;
-		if (w.hdr_io) {
+		if (!m.hdr_pending && !m.cells_pending)
+			m.p = m.d;
+		if (offset == 0) {
 			memcpy(m.p.hdr, b, LLB_SB_BYTES);
 			m.hdr_pending = 1;
 		}
-		if (w.cells_io) {
-			memcpy(m.p.cell, b + LLB_CELLS_OFFSET - offset, n);
+		if (cells && !(second && !g_far)) {
+			if (second)
+				m.p.cell[3] = offset == kPage ? b[0] : m.p.cell[3];
+			else
+				memcpy(m.p.cell, b + LLB_CELLS_OFFSET - offset, n);
 			m.cells_pending = 1;
-			for (u32 c = 0; c < kCh && c < n; c++) {
+			for (u32 c = 0; c < kCh; c++) {
 				bool clean = m.p.cell[c] < 2 || (m.p.cell[c] > 4 && m.p.cell[c] < 8);
 				u64 cleared;
 				memcpy(&cleared, m.d.hdr + LLB_SB_EVENTS_CLEARED, 8);
@@ -1025,8 +1042,10 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 	if (g_trace) {
 		printf("      %s%s to members %s%s: ", w.hdr_io ? "header " : "", w.cells_io ? "cells" : "",
 		       w.m[0].target ? "0" : "", w.m[1].target ? "1" : "");
-		for (u32 c = 0; w.cells_io && c < kCh; c++)
+		for (u32 c = 0; cells && !second && c < kCh; c++)
 			printf(" %d", b[LLB_CELLS_OFFSET - offset + c]);
+		if (second)
+			printf(" block 1: %d", b[0]);
 		printf("\n");
 	}
 }
@@ -1066,8 +1085,8 @@ void kx_io_wait(struct kx_host *, struct kx_io_result *out)
 		m.target = 0;
 	}
 	w.io_open = w.hdr_io = w.cells_io = 0;
-	w.io_buf = nullptr;
-	w.io_at = w.io_bytes = 0;
+	w.io_buf[0] = w.io_buf[1] = nullptr;
+	w.io_at[0] = w.io_at[1] = 0;
 	observe(out->in_sync_ok | out->in_sync_tried << 4 | out->tried << 8);
 }
 
@@ -1132,6 +1151,11 @@ int kx_flush(struct kx_host *, u32 hold, struct kx_slots *out)
 bool slot_risk(int c)
 {
 	return w.issued[c];
+}
+
+u64 chunk_of(int c)
+{
+	return g_far && c == 3 ? kPage - LLB_CELLS_OFFSET : u64(c);
 }
 
 u8 cell_raw(u64 c)
@@ -1206,7 +1230,7 @@ static u8 new_id(int c)
 void write_chunk(int c, unsigned how)
 {
 	const bool discard = how & kDiscard;
-	const u64 sector = u64(c) * 128 + (discard ? 0 : 8), sectors = discard ? 128 : how & kTwo ? 128 : 8;
+	const u64 sector = chunk_of(c) * 128 + (discard ? 0 : 8), sectors = discard ? 128 : how & kTwo ? 128 : 8;
 	const int last = how & kTwo ? c + 1 : c;
 
 	op_begin(discard ? "discard" : "write", barrier_open, u64(c));
@@ -1421,10 +1445,10 @@ void check_byte(int i, const u8 *hdr, const Disk &cells, int c)
 		return; // read as stale: everything is resynchronised
 	u32 chunk = get32(hdr + LLB_SB_CHUNKSIZE);
 	u64 size = get64(hdr + LLB_SB_SYNC_SIZE);
-	u64 sector = u64(c) * 128;
+	u64 sector = chunk_of(c) * 128;
 	if (!(state & LLB_SB_FIRST_USE) && size < w.array_size && sector + 128 > size - size % chunk)
 		return; // nothing is known there: resynchronised
-	u8 byte = cells.cell[sector / chunk];
+	u8 byte = cells.cell[g_far && c == 3 ? 3 : sector / chunk];
 	if (state & LLB_SB_FIRST_USE)
 		byte = state & LLB_SB_CLEAN ? LLB_CLEAN : LLB_UNWRITTEN;
 	const char *when = w.t[g_cur < 0 ? 0 : g_cur].what;
@@ -1454,13 +1478,19 @@ void check_invariants()
 	if (g_violation)
 		return;
 	// W6
-	if (w.io_buf) {
-		for (int i = 0; i < kMembers; i++) {
-			Member &m = w.m[i];
-			if (!m.target)
+	for (int k = 0; k < 2; k++) {
+		const u8 *b = w.io_buf[k];
+		for (Member &m : w.m) {
+			if (!b || !m.target)
 				continue;
-			if ((m.hdr_pending && memcmp(m.p.hdr, w.io_buf, LLB_SB_BYTES)) ||
-			    (m.cells_pending && memcmp(m.p.cell, w.io_buf + LLB_CELLS_OFFSET - w.io_at, kCh)))
+			bool same = true;
+			if (k)
+				same = !g_far || m.p.cell[3] == b[0];
+			else if (w.io_at[0] == 0)
+				same = !memcmp(m.p.hdr, b, LLB_SB_BYTES);
+			if (!k && m.cells_pending && w.cells_io && w.io_at[0] <= LLB_CELLS_OFFSET && !w.hdr_io)
+				same &= !memcmp(m.p.cell, b + LLB_CELLS_OFFSET - w.io_at[0], g_far ? 3 : kCh);
+			if (!same)
 				violation("W6", "a buffer under I/O changed");
 		}
 	}
@@ -1506,7 +1536,7 @@ bool reload_check(u32 seed)
 		core::Bitmap *n2 = static_cast<core::Bitmap *>(b);
 		core::Table *t = n2->table();
 		for (int c = 0; c < kCh; c++) {
-			u64 at = (u64(c) * 128) >> t->geo.chunk_shift;
+			u64 at = (chunk_of(c) * 128) >> t->geo.chunk_shift;
 			if (at >= t->geo.chunks)
 				continue;
 			u8 s = u8(peek(&t->cell(at), 1) & core::kStateMask);
@@ -1565,8 +1595,8 @@ static void epilogue_body()
 	if (!g_want_clean || w.degraded || w.broken || !(w.flags & KX_ARRAY_RDWR))
 		return;
 	core::Table *t = bm->table();
-	for (u64 c = 0; c < t->geo.chunks && c < kCh; c++) {
-		u8 raw = cell_raw(c);
+	for (int c = 0; c < kCh && chunk_of(c) < t->geo.chunks; c++) {
+		u8 raw = cell_raw(chunk_of(c));
 		for (int i = 0; i < kMembers; i++) {
 			u8 byte = w.m[i].d.cell[c];
 			if (reads_need_sync(byte) && core::wants_sync(core::state_of(raw)))
@@ -1639,9 +1669,9 @@ void world_image(u64 chunks, u8 byte, u64 events)
 		sb.sync_size = w.array_size;
 		sb.chunksize = 128;
 		sb.daemon_sleep_s = 30;
-		sb.sectors_reserved = chunks > kCh ? 3 : 8;
+		sb.sectors_reserved = g_far ? 16 : chunks > kCh ? 3 : 8;
 		core::super_encode(sb, m.d.hdr);
-		for (u64 c = 0; c < chunks; c++)
+		for (u64 c = 0; c < chunks && c < kSpan; c++)
 			m.d.cell[c] = byte;
 	}
 }
@@ -1664,12 +1694,13 @@ void world_create(bool load)
 			       &bm->daemon_busy_, &bm->armed_, &bm->sync_wanted_, &bm->spare_seq_, &bm->behind_,
 			       &bm->behind_waiters_, &bm->bio_waiters_, &bm->init_pending_, &bm->parity_,
 			       &bm->daemon_sleep_s_, &bm->barrier_idle_s_, &bm->next_request_ms_,
-			       &bm->written_marked_, &bm->blocks_[0].flagged, &t->frozen};
+			       &bm->written_marked_, &bm->blocks_[0].flagged, &t->frozen,
+			       &bm->blocks_[bm->block_capacity_ - 1].flagged};
 	for (const void *p : fixed)
 		loc_of(p);
-	for (u64 c = 0; c < kCh && c < t->geo.chunks; c++)
-		loc_of(&t->cell(c));
 	g_first_cells = u32(reinterpret_cast<u8 *>(t->pages[0]) - g_page[0]) / kPage;
+	for (int c = 0; c < kCh && chunk_of(c) < t->geo.chunks; c++)
+		loc_of(&t->cell(chunk_of(c)));
 	if (load && llb_load(b)) {
 		fprintf(stderr, "set-up: llb_load failed\n");
 		exit(2);
@@ -1685,9 +1716,13 @@ template <class F>
 void each_page_part(F f)
 {
 	for (u32 p = 0; p < w.pages_used; p++) {
-		if (p >= 2 && p < g_first_cells)
+		if (p >= (g_far ? 3 : 2) && p < g_first_cells)
 			continue;
-		if (p < 2)
+		if (g_far && p >= g_first_cells) {
+			f(g_page[p], kPage);
+			continue;
+		}
+		if (p < 3)
 			f(g_page[p], u32(LLB_SB_BYTES));
 		f(g_page[p] + LLB_CELLS_OFFSET, (g_span + 15) & ~15u);
 	}
@@ -1782,7 +1817,7 @@ u64 hash_state(bool weak)
 
 size_t snap_bound()
 {
-	return sizeof(World) + kArena + 16 * 1024 + kTasks * 16384;
+	return sizeof(World) + kArena + 64 * 1024 + kTasks * 16384;
 }
 
 void snap_save(char *&to)
