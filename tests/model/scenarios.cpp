@@ -26,9 +26,9 @@ void pass()
 // In set-up: a whole write.
 void written(int c)
 {
-	llb_start_write(bm, u64(c) * 128, 8);
+	llb_start_write(bm, chunk_of(c) * 128, 8);
 	llb_unplug(bm, 1);
-	llb_end_write(bm, u64(c) * 128, 8);
+	llb_end_write(bm, chunk_of(c) * 128, 8);
 	w.alive[c] = 1;
 	w.dirtied[c] = 1;
 }
@@ -124,7 +124,7 @@ void two_bio_writers()
 // Cells in two blocks of the bitmap.
 void far_setup()
 {
-	g_far = true;
+	g_last = 3072;
 	world_image(3080, LLB_CLEAN, 10);
 	w.alive[0] = w.alive[3] = 1;
 	world_create(true);
@@ -143,6 +143,100 @@ void two_blocks_three()
 	task_add("write", write<0, 0>, 0);
 	task_add("far", write<3, 0>, 1);
 	task_add("write", write<1, 0>, 1);
+}
+
+// Chunk 16 shares chunk 0's lane and block, but neither covers the other.
+void apart(u8 byte = LLB_CLEAN)
+{
+	g_last = 16;
+	g_span = 32;
+	world_image(32, byte, 10);
+	for (u8 &a : w.alive)
+		a = byte == LLB_CLEAN;
+	world_create(true);
+}
+
+void apart_writers()
+{
+	apart();
+	task_add("write", write<0, 0>, 0);
+	task_add("apart", write<3, 0>, 1);
+}
+
+void apart_three()
+{
+	apart();
+	task_add("write", write<0, 0>, 0);
+	task_add("apart", write<3, 0>, 1);
+	task_add("write", write<0, kNoAsk>, 0);
+}
+
+void apart_unwritten()
+{
+	apart(LLB_UNWRITTEN);
+	task_add("write", write<0, 0>, 0);
+	task_add("apart", write<3, kBio>, 1);
+	task_add("lead", lead<2>, 255, true);
+}
+
+void apart_daemon()
+{
+	apart();
+	task_add("write", write<0, 0>, 0);
+	task_add("apart", write<3, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void lane_apart()
+{
+	apart();
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("apart", write<3, kMigrate | kIrq>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void lane_apart_marked()
+{
+	apart();
+	written(0);
+	pass();
+	task_add("write", write<0, 0>, 0);
+	task_add("apart", write<3, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// Chunk 0 is marked; chunk 16 gets dirty, and is marked in the next pass only.
+void lane_apart_later()
+{
+	apart();
+	written(0);
+	pass();
+	written(3);
+	task_add("apart", write<3, 0>, 1);
+	task_add("daemon", daemon<3>, 255, true);
+}
+
+void lane_apart_later_two()
+{
+	apart();
+	written(0);
+	pass();
+	written(3);
+	task_add("apart", write<3, 0>, 1);
+	task_add("write", write<0, kMigrate>, 0);
+	task_add("daemon", daemon<3>, 255, true);
+}
+
+void apart_stop()
+{
+	apart();
+	written(0);
+	pass();
+	written(3);
+	task_add("apart", write<3, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+	task_add("update", [] { op_begin("tune"); (void)!llb_tune(bm, LLB_TUNE_DAEMON_SLEEP, 20); }, 255);
 }
 
 void writer_unwritten()
@@ -850,6 +944,10 @@ const Scenario kScenarios[] = {
 	{"unplug-in-bio", "a writer inside submit_bio, another writer, the worker that leads, the daemon",
 	 writers_unplug_daemon, true, nullptr},
 	{"unplug-in-bio-twice", "two writers inside submit_bio", two_bio_writers, true, nullptr},
+	{"apart", "first writes of two chunks that do not cover each other", apart_writers, true, nullptr},
+	{"apart-three", "the same, and a second writer of the first", apart_three, true, nullptr},
+	{"apart-in-bio", "the same, one inside submit_bio, both unwritten", apart_unwritten, true, nullptr},
+	{"apart-daemon", "first writes of two chunks apart, and the daemon", apart_daemon, true, nullptr},
 	{"two-blocks", "first writes of chunks in two blocks of the bitmap", two_blocks, true, nullptr},
 	{"two-blocks-three", "the same, and a third of the first block", two_blocks_three, true, nullptr},
 	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true, nullptr},
@@ -860,6 +958,13 @@ const Scenario kScenarios[] = {
 	{"lane-migrate", "the neighbour's write ends on the other CPU", lane_migrate, true, nullptr},
 	{"lane-migrate-own", "three writers of a lane that end on other CPUs", lane_migrate_own, true, nullptr},
 	{"lane-later-mark", "a chunk is marked later than its neighbour, and written", lane_later_mark, true, nullptr},
+	{"lane-apart", "a writer of a dirty chunk, one of a clean, uncovered one in its lane, the daemon", lane_apart,
+	 true, nullptr},
+	{"lane-apart-marked", "the same, the chunk already marked", lane_apart_marked, true, nullptr},
+	{"lane-apart-later", "a dirty chunk of the lane is marked in the next pass only", lane_apart_later, true,
+	 nullptr},
+	{"lane-apart-later-two", "the same, and a writer of the marked one", lane_apart_later_two, true, nullptr},
+	{"tune", "a new daemon_sleep while the daemon and a writer work", apart_stop, true, nullptr},
 	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true, nullptr},
 	{"fail-daemon", "a member fails while the daemon clears", fail_daemon, true, nullptr},
 	{"fail-marks", "the same with md's metadata, and a neighbour's write", fail_marks, true, nullptr},

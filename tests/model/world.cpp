@@ -10,7 +10,7 @@ core::Bitmap *bm;
 bool g_setup = true, g_weak = false, g_trace = false;
 int g_cur = -1, g_variant = 0;
 u32 g_span = kCh;
-bool g_far;
+u32 g_last = 3;
 const char *g_violation;
 char g_detail[512];
 bool g_restart;
@@ -19,6 +19,7 @@ bool g_restart;
 
 namespace {
 
+constexpr u32 kFar = 3072; // the first chunk of the second block
 constexpr u32 kArena = 32768, kPages = 24, kPage = 4096;
 alignas(4096) u8 g_arena[kArena];
 alignas(4096) u8 g_page[kPages][kPage];
@@ -166,10 +167,17 @@ u32 loc_of(const void *at)
 		id = &g_loc_arena[p - g_arena];
 	else if (p >= g_page[0] && p < g_page[kPages - 1] + kPage) {
 		u32 off = u32(p - g_page[0]) % kPage, page = u32(p - g_page[0]) / kPage;
-		bool far = g_far && page == g_first_cells + 1;
-		if (far ? off != 0 : off < LLB_CELLS_OFFSET || off >= LLB_CELLS_OFFSET + kCh)
+		bool second = g_last == kFar && page == g_first_cells + 1;
+		u32 cell = off - LLB_CELLS_OFFSET;
+		if (second)
+			cell = off == 0 ? 3 : kCh;
+		else if (cell == g_last)
+			cell = 3;
+		else if (cell == 3 && g_last != 3)
+			cell = kCh;
+		if (cell >= kCh)
 			return 0;
-		id = &g_loc_page[page][far ? 0 : off - LLB_CELLS_OFFSET];
+		id = &g_loc_page[page][cell];
 	} else if (p >= reinterpret_cast<u8 *>(w.counter) &&
 		   p < reinterpret_cast<u8 *>(w.counter) + sizeof(w.counter)) {
 		u32 n = u32(p - reinterpret_cast<u8 *>(w.counter)) / 4;
@@ -466,7 +474,7 @@ const char *loc_name(const void *at, char *buf)
 			return n.name;
 	}
 	if (p >= g_page[0] && p < g_page[kPages - 1] + kPage) {
-		if (g_far && u32(p - g_page[0]) % kPage == 0)
+		if (u32(p - g_page[0]) % kPage == 0)
 			return "cell[3072]";
 		sprintf(buf, "cell[%d]%s", int(u32(p - g_page[0]) % kPage - LLB_CELLS_OFFSET),
 			u32(p - g_page[0]) / kPage == g_first_cells ? "" : " of the new table");
@@ -960,7 +968,7 @@ int kx_read(struct kx_host *h, u32 index, u64 offset, void *page, u32 bytes)
 	memcpy(whole + LLB_CELLS_OFFSET, is_second(h) ? g_image_cell[index] : w.m[index].d.cell, kSpan);
 	if (offset >= kPage) {
 		memset(page, LLB_CLEAN, bytes);
-		if (g_far && offset == kPage)
+		if (g_last == kFar && offset == kPage)
 			*static_cast<u8 *>(page) = whole[LLB_CELLS_OFFSET + 3];
 	} else {
 		memcpy(page, whole + offset, bytes);
@@ -979,6 +987,17 @@ static void fail_member(int i)
 		w.degraded++;
 	m.in_sync = 0;
 	m.faulty = 1;
+}
+
+u64 chunk_of(int c)
+{
+	return c == 3 ? g_last : u64(c);
+}
+
+// Its byte in Disk::cell
+static u64 disk_of(int c)
+{
+	return c == 3 && g_last == kFar ? 3 : chunk_of(c);
 }
 
 void kx_io_begin(struct kx_host *)
@@ -1008,7 +1027,7 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 	u32 n = second || !cells ? 0 : u32(offset) + bytes - LLB_CELLS_OFFSET;
 	if (n > g_span)
 		n = g_span;
-	if (g_far && n > 3)
+	if (g_last == kFar && n > 3)
 		n = 3;
 	for (int i = 0; i < kMembers; i++) {
 		Member &m = w.m[i];
@@ -1020,18 +1039,19 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 			memcpy(m.p.hdr, b, LLB_SB_BYTES);
 			m.hdr_pending = 1;
 		}
-		if (cells && !(second && !g_far)) {
+		if (cells && !(second && g_last != kFar)) {
 			if (second)
 				m.p.cell[3] = offset == kPage ? b[0] : m.p.cell[3];
 			else
 				memcpy(m.p.cell, b + LLB_CELLS_OFFSET - offset, n);
 			m.cells_pending = 1;
-			for (u32 c = 0; c < kCh; c++) {
-				bool clean = m.p.cell[c] < 2 || (m.p.cell[c] > 4 && m.p.cell[c] < 8);
+			for (int c = 0; c < kCh; c++) {
+				u8 byte = m.p.cell[disk_of(c)];
+				bool clean = byte < 2 || (byte > 4 && byte < 8);
 				u64 cleared;
 				memcpy(&cleared, m.d.hdr + LLB_SB_EVENTS_CLEARED, 8);
 				if (clean && w.dirtied[c] && m.in_sync && cleared < w.w3_events)
-					violation("W5", "chunk %u cleared on member %d, events_cleared %llu there, events %llu",
+					violation("W5", "chunk %d cleared on member %d, events_cleared %llu there, events %llu",
 						  c, i, (unsigned long long)cleared,
 						  (unsigned long long)w.w3_events);
 				if (clean && i == kMembers - 1)
@@ -1042,8 +1062,8 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 	if (g_trace) {
 		printf("      %s%s to members %s%s: ", w.hdr_io ? "header " : "", w.cells_io ? "cells" : "",
 		       w.m[0].target ? "0" : "", w.m[1].target ? "1" : "");
-		for (u32 c = 0; cells && !second && c < kCh; c++)
-			printf(" %d", b[LLB_CELLS_OFFSET - offset + c]);
+		for (int c = 0; cells && !second && c < (g_last == kFar ? 3 : kCh); c++)
+			printf(" %d", b[LLB_CELLS_OFFSET - offset + chunk_of(c)]);
 		if (second)
 			printf(" block 1: %d", b[0]);
 		printf("\n");
@@ -1151,11 +1171,6 @@ int kx_flush(struct kx_host *, u32 hold, struct kx_slots *out)
 bool slot_risk(int c)
 {
 	return w.issued[c];
-}
-
-u64 chunk_of(int c)
-{
-	return g_far && c == 3 ? kPage - LLB_CELLS_OFFSET : u64(c);
 }
 
 u8 cell_raw(u64 c)
@@ -1448,7 +1463,7 @@ void check_byte(int i, const u8 *hdr, const Disk &cells, int c)
 	u64 sector = chunk_of(c) * 128;
 	if (!(state & LLB_SB_FIRST_USE) && size < w.array_size && sector + 128 > size - size % chunk)
 		return; // nothing is known there: resynchronised
-	u8 byte = cells.cell[g_far && c == 3 ? 3 : sector / chunk];
+	u8 byte = cells.cell[g_last == kFar && c == 3 ? 3 : sector / chunk];
 	if (state & LLB_SB_FIRST_USE)
 		byte = state & LLB_SB_CLEAN ? LLB_CLEAN : LLB_UNWRITTEN;
 	const char *when = w.t[g_cur < 0 ? 0 : g_cur].what;
@@ -1485,11 +1500,11 @@ void check_invariants()
 				continue;
 			bool same = true;
 			if (k)
-				same = !g_far || m.p.cell[3] == b[0];
+				same = g_last != kFar || m.p.cell[3] == b[0];
 			else if (w.io_at[0] == 0)
 				same = !memcmp(m.p.hdr, b, LLB_SB_BYTES);
 			if (!k && m.cells_pending && w.cells_io && w.io_at[0] <= LLB_CELLS_OFFSET && !w.hdr_io)
-				same &= !memcmp(m.p.cell, b + LLB_CELLS_OFFSET - w.io_at[0], g_far ? 3 : kCh);
+				same &= !memcmp(m.p.cell, b + LLB_CELLS_OFFSET - w.io_at[0], 3);
 			if (!same)
 				violation("W6", "a buffer under I/O changed");
 		}
@@ -1598,7 +1613,7 @@ static void epilogue_body()
 	for (int c = 0; c < kCh && chunk_of(c) < t->geo.chunks; c++) {
 		u8 raw = cell_raw(chunk_of(c));
 		for (int i = 0; i < kMembers; i++) {
-			u8 byte = w.m[i].d.cell[c];
+			u8 byte = w.m[i].d.cell[disk_of(c)];
 			if (reads_need_sync(byte) && core::wants_sync(core::state_of(raw)))
 				continue; // waits for a resync
 			if (reads_need_sync(byte) || byte != (raw & core::kStateMask))
@@ -1669,7 +1684,7 @@ void world_image(u64 chunks, u8 byte, u64 events)
 		sb.sync_size = w.array_size;
 		sb.chunksize = 128;
 		sb.daemon_sleep_s = 30;
-		sb.sectors_reserved = g_far ? 16 : chunks > kCh ? 3 : 8;
+		sb.sectors_reserved = g_last == kFar ? 16 : chunks > 256 ? 3 : 8;
 		core::super_encode(sb, m.d.hdr);
 		for (u64 c = 0; c < chunks && c < kSpan; c++)
 			m.d.cell[c] = byte;
@@ -1716,9 +1731,9 @@ template <class F>
 void each_page_part(F f)
 {
 	for (u32 p = 0; p < w.pages_used; p++) {
-		if (p >= (g_far ? 3 : 2) && p < g_first_cells)
+		if (p >= (g_last == kFar ? 3 : 2) && p < g_first_cells)
 			continue;
-		if (g_far && p >= g_first_cells) {
+		if (g_last == kFar && p >= g_first_cells) {
 			f(g_page[p], kPage);
 			continue;
 		}

@@ -105,7 +105,7 @@ extern bool g_trace;
 extern int g_cur; // running task
 extern int g_variant; // of the step that runs now
 extern u32 g_span; // state bytes in use
-extern bool g_far; // the last followed chunk is the first of the bitmap's second block
+extern u32 g_last; // the fourth followed chunk: 3; 16, not covered with chunk 0; or 3072, in the second block
 extern const char *g_violation; // nullptr: none
 extern char g_detail[512];
 extern bool g_restart; // a location turned out to be shared
@@ -140,7 +140,7 @@ size_t snap_bound();
 const char *loc_name(const void *at, char *buf);
 
 // For scenarios
-u64 chunk_of(int c); // followed chunks are 0, 1, 2 and 3, or 3072
+u64 chunk_of(int c); // followed chunks are 0, 1, 2 and g_last
 void write_chunk(int c, unsigned how);
 constexpr unsigned kBio = 1, kMigrate = 2, kBehind = 4, kDiscard = 8, kNoAsk = 16, kIrq = 32, kTwo = 64;
 void daemon_passes(int n); // a worker's body
