@@ -34,9 +34,13 @@ def readded(level):
     array = small(level)
     filled(array, 24)
     gone = array.members[1]
+    fio.fill(array.path, '3c', 0, 4 * MIB)
+    dirty = chunks_of(array, range(0, 4 * MIB, fio.BLOCK))  # when the member fails
     fail(array, gone)
+    fio.fill(array.path, '69', 2 * MIB, 4 * MIB)  # Dirty and Clean ones
     fio.fill(array.path, '96', 20 * MIB, 8 * MIB)  # Clean and Unwritten ones
-    missed = chunks_of(array, range(20 * MIB, 28 * MIB, fio.BLOCK))
+    missed = chunks_of(array, range(2 * MIB, 6 * MIB, fio.BLOCK)) | \
+        chunks_of(array, range(20 * MIB, 28 * MIB, fio.BLOCK))
     time.sleep(1 + 2 * 1 + 2)
     left = [path for path in array.members if path != gone]
     for path, cells in zip(left, disk.cells(left)):
@@ -51,13 +55,16 @@ def readded(level):
         array.wait_whole()
     copied = {sector // layout.chunk for at, sector in trace.data_pages(order, layout)
               if at == role}
-    expected = {chunk for chunk in missed for page in layout.pages(chunk)
-                for at, _ in layout.places(page) if at == role}
-    need(copied == expected, f'{len(copied)} chunks were copied to the member, it had missed '
-         f'{len(expected)}: {len(copied - expected)} too many, {len(expected - copied)} too few')
+    here = {chunk for chunk in missed | dirty for page in layout.pages(chunk)
+            for at, _ in layout.places(page) if at == role}
+    need(copied >= here & missed and copied <= here,
+         f'{len(copied)} chunks were copied to the member, it had missed {len(here & missed)}: '
+         f'{len(copied - here)} too many, {len(here & missed - copied)} too few')
     settle(array)
     array.equal_over()
-    holds(array, 20)
+    holds(array, 2, 0, '3c')
+    holds(array, 4, 2, '69')
+    holds(array, 14, 6)
     holds(array, 8, 20, '96')
     equal(array.sync('check'), 0, 'mismatch_cnt')
 

@@ -21,15 +21,12 @@ def chunks_of(array, offsets):
     """The bitmap's chunks of the array's bytes at these offsets. For raid5 md
     asks for whole stripes: all of a raid chunk on the members."""
     sup = disk.supers(array.members[:1])[0]
-    found = set()
-    for offset in offsets:
-        sector = offset // disk.SECTOR
-        if sup.level == 5:
-            first = sector // sup.raid_chunk // (sup.disks - 1) * sup.raid_chunk
-            found.update(range(first // sup.chunk, (first + sup.raid_chunk) // sup.chunk))
-        else:
-            found.add(sector // sup.chunk)
-    return found
+    layout = disk.Layout(disk.supers(array.members[:1])[0])
+    found = {layout.chunk_at(offset) for offset in offsets}
+    if layout.level != 5:
+        return found
+    row = layout.raid_chunk // layout.chunk
+    return {chunk // row * row + number for chunk in found for number in range(row)}
 
 
 def settle(array, limit_s=60):

@@ -142,6 +142,13 @@ class Cut:
         need(differ <= self.dirty, f'at the cut {len(differ - self.dirty)} chunks differ between '
              f'the members and are not marked: {sorted(differ - self.dirty)[:5]}')
         need(self.acked, 'fio had been told of no write')
+        # Nothing that was written less than barrier_idle ago can be clean.
+        layout = disk.Layout(disk.supers(copies[:1])[0])
+        recent = {layout.chunk_at(offset) for offset in running.recent}
+        for path, one in zip(copies, states):
+            lost = {chunk for chunk in recent if not disk.must_resync(one[chunk])}
+            need(not lost, f'{path}: {len(lost)} of {len(recent)} chunks written just before '
+                 f'the cut are not marked: {sorted(lost)[:5]}')
         need(self.dirty and clean and unwritten,
              f'at the cut: {len(self.dirty)} not clean, {len(clean)} clean, '
              f'{len(unwritten)} unwritten: not some of each')

@@ -125,6 +125,14 @@ class Layout:
         row, rest = divmod(sector, self.raid_chunk)
         return (row * self.disks + role) // self.near * self.raid_chunk + rest
 
+    def chunk_at(self, offset):
+        """The bitmap's chunk of a byte of the array."""
+        sector = offset // SECTOR
+        if self.level in (4, 5):
+            stripe, rest = divmod(sector, self.raid_chunk)
+            sector = stripe // (self.disks - 1) * self.raid_chunk + rest
+        return sector // self.chunk
+
     def pages(self, chunk):
         """The bitmap's sectors of a chunk, one per page."""
         return range(chunk * self.chunk,

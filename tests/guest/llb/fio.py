@@ -15,6 +15,7 @@ from .sh import Direct, Failure, IO_BYTES, need, run
 
 BLOCK, FILL = 4096, 65536
 MIB = 1 << 20
+RECENT_S = 0.9  # less than the shortest barrier_idle
 
 
 def pattern(tag):
@@ -83,14 +84,15 @@ class Running:
 
     def stop(self, acked_before_s):
         """Ends it; returns two sets of offsets: acknowledged before that time
-        of the monotonic clock, and written or perhaps written at some time."""
+        of the monotonic clock, and written or perhaps written at some time.
+        self.recent: acknowledged in the RECENT_S before."""
         self.process.send_signal(signal.SIGINT)
         try:
             said, _ = self.process.communicate(timeout=60)
         except subprocess.TimeoutExpired as late:
             raise Failure('fio does not end') from late
         limit_ms = int(acked_before_s * 1000)
-        acked, touched = set(), set()
+        acked, touched, self.recent = set(), set(), set()
         try:
             with open(os.path.join(self.folder, 'log_clat.1.log'), encoding='utf-8') as log:
                 for line in log:
@@ -99,6 +101,8 @@ class Running:
                     touched.add(offset)
                     if int(field[0]) < limit_ms:
                         acked.add(offset)
+                        if int(field[0]) >= limit_ms - RECENT_S * 1000:
+                            self.recent.add(offset)
         except (OSError, ValueError, IndexError) as odd:
             raise Failure(f'fio left no log: {said.strip()[-300:]}') from odd
         return acked, touched
