@@ -94,6 +94,7 @@ struct Hammer {
 	std::atomic<int> pending[kChunks] = {};
 	std::atomic<bool> barrier[kChunks] = {};
 	std::atomic<int> active{0}; // active_io
+	std::atomic<u64> focus{0}; // a chunk that several write
 	std::atomic<bool> full_recovery[kMembers] = {};
 	std::atomic<u64> failed_at[kMembers] = {}; // events
 	std::mutex mdx; // the mdX thread: starts syncs, runs daemon_work
@@ -138,12 +139,16 @@ Hammer::Hammer(u64 seed)
 	h.on_byte = [this](u32 m, u32 c, u8 before, u8 after) { on_byte(m, c, before, after); };
 	h.on_member_flush_begin = [this](u32 m) { flush_began[m].store(epoch.load(RELAXED), RELAXED); };
 	h.on_member_flush_end = [this](u32 m) { flushed[m].store(flush_began[m].load(RELAXED), RELAXED); };
-	h.on_flush = [this] { flush_whole.store(false, RELAXED); };
+	h.on_flush = [this] {
+		flush_whole.store(false, RELAXED);
+		std::this_thread::sleep_for(std::chrono::microseconds(epoch.load(RELAXED) % 1500));
+	};
 	h.on_flushed = [this] {
 		bool whole = h.degraded.load() == 0;
 		for (auto &m : h.members)
 			whole &= m->in_sync();
 		flush_whole.store(whole, RELAXED);
+		std::this_thread::sleep_for(std::chrono::microseconds(epoch.load(RELAXED) % 700));
 	};
 	h.on_member_fail = [this](u32 m) {
 		n_failures.fetch_add(1, RELAXED);
@@ -260,6 +265,10 @@ void Hammer::writer(u64 seed)
 		}
 		u64 c = rng() % 8 ? rng() % kHot * (seed % 2 ? 1 : 7) : rng() % kChunks;
 		c %= kChunks;
+		if (rng() % 2) // where the other writers are, too
+			c = focus.load(RELAXED);
+		if (rng() % 24 == 0)
+			focus.store(rng() % kChunks, RELAXED);
 		Io io = {c * kChunk + rng() % 120, 8, false, h.array.level == 1 && rng() % 8 == 0, 0};
 		if (rng() % 16 == 0)
 			io.sectors = std::min<u64>(rng() % (20 * kChunk) + 1, kChunks * kChunk - io.sector);
@@ -503,9 +512,13 @@ void Hammer::manager(u64 seed)
 		case 2:
 			llb_write_all(h.bitmap);
 			break;
-		case 3: // a member fails; md writes its superblocks
-			if (rng() % 2)
+		case 3: // a member fails; md writes its superblocks. Half of the time none does
+			if (h.clock_ms.load(RELAXED) / 20000 % 2)
+				break;
+			if (rng() % 3 == 0)
 				h.members[m]->fail_writes.store(1, RELAXED);
+			else if (rng() % 2)
+				h.members[m]->fail_flushes.store(1, RELAXED);
 			else
 				h.fail_member(m);
 			if (h.members[m]->has(KX_MEMBER_FAULTY)) {
@@ -562,20 +575,24 @@ void Hammer::finish()
 {
 	Rng rng(seed_);
 	h.reconfig.store(true);
-	for (auto &m : h.members)
+	for (auto &m : h.members) {
 		m->fail_writes.store(0);
+		m->fail_flushes.store(0);
+	}
 	for (u32 m = 0; m < kMembers; m++)
 		readd(m);
 	h.reconfig.store(false);
 	auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-	int quiet = 0;
-	while (quiet < 40 && std::chrono::steady_clock::now() < limit) {
-		// idle: barrier_idle + 2 * daemon_sleep, and some, is 40 ms
-		quiet = sync_once(rng, false) ? 0 : quiet + 1;
-		std::this_thread::sleep_for(std::chrono::milliseconds(3));
+	// barrier_idle + 2 * daemon_sleep is 3 s; a sync is asked for in less than 2 s more
+	constexpr u64 kRest_ms = 10000;
+	u64 since = h.clock_ms;
+	while (h.clock_ms - since < kRest_ms && std::chrono::steady_clock::now() < limit) {
+		if (sync_once(rng, false))
+			since = h.clock_ms;
+		std::this_thread::sleep_for(std::chrono::milliseconds(1));
 	}
 	all_done.store(true);
-	if (quiet < 40)
+	if (h.clock_ms - since < kRest_ms)
 		h.violation("D10: it never comes to rest");
 }
 
@@ -638,8 +655,13 @@ bool Hammer::run(int seconds)
 	       static_cast<unsigned long long>(n_cleaned), static_cast<unsigned long long>(n_failures),
 	       static_cast<unsigned long long>(n_recoveries), static_cast<unsigned long long>(n_syncs),
 	       static_cast<unsigned long long>(n_resizes), h.violations.empty() ? "ok" : "FAILED");
-	if (!h.violations.empty())
-		fprintf(stderr, "%s", h.log_text().c_str());
+	if (!h.violations.empty()) {
+		fprintf(stderr, "degraded %d, flags 0x%x, resync_offset %llu, members", h.degraded.load(),
+			h.flags.load(), static_cast<unsigned long long>(h.resync_offset.load()));
+		for (auto &m : h.members)
+			fprintf(stderr, " 0x%x", m->flags.load());
+		fprintf(stderr, "\n%s", h.log_text().c_str());
+	}
 	fflush(stdout);
 	return h.violations.empty();
 }

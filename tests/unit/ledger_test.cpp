@@ -112,12 +112,37 @@ TEST(Ledger, SecondWriterOfAChunkThatIsNotDurableYet)
 	r.end(5);
 }
 
+// The first writer made the cell dirty and was stopped before it asked for a round: the
+// second one must ask itself.
+TEST(Ledger, SecondWriterBeforeTheFirstHasAsked)
+{
+	Rig r(kFirstUse);
+	r.start();
+	bool once = true;
+	r.h.on_section_leave = [&] {
+		if (!once)
+			return;
+		once = false;
+		r.begin_nowait(5);
+		EXPECT_TRUE(llb_enabled(r.b(), 1));
+		llb_unplug(r.b(), 1);
+		EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	};
+	r.begin_nowait(5);
+	EXPECT_FALSE(once);
+	r.wait_durable();
+	r.end(5);
+	r.end(5);
+}
+
 TEST(Ledger, SecondWriterDuringTheRoundOfTheFirst)
 {
 	for (bool submit : {true, false}) {
 		Rig r(kFirstUse);
 		r.start();
 		r.h.inline_work = false;
+		// who was woken looks at once, and not again
+		r.h.on_woken = [] { std::this_thread::sleep_for(std::chrono::milliseconds(20)); };
 		std::thread second, worker;
 		std::atomic<bool> asked{false}, returned{false};
 		std::atomic<bool> stop{false};
