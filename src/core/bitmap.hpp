@@ -182,6 +182,7 @@ class Bitmap : public llb_bitmap {
 	base::Atomic<u8> daemon_busy_{0};
 	base::Atomic<u8> armed_{0};
 	base::Atomic<u8> sync_wanted_{0};
+	base::Atomic<u64> events_cleared_{0}; // sb_'s, for who has no LEAD
 	base::Atomic<u64> spare_seq_{0}; // what close_sync must see durable
 	base::Atomic<s32> behind_{0};
 	base::Atomic<s32> behind_waiters_{0};

@@ -164,6 +164,7 @@ bool Bitmap::clear_marked(Table *t, bool now, Hold hold)
 				return false;
 			}
 		}
+		events_cleared_.store_release(sb_.events_cleared); // before what it stands for
 		cleared = clear_cells(t); // 5, and the flags of 6
 	} else {
 		lead_take();

@@ -143,6 +143,7 @@ void Bitmap::update_sb()
 		if (sb_.events != events + 1)
 			sb_.events = events;
 		sb_.events_cleared = base::min(sb_.events_cleared, events);
+		events_cleared_.store_relaxed(sb_.events_cleared); // md asks under reconfig_mutex
 	}
 	// broken: the old events and the stale mark, in case a member takes them now
 	if (ready || broken_.load_relaxed())

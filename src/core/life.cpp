@@ -112,8 +112,10 @@ Result Bitmap::read_superblocks(const kx_array &a)
 			found = true;
 		}
 	}
-	if (found)
+	if (found) {
+		events_cleared_.store_relaxed(sb_.events_cleared); // not shared yet
 		return Result::ok();
+	}
 	kx_log(host_, KX_LOG_ERR, "the bitmap superblock could not be read from any in-sync member");
 	return worst;
 }
@@ -380,7 +382,7 @@ void Bitmap::stats(llb_stats *out) const
 {
 	Table *t = table();
 
-	out->events_cleared = sb_.events_cleared;
+	out->events_cleared = events_cleared_.load_relaxed();
 	out->sync_size = t->geo.sync_size;
 	out->pages = t->geo.blocks;
 	out->behind_writes = behind_.load_relaxed();

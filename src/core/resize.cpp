@@ -63,22 +63,28 @@ Result Bitmap::extend(const Geometry &geo)
 	if (parity_.load_relaxed() && geo.sync_size > old->geo.sync_size &&
 	    old->geo.sync_size % geo.chunk_sectors())
 		apply(t->cell(old->geo.chunks - 1), Event::Stale, Context{true, false});
-	publish(t);
-	for (u32 b = t->block_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.blocks; b++)
-		blocks_[b].flagged.exchange_full(1); // before the round: pairs with gather()
-	// The header speaks of cells that are there: of fewer before they go, of more
-	// after they came. A load takes what it does not speak of as unknown.
+	// The header speaks of cells that are there: of fewer before they go (and with
+	// what lies behind it in a 4096-byte block as it was), of more after they came.
+	// A load takes what it does not speak of as unknown.
 	bool shrinks = geo.sync_size < old->geo.sync_size;
 	u64 before = sb_.sync_size;
 	Result r = Result::ok();
-	if (!shrinks)
-		r = round(held);
-	if (!r.failed()) {
+	if (shrinks) {
 		sb_.sync_size = geo.sync_size;
 		r = write_header(held);
 	}
-	if (!r.failed() && shrinks)
+	if (!r.failed()) {
+		publish(t);
+		for (u32 b = t->block_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.blocks; b++)
+			blocks_[b].flagged.exchange_full(1); // before the round: pairs with gather()
 		r = round(held);
+	} else {
+		Table::destroy(t);
+	}
+	if (!r.failed() && !shrinks) {
+		sb_.sync_size = geo.sync_size;
+		r = write_header(held);
+	}
 	if (r.failed())
 		sb_.sync_size = before;
 	lead_give();
@@ -171,6 +177,13 @@ Result Bitmap::relayout(const Geometry &geo)
 	if (r.failed()) {
 		sb_.sync_size = size;
 		sb_.chunksize = chunk;
+		// A write that failed may have landed. The old header first, over dirty
+		// cells, and only then cells with the old meaning again; or none any more.
+		Result back = cover_disk(header_bytes());
+		for (u32 i = 1; back.failed() && i < kWriteTries; i++)
+			back = cover_disk(header_bytes());
+		if (back.failed())
+			give_up();
 		old->frozen.store_release(0); // pairs with wait_done(THAW)
 		flag_all(old);
 		Table::destroy(t);
