@@ -124,10 +124,19 @@ class Array:
         return int(self.attribute('mismatch_cnt'))
 
     def idle(self):
-        return self.attribute('sync_action') == 'idle'
+        """No sync runs, and none is owed: on a whole read-write array no chunk waits
+        for one (D10)."""
+        if self.attribute('sync_action') != 'idle':
+            return False
+        owed = ('llbitmap' in self.attribute('bitmap_type').split('[')[1].split(']')[0] and
+                self.attribute('degraded') == '0' and
+                self.attribute('array_state') in ('clean', 'active', 'active-idle', 'write-pending'))
+        return not owed or not any(count for name, count in self.bits().items()
+                                   if name.startswith(('need sync', 'syncing')))
 
     def wait_idle(self, limit_s=120):
-        """Until no sync runs; one that was only asked for gets time to start."""
+        """Until that holds, also after md had time to start a sync that the user
+        asked for."""
         quiet_since = None
 
         def settled():
@@ -137,7 +146,7 @@ class Array:
             elif quiet_since is None:
                 quiet_since = time.monotonic()
             return quiet_since is not None and time.monotonic() - quiet_since > 0.5
-        wait_until(f'{self.name}: sync_action idle', settled, limit_s)
+        wait_until(f'{self.name}: sync_action idle and no chunk waits for a sync', settled, limit_s)
 
     def wait_whole(self, limit_s=120):
         wait_until(f'{self.name}: degraded 0', lambda: self.attribute('degraded') == '0', limit_s)
