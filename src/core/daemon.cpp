@@ -355,13 +355,20 @@ void Bitmap::daemon_work()
 	if (!whole(slots, false))
 		return; // a recovery comes first
 	u64 now = kx_now_ms();
-	if (now < next_request_ms_.load_relaxed())
+	if (now < next_request_ms_.load_relaxed()) {
+		arm_for_sync(); // so that we are woken again: nobody else need be
 		return;
-	sync_wanted_.exchange_full(0); // full, before the scan: pairs with want_sync()
-	if (!anything_to_sync(table()))
+	}
+	if (!anything_to_sync(table())) {
+		// full, then look again: pairs with want_sync(), which follows its cell
+		sync_wanted_.exchange_full(0);
+		if (anything_to_sync(table()))
+			want_sync();
 		return;
-	sync_wanted_.exchange_full(1); // until a scan finds nothing
+	}
+	// It stays wanted, and the daemon armed, until a scan finds nothing.
 	next_request_ms_.store_relaxed(now + idle_ms());
+	arm_for_sync();
 	kx_resync_request(host_);
 }
 

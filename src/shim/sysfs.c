@@ -97,12 +97,12 @@ static ssize_t barrier_idle_store(struct mddev *mddev, const char *buf, size_t l
 static ssize_t proactive_sync_store(struct mddev *mddev, const char *buf, size_t len)
 {
 	struct llb_bitmap *b = bitmap_of(mddev);
-	bool on;
-	int err = kstrtobool(buf, &on);
+	unsigned int on;
+	int err = kstrtouint(buf, 10, &on); /* not kstrtobool: it takes "text" for true */
 
 	if (err)
 		return err;
-	if (!b || !on)
+	if (!b || on != 1)
 		return -EINVAL;
 	err = llb_proactive_sync(b);
 	return err ?: len;
