@@ -801,6 +801,8 @@ int kx_flush(struct kx_host *h, llb_u32 hold, struct kx_slots *out)
 	if (h->on_flushed)
 		h->on_flushed();
 	count_slots(h, &flushed, out);
+	if (h->on_slots)
+		h->on_slots(*out);
 	return 0;
 }
 }

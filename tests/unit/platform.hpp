@@ -92,6 +92,7 @@ struct kx_host {
 		on_section_leave, on_woken;
 	// one byte of a state is about to become durable
 	std::function<void(u32 member, u32 chunk, u8 before, u8 after)> on_byte;
+	std::function<void(const kx_slots &)> on_slots; // what a flush found
 	std::function<bool(u32 member)> on_read; // may this read succeed?
 	std::function<void(u32 member)> on_member_flush_begin, on_member_flush_end;
 	std::function<void(u32 member)> on_member_fail;
