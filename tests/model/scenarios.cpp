@@ -228,6 +228,29 @@ void lane_apart_later_two()
 	task_add("daemon", daemon<3>, 255, true);
 }
 
+// Two lanes, and a daemon that comes more often than a chunk must be idle: lane 1 is
+// found quiet while lane 0, which was quiet once, has a mark that is too young.
+void two_lanes()
+{
+	g_last = 40;
+	g_span = 64;
+	world_image(64, LLB_CLEAN, 10);
+	for (u8 &a : w.alive)
+		a = 1;
+	for (Member &m : w.m)
+		m.d.hdr[LLB_SB_DAEMON_SLEEP] = 1;
+	world_create(true);
+	written(0);
+	for (int i = 0; i < 8; i++)
+		pass();
+	written(3);
+	for (int i = 0; i < 4; i++)
+		pass();
+	written(0);
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<3>, 255, true);
+}
+
 void apart_stop()
 {
 	apart();
@@ -964,6 +987,7 @@ const Scenario kScenarios[] = {
 	{"lane-apart-later", "a dirty chunk of the lane is marked in the next pass only", lane_apart_later, true,
 	 nullptr},
 	{"lane-apart-later-two", "the same, and a writer of the marked one", lane_apart_later_two, true, nullptr},
+	{"two-lanes", "one lane is found quiet, the mark in another is too young", two_lanes, true, nullptr},
 	{"tune", "a new daemon_sleep while the daemon and a writer work", apart_stop, true, nullptr},
 	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true, nullptr},
 	{"fail-daemon", "a member fails while the daemon clears", fail_daemon, true, nullptr},
