@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall demo test check clean help preflight model mutants
+.PHONY: modules install uninstall demo test check clean help preflight sim model mutants
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -45,6 +45,11 @@ demo:
 test:
 	@scripts/test $(TEST)
 
+SEEDS ?= 1000
+sim:
+	@$(MAKE) -s -C tests/sim BUILD='$(CURDIR)/build/sim' all
+	@build/sim/sim --cuts $$(($(SEEDS) * 200)) --report build/sim/report.json
+
 model:
 	@$(MAKE) -s -C tests/model BUILD='$(CURDIR)/build/model' all
 	@build/model/model
@@ -67,6 +72,7 @@ help:
 	@echo 'make uninstall  take both away again'
 	@echo 'make demo       see it work in a virtual machine'
 	@echo 'make test       all tests; TEST=word only those that match'
+	@echo 'make sim        SEEDS=1000: simulated power cuts, 200 for each seed'
 	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
 	@echo 'make check      lint'
 	@echo 'make clean      remove build/'

@@ -152,7 +152,6 @@ void kx_wake(struct kx_host *h); /* [any] */
 /* ---- the array ---- */
 void kx_array_get(struct kx_host *h, struct kx_array *out); /* [any] */
 llb_u32 kx_reconfig_locked(struct kx_host *h); /* [any] */
-llb_u32 kx_degraded(struct kx_host *h); /* [any] */
 void kx_slots_get(struct kx_host *h, struct kx_slots *out); /* [task] flushed is 0 */
 llb_u64 kx_events(struct kx_host *h); /* [any] */
 /* The index-th member, spares included; 0 or -LLB_ERANGE past the last. [rm] */
@@ -188,7 +187,6 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out);
 int kx_flush(struct kx_host *h, llb_u32 hold, struct kx_slots *out);
 
 /* ==== entry points ==== */
-#define LLB_RUN_HELD 1u /* caller holds what kx_members_get(hold=1) asks for */
 int llb_create(struct kx_host *h, struct llb_bitmap **out); /* [rm] */
 int llb_load(struct llb_bitmap *b); /* [rm] */
 void llb_destroy(struct llb_bitmap *b); /* [rm] no I/O, work or timer left; NULL is fine */

@@ -142,11 +142,6 @@ u32 kx_reconfig_locked(struct kx_host *h)
 	return mutex_is_locked(&h->mddev->reconfig_mutex);
 }
 
-u32 kx_degraded(struct kx_host *h)
-{
-	return READ_ONCE(h->mddev->degraded) > 0;
-}
-
 u64 kx_events(struct kx_host *h)
 {
 	return READ_ONCE(h->mddev->events);

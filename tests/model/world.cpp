@@ -857,12 +857,6 @@ u32 kx_reconfig_locked(struct kx_host *)
 	return w.reconfig;
 }
 
-u32 kx_degraded(struct kx_host *)
-{
-	observe(w.degraded);
-	return w.degraded > 0;
-}
-
 static void count_slots(struct kx_slots *out, bool flushed)
 {
 	memset(out, 0, sizeof(*out));

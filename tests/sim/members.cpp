@@ -223,11 +223,6 @@ llb_u32 kx_reconfig_locked(kx_host *)
 	return 0;
 }
 
-llb_u32 kx_degraded(kx_host *h)
-{
-	return h->degraded() > 0;
-}
-
 void kx_slots_get(kx_host *h, kx_slots *out)
 {
 	*out = {uint32_t(h->members.size()), h->in_sync_members(), 0, h->degraded()};

@@ -539,12 +539,6 @@ llb_u32 kx_reconfig_locked(struct kx_host *h)
 	return h->reconfig.load(RELAXED);
 }
 
-llb_u32 kx_degraded(struct kx_host *h)
-{
-	called("kx_degraded");
-	return h->degraded.load(RELAXED) > 0;
-}
-
 static void count_slots(struct kx_host *h, const std::vector<bool> *flushed, struct kx_slots *out)
 {
 	*out = {};
