@@ -305,7 +305,7 @@ def test_two_arrays():
     fast = small(1, members=fast.members)
     running = fio.Running(slow.path, '96', 0, 8 * MIB, '--rate_iops=50')
     try:
-        time.sleep(1)
+        wait_until('fio has written', lambda: slow.writes() > 10, 60)
         for number in range(2):
             run('dmsetup', 'suspend', '--noflush', '--nolockfs', f'ram{number}')
         start = time.monotonic()

@@ -13,7 +13,7 @@ import time
 
 from . import disk, fio
 from .array import RAMDISK_MIB, Array, load, loaded, ramdisks, unload
-from .sh import Direct, copy_device, equal, need, read, run, wait_until
+from .sh import Direct, Failure, copy_device, equal, need, read, run, wait_until
 from .trace import Trace
 
 OLD, NEW = 'a5', '5a'
@@ -99,16 +99,17 @@ class Cut:
                 f'{took:.1f} s after the last write')
 
     def freeze_and_copy(self):
-        frozen_at = time.monotonic()
+        """Returns when the first member was perhaps, and the last one certainly frozen."""
+        begun = time.monotonic()
         try:
-            for name in self.mapped:
-                run('dmsetup', 'suspend', '--noflush', '--nolockfs', name)
+            run('dmsetup', 'suspend', '--noflush', '--nolockfs', *self.mapped)
+            frozen = time.monotonic()
             for number in range(self.count):
                 copy_device(self.disks[number], self.disks[self.count + number])
         finally:
             for name in self.mapped:
                 run('dmsetup', 'resume', name, ok=None)
-        return frozen_at
+        return begun, frozen
 
     def throw_away(self):
         self.array.stop()
@@ -124,9 +125,11 @@ class Cut:
             before = self.array.writes()
             wait_until('fio writes', lambda: self.array.writes() > before + 50, 60, 0.02)
             time.sleep(self.write_s)
-            frozen_at = self.freeze_and_copy()
-        finally:
-            self.acked, self.touched = running.stop(locals().get('frozen_at', 0))
+            begun, frozen = self.freeze_and_copy()
+        except Failure:
+            running.stop(0)
+            raise
+        self.acked, self.touched = running.stop(begun)
         self.throw_away()
         copies = self.disks[self.count:]
         states = disk.cells(copies)
@@ -142,13 +145,15 @@ class Cut:
         need(differ <= self.dirty, f'at the cut {len(differ - self.dirty)} chunks differ between '
              f'the members and are not marked: {sorted(differ - self.dirty)[:5]}')
         need(self.acked, 'fio had been told of no write')
-        # Nothing that was written less than barrier_idle ago can be clean.
+        # A pass of the daemon marks, a later one cleans: nothing that was written
+        # less than daemon_sleep before the last member was frozen can be clean.
         layout = disk.Layout(disk.supers(copies[:1])[0])
-        recent = {layout.chunk_at(offset) for offset in running.recent}
+        recent = {layout.chunk_at(offset) for offset, acked_s in running.acked_s.items()
+                  if acked_s > frozen - 0.8}
         for path, one in zip(copies, states):
             lost = {chunk for chunk in recent if not disk.must_resync(one[chunk])}
             need(not lost, f'{path}: {len(lost)} of {len(recent)} chunks written just before '
-                 f'the cut are not marked: {sorted(lost)[:5]}')
+                 f'the cut are not marked: {[(chunk, disk.NAMES[one[chunk]]) for chunk in sorted(lost)[:5]]}')
         need(self.dirty and clean and unwritten,
              f'at the cut: {len(self.dirty)} not clean, {len(clean)} clean, '
              f'{len(unwritten)} unwritten: not some of each')

@@ -17,7 +17,7 @@ UNWRITTEN, CLEAN, DIRTY, NEED_SYNC, SYNCING = range(5)
 CLEAN_UNWRITTEN = 7
 NAMES = ('unwritten', 'clean', 'dirty', 'need sync', 'syncing', 'need sync unwritten',
          'syncing unwritten', 'clean unwritten')
-FIRST_USE = 1 << 3
+FIRST_USE, MADE_CLEAN = 1 << 3, 1 << 4
 
 
 def must_resync(state):

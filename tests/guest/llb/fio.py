@@ -15,7 +15,6 @@ from .sh import Direct, Failure, IO_BYTES, need, run
 
 BLOCK, FILL = 4096, 65536
 MIB = 1 << 20
-RECENT_S = 0.9  # less than the shortest barrier_idle
 
 
 def pattern(tag):
@@ -85,14 +84,14 @@ class Running:
     def stop(self, acked_before_s):
         """Ends it; returns two sets of offsets: acknowledged before that time
         of the monotonic clock, and written or perhaps written at some time.
-        self.recent: acknowledged in the RECENT_S before."""
+        self.acked_s: when each of the former was, for the last time before."""
         self.process.send_signal(signal.SIGINT)
         try:
             said, _ = self.process.communicate(timeout=60)
         except subprocess.TimeoutExpired as late:
             raise Failure('fio does not end') from late
         limit_ms = int(acked_before_s * 1000)
-        acked, touched, self.recent = set(), set(), set()
+        touched, self.acked_s = set(), {}
         try:
             with open(os.path.join(self.folder, 'log_clat.1.log'), encoding='utf-8') as log:
                 for line in log:
@@ -100,12 +99,10 @@ class Running:
                     offset = int(field[4])
                     touched.add(offset)
                     if int(field[0]) < limit_ms:
-                        acked.add(offset)
-                        if int(field[0]) >= limit_ms - RECENT_S * 1000:
-                            self.recent.add(offset)
+                        self.acked_s[offset] = int(field[0]) / 1000
         except (OSError, ValueError, IndexError) as odd:
             raise Failure(f'fio left no log: {said.strip()[-300:]}') from odd
-        return acked, touched
+        return set(self.acked_s), touched
 
 
 def wrong_blocks(device, offset, size, expected):
