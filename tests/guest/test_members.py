@@ -234,7 +234,8 @@ def removed(level):
     array = small(level, members=disks, mib=32)
     filled(array, 8)
     running = fio.Running(array.path, '96', 16 * MIB, 8 * MIB, '--rate_iops=100')
-    time.sleep(1)
+    before = array.writes()
+    wait_until('fio has written', lambda: array.writes() > before + 20, 60)
     try:
         run('mdadm', '--grow', array.path, '--bitmap=none')
     finally:
