@@ -228,6 +228,36 @@ void lane_apart_later_two()
 	task_add("daemon", daemon<3>, 255, true);
 }
 
+// A write of chunk 0 is under way since before its mark; one of a dirty, unmarked chunk
+// of the lane, on the short path, begins on one CPU and ends on the other.
+void finish()
+{
+	op_begin("the write ends");
+	for (Member &m : w.m) {
+		point("data write done", true);
+		m.flight[0] = 0;
+		m.cache[0] |= 1;
+	}
+	w.in_flight[0]--;
+	llb_end_write(bm, 0, 8);
+}
+
+void lane_short_path()
+{
+	apart();
+	written(0);
+	llb_start_write(bm, 0, 8);
+	w.issued[0] = w.in_flight[0] = 1;
+	w.dirtied[0] = 1;
+	for (Member &m : w.m)
+		m.flight[0] = 1;
+	pass();
+	written(3);
+	task_add("apart", write<3, kMigrate | kIrq>, 1);
+	task_add("finish", finish, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
 // Two lanes, and a daemon that comes more often than a chunk must be idle: lane 1 is
 // found quiet while lane 0, which was quiet once, has a mark that is too young.
 void two_lanes()
@@ -987,6 +1017,8 @@ const Scenario kScenarios[] = {
 	{"lane-apart-later", "a dirty chunk of the lane is marked in the next pass only", lane_apart_later, true,
 	 nullptr},
 	{"lane-apart-later-two", "the same, and a writer of the marked one", lane_apart_later_two, true, nullptr},
+	{"lane-short-path", "a write since before the mark, another on the short path over two CPUs", lane_short_path,
+	 true, nullptr},
 	{"two-lanes", "one lane is found quiet, the mark in another is too young", two_lanes, true, nullptr},
 	{"tune", "a new daemon_sleep while the daemon and a writer work", apart_stop, true, nullptr},
 	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true, nullptr},

@@ -1030,6 +1030,14 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 		if (!m.hdr_pending && !m.cells_pending)
 			m.p = m.d;
 		if (offset == 0) {
+			u64 had, has;
+			u32 state;
+			memcpy(&had, m.d.hdr + LLB_SB_EVENTS, 8);
+			memcpy(&has, b + LLB_SB_EVENTS, 8);
+			memcpy(&state, b + LLB_SB_STATE, 4);
+			if (w.broken && (has > had || !(state & LLB_SB_STALE)))
+				violation("W7", "a header with events %llu (was %llu), state 0x%x, though broken",
+					  (unsigned long long)has, (unsigned long long)had, state);
 			memcpy(m.p.hdr, b, LLB_SB_BYTES);
 			m.hdr_pending = 1;
 		}
