@@ -2,8 +2,8 @@
 // Where the bitmap lies and how large its chunks are.
 #include "rig.hpp"
 
-using core::geometry_for;
 using core::Geometry;
+using core::geometry_for;
 using rig::kChunk;
 using rig::Rig;
 

@@ -173,8 +173,7 @@ void Hammer::check_dirty(u64 c, const char *when)
 	for (u32 m = 0; m < kMembers; m++) {
 		auto &member = *h.members[m];
 		u8 byte = member.at(LLB_CELLS_OFFSET + c);
-		if (!dirty_byte(byte) && member.in_sync() &&
-		    !(h.flags.load(RELAXED) & KX_ARRAY_BROKEN))
+		if (!dirty_byte(byte) && member.in_sync() && !(h.flags.load(RELAXED) & KX_ARRAY_BROKEN))
 			h.violation("W1: %s, chunk %llu is %u on member %u", when,
 				    static_cast<unsigned long long>(c), byte, m);
 	}
@@ -685,8 +684,9 @@ bool Hammer::run(int seconds)
 		for (u64 n : counts)
 			fprintf(stderr, " %llu", static_cast<unsigned long long>(n));
 		fprintf(stderr, ", clock %llu, daemon due %llu, enabled %u\n%s",
-			static_cast<unsigned long long>(h.clock_ms), static_cast<unsigned long long>(h.daemon_due),
-			llb_enabled(h.bitmap, 1), h.log_text().c_str());
+			static_cast<unsigned long long>(h.clock_ms),
+			static_cast<unsigned long long>(h.daemon_due), llb_enabled(h.bitmap, 1),
+			h.log_text().c_str());
 	}
 	fflush(stdout);
 	return h.violations.empty();

@@ -18,9 +18,7 @@ u32 field32(const fake::SectorWrite &w, u32 at)
 TEST(Load, FirstUseIsUnwrittenOrClean)
 {
 	for (bool clean : {false, true}) {
-		Rig r({.chunks = 5000,
-		       .state = LLB_SB_FIRST_USE | (clean ? LLB_SB_CLEAN : 0),
-		       .fill = 0x77});
+		Rig r({.chunks = 5000, .state = LLB_SB_FIRST_USE | (clean ? LLB_SB_CLEAN : 0), .fill = 0x77});
 		r.start();
 		u8 want = clean ? LLB_CLEAN : LLB_UNWRITTEN;
 		EXPECT_EQ(r.counts()[want], 5000u);
@@ -62,7 +60,7 @@ TEST(Load, EveryStateReloads)
 {
 	Rig r({.cells = {0, 1, 2, 3, 4, 5, 6, 7, 8, 99, 255}});
 	r.start();
-	const State want[] = {State::Unwritten, State::Clean,	  State::NeedSync, State::NeedSync,
+	const State want[] = {State::Unwritten, State::Clean,	  State::NeedSync,  State::NeedSync,
 			      State::NeedSync,	State::Unwritten, State::Unwritten, State::CleanUnwritten,
 			      State::NeedSync,	State::NeedSync,  State::NeedSync};
 	for (u64 c = 0; c < 11; c++) {
@@ -319,7 +317,8 @@ TEST(Load, RemoveLiveAsksForAResyncUnlessAllAgrees)
 	struct {
 		u8 state;
 		bool asks;
-	} cases[] = {{0, true}, {1, false}, {2, false}, {3, true}, {4, true}, {5, true}, {6, true}, {7, true}};
+	} cases[] = {{0, true}, {1, false}, {2, false}, {3, true},
+		     {4, true}, {5, true},  {6, true},	{7, true}};
 	for (auto c : cases) {
 		Rig r({.fill = LLB_CLEAN});
 		r.start();

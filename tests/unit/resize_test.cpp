@@ -43,8 +43,7 @@ void expect_remembered(const Old &old, Rig &r, const std::string &when)
 	u64 end = std::min(old.sync_size, r.table()->geo.sync_size);
 	for (u64 c = 0; c < old.needs.size() && c * old.chunk_sectors < end; c++) {
 		State now = r.state(c * old.chunk_sectors / size);
-		ASSERT_GE(need(now), old.needs[c])
-			<< when << ": chunk " << c << " is " << rig::name(now);
+		ASSERT_GE(need(now), old.needs[c]) << when << ": chunk " << c << " is " << rig::name(now);
 	}
 }
 
@@ -55,9 +54,11 @@ std::vector<u8> some_cells(u64 n, bool parity, u64 seed)
 	for (auto &c : cells) {
 		seed ^= seed << 13, seed ^= seed >> 7, seed ^= seed << 17;
 		u32 x = seed % 20;
-		c = x < 8 ? LLB_UNWRITTEN : x < 16 ? LLB_CLEAN : x < 19 ? LLB_DIRTY :
-							 parity	 ? LLB_CLEAN_UNWRITTEN :
-								   LLB_UNWRITTEN;
+		c = x < 8    ? LLB_UNWRITTEN
+		    : x < 16 ? LLB_CLEAN
+		    : x < 19 ? LLB_DIRTY
+		    : parity ? LLB_CLEAN_UNWRITTEN
+			     : LLB_UNWRITTEN;
 	}
 	return cells;
 }
@@ -295,16 +296,17 @@ TEST(Resize, NothingIsWrittenBeyondTheSpace)
 TEST(Resize, EveryCutOfAGrow)
 {
 	for (u32 block : {512u, 4096u})
-		every_cut({.chunks = 1000, .cells = some_cells(1000, false, 3)}, [](Rig &) {},
-			  [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 9000 * kChunk), 0); }, 9000 * kChunk,
-			  block);
+		every_cut(
+			{.chunks = 1000, .cells = some_cells(1000, false, 3)}, [](Rig &) {},
+			[](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 9000 * kChunk), 0); }, 9000 * kChunk, block);
 }
 
 TEST(Resize, EveryCutOfAShrink)
 {
 	for (u32 block : {512u, 4096u})
-		every_cut({.chunks = 3000, .cells = some_cells(3000, false, 5)}, [](Rig &) {},
-			  [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 700 * kChunk), 0); }, 700 * kChunk, block);
+		every_cut(
+			{.chunks = 3000, .cells = some_cells(3000, false, 5)}, [](Rig &) {},
+			[](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 700 * kChunk), 0); }, 700 * kChunk, block);
 }
 
 TEST(Resize, EveryCutOfARelayout)
@@ -312,11 +314,15 @@ TEST(Resize, EveryCutOfARelayout)
 	for (s32 level : {1, 5}) {
 		for (u32 block : {512u, 4096u}) {
 			// 4 sectors of cells: 2048 chunks, then chunks of twice the size
-			every_cut({.level = level, .members = 3, .chunks = 7000, .space = 16,
-				   .cells = some_cells(7000, level == 5, 11)},
-				  [](Rig &r) { r.write(40); },
-				  [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 8000 * kChunk), 0); },
-				  8000 * kChunk, block);
+			every_cut(
+				{.level = level,
+				 .members = 3,
+				 .chunks = 7000,
+				 .space = 16,
+				 .cells = some_cells(7000, level == 5, 11)},
+				[](Rig &r) { r.write(40); },
+				[](Rig &r) { ASSERT_EQ(llb_resize(r.b(), 8000 * kChunk), 0); }, 8000 * kChunk,
+				block);
 		}
 	}
 }
@@ -324,9 +330,10 @@ TEST(Resize, EveryCutOfARelayout)
 TEST(Resize, EveryCutOfARelayoutBackToALargerArray)
 {
 	// shrinking may also need another chunk size, so as not to be taken for bytes
-	every_cut({.space = 16, .sync_size = u64{3000} << 16, .cells = some_cells(6000, false, 2)},
-		  [](Rig &) {}, [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), u64{4000} << 17), 0); },
-		  u64{4000} << 17);
+	every_cut(
+		{.space = 16, .sync_size = u64{3000} << 16, .cells = some_cells(6000, false, 2)},
+		[](Rig &) {}, [](Rig &r) { ASSERT_EQ(llb_resize(r.b(), u64{4000} << 17), 0); },
+		u64{4000} << 17);
 }
 
 // A write of the relayout that nobody takes, at each place.
@@ -398,9 +405,9 @@ TEST(Resize, AFailingWriteThatLanded)
 			again.restore(cuts[i]);
 			again.start();
 			expect_remembered(old, again,
-					  "write " + std::to_string(fail_at) + ", error " + std::to_string(err) +
-						  ", cut " + std::to_string(i) + " of " +
-						  std::to_string(cuts.size()));
+					  "write " + std::to_string(fail_at) + ", error " +
+						  std::to_string(err) + ", cut " + std::to_string(i) +
+						  " of " + std::to_string(cuts.size()));
 			if (HasFatalFailure())
 				return;
 		}

@@ -226,9 +226,8 @@ std::vector<Image> Rig::cuts(const Image &base) const
 
 const char *name(State s)
 {
-	static const char *const names[] = {"Unwritten",	 "Clean",
-					    "Dirty",		 "NeedSync",
-					    "Syncing",		 "NeedSyncUnwritten",
+	static const char *const names[] = {"Unwritten",	"Clean",	 "Dirty",
+					    "NeedSync",		"Syncing",	 "NeedSyncUnwritten",
 					    "SyncingUnwritten", "CleanUnwritten"};
 	return s == State::None ? "-" : names[static_cast<u8>(s)];
 }

@@ -64,7 +64,7 @@ TEST(Sync, SkipPerAction)
 		s32 level;
 		const char *synced; // one digit for each state that is not skipped
 	} cases[] = {
-		{kResync, 1, "34"},	 {kResync, 5, "3456"},	   {kCheck, 1, "123 4 7"}, {kCheck, 5, "12347"},
+		{kResync, 1, "34"},    {kResync, 5, "3456"},  {kCheck, 1, "123 4 7"}, {kCheck, 5, "12347"},
 		{kRepair, 1, "12347"}, {kRepair, 6, "12347"}, {kRecover, 1, "12347"}, {kRecover, 5, "12347"},
 	};
 	for (auto c : cases) {
@@ -225,8 +225,7 @@ TEST(Sync, StepsInsideAChunk)
 	ASSERT_EQ(r.chunk_sectors(), 256u);
 	r.set_raw(3, LLB_NEED_SYNC);
 	action(r, kResync);
-	EXPECT_EQ(sync(r, 0, 6 * 256, 64),
-		  (std::vector<u64>{768, 832, 896, 960}));
+	EXPECT_EQ(sync(r, 0, 6 * 256, 64), (std::vector<u64>{768, 832, 896, 960}));
 	EXPECT_EQ(r.state(3), State::Syncing);
 	llb_close_sync(r.b());
 	EXPECT_EQ(r.state(3), State::Dirty);
@@ -654,7 +653,7 @@ TEST(DirtyBits, OutsideTheArrayNothingIsSet)
 {
 	Rig r({.fill = LLB_CLEAN});
 	r.start();
-	const std::pair<u64, u64> bad[] = {{5, 4},	   {0, 64},	  {64, 64},
+	const std::pair<u64, u64> bad[] = {{5, 4},	   {0, 64},    {64, 64},
 					   {~0ull, ~0ull}, {0, ~0ull}, {u64{1} << 32, (u64{1} << 32) + 1}};
 	for (auto [first, last] : bad) {
 		r.h.log.clear();

@@ -35,8 +35,8 @@ const Footnote kFootnotes[] = {
 	{"Dirty", "Daemon", "-", false, true},
 };
 
-const std::vector<std::string> kEventNames = {"StartWrite", "StartSync", "EndSync", "AbortSync",
-					      "Reload",	    "Daemon",	 "Discard", "Stale",
+const std::vector<std::string> kEventNames = {"StartWrite",    "StartSync",	"EndSync", "AbortSync",
+					      "Reload",	       "Daemon",	"Discard", "Stale",
 					      "ProactiveSync", "ClearUnwritten"};
 
 State state_named(const std::string &name)
@@ -96,10 +96,11 @@ TEST(StateTable, ApplyKeepsCoveredAndTakesOffTheRest)
 			for (u8 e = 0; e < core::kEvents; e++) {
 				for (u8 f : flags) {
 					core::Cell cell(u8(s | f));
-					State to = expected(static_cast<State>(s), static_cast<Event>(e), ctx);
+					State to =
+						expected(static_cast<State>(s), static_cast<Event>(e), ctx);
 					EXPECT_EQ(core::apply(cell, static_cast<Event>(e), ctx), to);
-					u8 want = to == State::None ? u8(s | f) :
-								      u8(u8(to) | (f & core::kCovered));
+					u8 want = to == State::None ? u8(s | f)
+								    : u8(u8(to) | (f & core::kCovered));
 					EXPECT_EQ(cell.load_relaxed(), want);
 				}
 			}
