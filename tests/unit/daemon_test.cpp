@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 // The daemon: when a chunk becomes clean on disk, and when it must not.
+#include <thread>
+
 #include "rig.hpp"
 
 using core::State;
@@ -201,6 +203,58 @@ TEST(Daemon, AWriteWhileCleanIsOnItsWayToTheDisk)
 	EXPECT_EQ(r.state(5), State::Dirty);
 	EXPECT_TRUE(llb_enabled(r.b(), 1));
 	r.wait_durable();
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	r.end(5);
+}
+
+// A write counted itself and found the chunk dirty, before the mark; its count is not
+// seen yet. The daemon must wait for its section.
+TEST(Daemon, ACountThatIsSeenLate)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	std::atomic<bool> inside{false}, go{false};
+	r.h.on_section = [&] {
+		inside = true;
+		while (!go)
+			std::this_thread::yield();
+	};
+	std::thread writer([&] { r.begin_nowait(5); });
+	while (!inside)
+		std::this_thread::yield();
+	std::thread stop([&] { llb_flush(r.b()); });
+	std::this_thread::sleep_for(std::chrono::milliseconds(50));
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	go = true;
+	writer.join();
+	stop.join();
+	EXPECT_FALSE(llb_enabled(r.b(), 1) && r.disk(5) != LLB_DIRTY);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+	r.end(5);
+}
+
+// Between the two sums of a lane one write ends and another comes and goes: they must
+// not make up for a third that is under way.
+TEST(Daemon, WritesBetweenTheTwoSums)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(6);
+	r.begin(5);
+	r.begin(5);
+	r.h.run_for(kSleep_ms + 1000); // 5 is marked
+	bool once = true;
+	r.h.on_sum = [&] {
+		if (!once)
+			return;
+		once = false;
+		r.begin_nowait(6);
+		r.end(6);
+		r.end(5);
+	};
+	llb_flush(r.b());
+	EXPECT_FALSE(once);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	r.end(5);
 }

@@ -380,7 +380,10 @@ void kx_section_enter(struct kx_counters *c, llb_u32 index)
 		cpu.depth.exchange(1, std::memory_order_seq_cst);
 	std::atomic_signal_fence(std::memory_order_seq_cst);
 	// A store may be seen late, by all but its own CPU; a grace period ends that.
-	if (fake::jitter_every.load(RELAXED) && (++fake::late_turn & 3) == 0) {
+	kx_host *h = current_host.load(RELAXED);
+	bool late =
+		(h && h->on_section) || (fake::jitter_every.load(RELAXED) && (++fake::late_turn & 3) == 0);
+	if (late) {
 		fake::late_counters = c;
 		fake::late_index = index;
 	} else {
@@ -393,6 +396,9 @@ void kx_section_leave(void)
 {
 	called("kx_section_leave");
 	fake::jitter();
+	kx_host *h = current_host.load(RELAXED);
+	if (h && h->on_section)
+		h->on_section();
 	if (fake::late_counters) {
 		add_one(fake::late_counters, fake::late_index);
 		fake::late_counters = nullptr;
@@ -400,7 +406,6 @@ void kx_section_leave(void)
 	auto &cpu = fake::cpus[fake::thread_slot()];
 	cpu.sections.store(cpu.sections.load(RELAXED) + 1, std::memory_order_release);
 	cpu.depth.store(0, std::memory_order_release);
-	kx_host *h = current_host.load(RELAXED);
 	if (h && h->on_section_leave)
 		h->on_section_leave();
 }
@@ -418,6 +423,9 @@ llb_u32 kx_counter_sum(struct kx_counters *c, llb_u32 index)
 	for (u32 t = 0; t < fake::kThreads; t++)
 		sum += c->values[u64{t} * c->count + index].load(RELAXED);
 	fake::jitter();
+	kx_host *h = current_host.load(RELAXED);
+	if (h && h->on_sum)
+		h->on_sum();
 	return sum;
 }
 

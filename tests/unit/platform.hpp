@@ -89,7 +89,9 @@ struct kx_host {
 	// Called where others may come in between. Members' bytes are not durable yet
 	// in on_io_wait, flushes have not begun in on_flush.
 	std::function<void()> on_io_wait, on_flush, on_flushed, on_grace, on_recovery_wait, on_sleep,
-		on_section_leave, on_woken;
+		on_section_leave, on_woken, on_sum;
+	// in a section, before its count is seen by others: it may be late till then
+	std::function<void()> on_section;
 	// one byte of a state is about to become durable
 	std::function<void(u32 member, u32 chunk, u8 before, u8 after)> on_byte;
 	std::function<void(const kx_slots &)> on_slots; // what a flush found
