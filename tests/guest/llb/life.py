@@ -1,0 +1,339 @@
+# SPDX-License-Identifier: GPL-2.0
+"""The whole life of an array: what was written, over all levels and raid10 layouts;
+parity computed again from the members; members that are used disks; steps that
+several tests take."""
+
+import os
+import time
+
+from . import disk, fio
+from .array import Array, ramdisks
+from .sh import Direct, Failure, copy_device, equal, need, read, run, wait_until, write
+
+MIB = 1 << 20
+BLOCK = fio.BLOCK
+DISKS = {1: 2, 10: 4, 4: 3, 5: 3, 6: 4}
+PARITIES = {4: 1, 5: 1, 6: 2}
+OFFSET_LAYOUT = 1 << 16
+LEFT_SYMMETRIC = 2
+
+
+class Map:
+    """Where the chunks of the bitmap are on the members, for each level and each
+    raid10 layout that mdadm makes. Sectors; as disk.Layout otherwise."""
+
+    def __init__(self, sup):
+        self.level, self.disks, self.chunk, self.chunks = \
+            sup.level, sup.disks, sup.chunk, sup.chunks
+        self.sync_size, self.data_offset, self.raid_chunk = \
+            sup.sync_size, sup.data_offset, sup.raid_chunk
+        self.parities, self.layout = PARITIES.get(self.level, 0), sup.layout
+        need(self.level in DISKS, f'level {self.level} is not known here')
+        if self.level == 10:
+            self.near, self.far = sup.layout & 0xFF, sup.layout >> 8 & 0xFF
+            need(sup.layout < OFFSET_LAYOUT * 2, f'raid10 layout {sup.layout:#x} is not known here')
+            self.offset = bool(sup.layout & OFFSET_LAYOUT)
+            self.stride = self.raid_chunk if self.offset else \
+                sup.size // self.raid_chunk // self.far * self.raid_chunk
+
+    def places(self, sector):
+        """[(role, member's data sector)] of a bitmap's sector. Raid10: near copies
+        side by side; the far ones one stride below and near roles to the right, the
+        stride being a raid chunk (offset) or an equal part of the member (far)."""
+        if self.level != 10:
+            return [(role, sector) for role in range(self.disks)]
+        chunk, rest = divmod(sector, self.raid_chunk)
+        found = []
+        for near in range(self.near):
+            row, role = divmod(chunk * self.near + near, self.disks)
+            row *= self.far if self.offset else 1
+            for far in range(self.far):
+                found.append(((role + far * self.near) % self.disks,
+                              row * self.raid_chunk + rest + far * self.stride))
+        return found
+
+    def chunk_at(self, offset):
+        """The bitmap's chunk of a byte of the array."""
+        sector = offset // disk.SECTOR
+        if self.parities:
+            row, rest = divmod(sector, self.raid_chunk)
+            sector = row // (self.disks - self.parities) * self.raid_chunk + \
+                rest % self.raid_chunk
+        return sector // self.chunk
+
+    def chunks_at(self, offsets):
+        """For parity levels md asks for whole stripes: all of a raid chunk."""
+        found = {self.chunk_at(offset) for offset in offsets}
+        if not self.parities:
+            return found
+        row = max(self.raid_chunk // self.chunk, 1)
+        return {chunk // row * row + number for chunk in found for number in range(row)}
+
+    def runs(self, chunk):
+        """[(first sector, sectors)] of a chunk, none across a raid chunk's end."""
+        start, end = chunk * self.chunk, min((chunk + 1) * self.chunk, self.sync_size)
+        unit = end if self.level == 1 else self.raid_chunk
+        while start < end:
+            stop = min(end, (start // unit + 1) * unit)
+            yield start, stop - start
+            start = stop
+
+    def agree(self, sector, parts):
+        """Whether the members' parts at that sector belong together."""
+        if not self.parities:
+            return all(part == parts[0] for part in parts[1:])
+        if self.parities == 1:
+            return xor(parts) == 0
+        need(self.layout == LEFT_SYMMETRIC, f'raid6 layout {self.layout} is not known here')
+        parity = self.disks - 1 - sector // self.raid_chunk % self.disks
+        data = [parts[(parity + 2 + number) % self.disks] for number in range(self.disks - 2)]
+        return xor(data) == as_number(parts[parity]) and \
+            syndrome(data) == as_number(parts[(parity + 1) % self.disks])
+
+
+def as_number(part):
+    return int.from_bytes(part, 'little')
+
+
+def xor(parts):
+    total = 0
+    for part in parts:
+        total ^= as_number(part)
+    return total
+
+
+def syndrome(data):
+    """Raid6's Q: the sum of 2^n * data[n] in GF(256) with the polynomial 0x11d, for
+    all bytes at once: one large number, whose bytes are doubled side by side."""
+    size = len(data[0])
+    low, keep = as_number(b'\x01' * size), as_number(b'\xfe' * size)
+    total = 0
+    for part in reversed(data):
+        carry = total >> 7 & low
+        total = (total << 1 & keep) ^ carry * 0x1D ^ as_number(part)
+    return total
+
+
+def unequal(paths, chunks=None):
+    """(the chunks whose members do not agree, how many were compared): copies byte
+    for byte, parity computed again. None: all that was ever written."""
+    order, sup = disk.by_role(paths)
+    need(None not in order, 'a member is missing')
+    layout = Map(sup)
+    if chunks is None:
+        chunks = disk.written(disk.cells(order))
+    devices = [Direct(path) for path in order]
+    bad = set()
+    for chunk in sorted(chunks):
+        for start, length in layout.runs(chunk):
+            parts = [devices[role].read((layout.data_offset + sector) * disk.SECTOR,
+                                        length * disk.SECTOR)
+                     for role, sector in layout.places(start)]
+            if not layout.agree(start, parts):
+                bad.add(chunk)
+    for device in devices:
+        device.__exit__()
+    return bad, len(chunks)
+
+
+def whole(array, chunks=None, check=True):
+    """The members agree, computed here and by md's own check."""
+    bad, count = unequal(array.members, chunks)
+    need(count, f'{array.name}: nothing was ever written')
+    need(not bad, f'{array.name}: {len(bad)} of {count} chunks do not agree on the members, '
+                  f'first {sorted(bad)[:4]}')
+    if check:
+        equal(array.sync('check'), 0, 'mismatch_cnt')
+    return count
+
+
+class Data:
+    """What an array has to hold: {offset of 4 KiB: content}. What it says nothing
+    of may be anything."""
+
+    def __init__(self, array):
+        self.array, self.blocks = array, {}
+
+    def fill(self, start_mib, mib, tag='c3'):
+        fio.fill(self.array.path, tag, start_mib * MIB, mib * MIB)
+        for offset in range(start_mib * MIB, (start_mib + mib) * MIB, BLOCK):
+            self.blocks[offset] = fio.filled(tag, offset)
+
+    def sprinkle(self, offsets, tag='96'):
+        """4 KiB at each of these offsets: no chunk is written wholly."""
+        with Direct(self.array.path, writable=True) as device:
+            for offset in offsets:
+                content = fio.block(tag, offset)
+                device.write(offset, content)
+                self.blocks[offset] = content
+
+    def acknowledged(self, tag, acked, touched):
+        """Of a fio.Running that was stopped."""
+        for offset in touched:
+            self.blocks.pop(offset, None)
+        for offset in acked:
+            self.blocks[offset] = fio.block(tag, offset)
+
+    def drop(self, offset, size):
+        """Discarded: anything may be there."""
+        for at in range(offset, offset + size, BLOCK):
+            self.blocks.pop(at, None)
+
+    def cut_to(self, size):
+        self.blocks = {at: data for at, data in self.blocks.items() if at + BLOCK <= size}
+
+    def holds(self, array=None):
+        array = array or self.array
+        need(self.blocks, 'nothing was written')
+        wrong = []
+        with Direct(array.path) as device:
+            start = None
+            for offset in sorted(self.blocks):  # one read for a run of up to 1 MiB
+                if start is not None and offset == stop and stop - start < MIB:
+                    stop += BLOCK
+                    continue
+                if start is not None:
+                    wrong += self.compare(device, start, stop)
+                start, stop = offset, offset + BLOCK
+            wrong += self.compare(device, start, stop)
+        need(not wrong, f'{array.name}: {len(wrong)} of {len(self.blocks)} blocks do not read '
+                        f'back, first at {wrong[:1]}')
+
+    def compare(self, device, start, stop):
+        data = device.read(start, stop - start)
+        return [at for at in range(start, stop, BLOCK)
+                if data[at - start:at - start + BLOCK] != self.blocks[at]]
+
+
+def garbage(path, seed=1):
+    """A used disk: nothing on it is zero, and no two are alike."""
+    with open('/dev/urandom', 'rb') as source:
+        noise = source.read(MIB)
+    with Direct(path, writable=True) as device:
+        for offset in range(0, device.bytes, MIB):
+            device.write(offset, noise)
+
+
+def used(count, mib=None):
+    """Ramdisks that were used before."""
+    paths = ramdisks(count, mib)
+    for path in paths:
+        garbage(path)
+    return paths
+
+
+def make(level, *extra, members=None, mib=48, number=0, size=True):
+    """An array of that level, with raid chunks of 64 KiB, so that a bitmap chunk is
+    one of a member."""
+    array = Array(number, members or ramdisks(DISKS[level]))
+    if level != 1 and not any(word.startswith('--chunk') for word in extra):
+        extra = ('--chunk=64', *extra)
+    sized = (f'--size={mib}M',) if size else ()
+    return array.create(level, *sized, *extra)
+
+
+def layout_of(array):
+    return Map(disk.supers(array.members[:1])[0])
+
+
+def settle(array, limit_s=60, also=()):
+    """Idle, and on the members nothing but Clean and Unwritten."""
+    array.wait_idle(limit_s)
+    allowed = {disk.CLEAN, disk.UNWRITTEN, *also}
+    wait_until(f'{array.name}: all clean on the members', lambda: all(
+        set(one) <= allowed for one in array.cells()), limit_s, 0.2)
+
+
+def fail(array, *members):
+    run('mdadm', array.path, '--fail', *members)
+
+
+def remove(array, *members):
+    for member in members:
+        wait_until(f'{member} can be removed', lambda m=member: run(
+            'mdadm', array.path, '--remove', m, ok=None)[0] == 0, 20)
+
+
+def lose(array, *members):
+    fail(array, *members)
+    remove(array, *members)
+
+
+def add(array, *members):
+    """As new disks."""
+    for member in members:
+        run('mdadm', '--zero-superblock', member, ok=None)
+    run('mdadm', array.path, '--add', *members)
+
+
+def freeze(array):
+    """No sync is started until thaw()."""
+    array.set('sync_action', 'frozen')
+
+
+def thaw(array):
+    array.set('sync_action', 'idle')
+
+
+def slow(array, kib_s=500):
+    array.set('sync_speed_min', 1)
+    array.set('sync_speed_max', kib_s)
+
+
+def fast(array):
+    array.set('sync_speed_max', 2000000)
+    array.set('sync_speed_min', 2000000)
+
+
+def waiting(array):
+    """How many chunks wait for a sync."""
+    bits = array.bits()
+    return bits['need sync'] + bits['syncing']
+
+
+def running(array, action, limit_s=20):
+    wait_until(f'{array.name}: {action} runs', lambda: array.attribute('sync_action') == action,
+               limit_s, 0.02)
+
+
+def copies(array, spares):
+    """The members as they are now, on other disks: a power cut. Only while nothing
+    is written, or the members are frozen."""
+    for source, target in zip(array.members, spares):
+        run('blkdiscard', '-f', target)
+        copy_device(source, target)
+    return spares[:len(array.members)]
+
+
+def cut(array, spares):
+    """Assembles such copies in the place of the array."""
+    found = copies(array, spares)
+    array.stop()
+    for path in array.members:
+        run('blkdiscard', '-f', path)
+    return Array(array.path.removeprefix('/dev/md'), found)
+
+
+def refused(*command):
+    """The command fails, in one line; returns the line."""
+    status, said = run(*command, ok=None)
+    need(status != 0, f'{" ".join(command)} was not refused')
+    lines = [line for line in said.strip().splitlines() if line.strip()]
+    need(len(lines) >= 1, f'{" ".join(command)} was refused without a word')
+    return ' / '.join(lines)
+
+
+def kernel_log():
+    """The kernel's messages from now on: a function that returns them."""
+    file = os.open('/dev/kmsg', os.O_RDONLY | os.O_NONBLOCK)
+    os.lseek(file, 0, os.SEEK_END)
+
+    def lines():
+        found = []
+        while True:
+            try:
+                found.append(os.read(file, 8192).decode(errors='replace').split(';', 1)[-1]
+                             .splitlines()[0])
+            except BlockingIOError:
+                return found
+    return lines

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Raid4/5/6 over used disks: parity is built when it is first needed. It is computed
+again from the members here, byte for byte, after each of these: first writes to parts of
+chunks, a power cut, one member less, two members less, a build that is disturbed."""
+
+import time
+
+from llb import disk, fio
+from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, garbage, layout_of, lose,
+                      make, remove, running, settle, slow, thaw, unequal, used, waiting, whole)
+from llb.sh import equal, need, run, wait_until
+
+KIB = 1 << 10
+PARTS = range(0, 24 * MIB, 1232 * KIB)  # 20 places, every one in another stripe
+PARTS_OF_4 = [offset // fio.BLOCK * fio.BLOCK for offset in PARTS]
+MORE = [offset + 8 * KIB for offset in PARTS_OF_4]
+BUILT = (disk.CLEAN_UNWRITTEN,)
+
+
+def first_writes(level):
+    """A first write of 4 KiB makes the parity of its whole chunk valid, soon."""
+    array = make(level, members=used(DISKS[level]), mib=32)
+    data = Data(array)
+    data.sprinkle(PARTS_OF_4)
+    touched = layout_of(array).chunks_at(PARTS_OF_4)
+    need(waiting(array) >= len(touched) // 2, 'nothing waits for its parity')
+    settle(array)
+    equal(disk.written(array.cells()), touched, 'written chunks')
+    whole(array)
+    # Now read-modify-write may be used: parity is still right.
+    data.sprinkle(MORE, '3c')
+    settle(array)
+    whole(array)
+    data.holds()
+    return array, data
+
+
+def without_each(array, data, count=1):
+    """Every member (two, for raid6) away in turn: the data is there."""
+    for first in range(len(array.members)):
+        gone = [array.members[(first + number) % len(array.members)] for number in range(count)]
+        lose(array, *gone)
+        data.holds()
+        for path in gone:
+            run('mdadm', array.path, '--re-add', path)
+        array.wait_whole()
+
+
+# lanes: stock
+def test_lazy_raid4():
+    without_each(*first_writes(4))
+
+
+# lanes: stock uml
+def test_lazy_raid5():
+    without_each(*first_writes(5))
+
+
+# lanes: stock
+def test_lazy_raid6():
+    array, data = first_writes(6)
+    without_each(array, data, 2)
+    settle(array)
+    whole(array)
+
+
+def cut_before_built(level, clean):
+    """Power goes after the first writes and before their parity was built; also when
+    md had marked the array clean meanwhile."""
+    disks = used(2 * DISKS[level], mib=48)
+    array = make(level, members=disks[:DISKS[level]], mib=32)
+    freeze(array)
+    array.set('safe_mode_delay', '0.1' if clean else '60')
+    data = Data(array)
+    data.sprinkle(PARTS_OF_4)
+    if clean:
+        wait_until('the array is clean', lambda: array.attribute('array_state') == 'clean', 20)
+    need(waiting(array), 'nothing waits for its parity')
+    after = cut(array, disks[DISKS[level]:])
+    missing = disk.not_clean(after.cells())
+    touched = layout_of(after).chunks_at(PARTS_OF_4)
+    need(touched <= missing, f'{len(touched - missing)} chunks without parity are not marked')
+    after.assemble()
+    after.quick()
+    settle(after)
+    data.holds(after)
+    after_data = Data(after)
+    after_data.blocks = data.blocks
+    whole(after)
+    lose(after, after.members[1])
+    after_data.holds()
+
+
+# lanes: stock
+def test_cut_before_built_raid5():
+    cut_before_built(5, clean=False)
+
+
+# lanes: stock
+def test_cut_before_built_marked_clean_raid5():
+    cut_before_built(5, clean=True)
+
+
+# lanes: stock
+def test_cut_before_built_raid6():
+    cut_before_built(6, clean=True)
+
+
+def lost_while_building(level, frozen):
+    """Members fail while parity is being built, or waits for it: as many as the level
+    survives, and the data is there, as it is with plain md after its first resync."""
+    disks = used(DISKS[level] * 2, mib=48)
+    array = make(level, members=disks[:DISKS[level]], mib=32)
+    data = Data(array)
+    if frozen:
+        freeze(array)
+    else:
+        slow(array)
+    data.sprinkle(PARTS_OF_4)
+    if not frozen:
+        running(array, 'resync')
+    fail(array, disks[0])
+    data.holds()
+    data.sprinkle(MORE, '3c')  # degraded, some to the stripes that are half built
+    if level == 6:
+        fail(array, disks[1])
+        data.holds()
+        data.sprinkle([offset + 20 * KIB for offset in PARTS_OF_4], '69')
+    data.holds()
+    fast(array)
+    thaw(array)
+    gone = disks[:level - 4]
+    remove(array, *gone)
+    new = disks[DISKS[level]:DISKS[level] + len(gone)]
+    add(array, *new)
+    array.members = disks[len(gone):DISKS[level] + len(gone)]
+    array.wait_whole()
+    settle(array)
+    data.holds()
+    whole(array)
+    lose(array, *array.members[:level - 4])
+    data.holds()
+
+
+# lanes: stock
+def test_member_lost_while_building_raid5():
+    lost_while_building(5, frozen=False)
+
+
+# lanes: stock
+def test_member_lost_before_building_raid5():
+    lost_while_building(5, frozen=True)
+
+
+# lanes: stock uml
+def test_two_members_lost_while_building_raid6():
+    lost_while_building(6, frozen=False)
+
+
+# lanes: stock
+def test_two_members_lost_before_building_raid6():
+    lost_while_building(6, frozen=True)
+
+
+# lanes: stock
+def test_one_of_two_comes_back_raid6():
+    """Two fail one after the other with writes between; only one place is filled at
+    first: Q is not taken for built by a recovery that had nothing to compare it with."""
+    disks = used(6, mib=48)
+    array = make(6, members=disks[:4], mib=32)
+    data = Data(array)
+    data.sprinkle(PARTS_OF_4[:10])
+    settle(array)
+    lose(array, disks[0])
+    data.sprinkle(PARTS_OF_4[10:], '3c')
+    lose(array, disks[2])
+    data.sprinkle(MORE, '69')
+    add(array, disks[4])
+    wait_until('the first is recovered', lambda: array.attribute('degraded') == '1' and
+               array.attribute('sync_action') == 'idle', 60)
+    data.holds()
+    data.sprinkle([offset + 28 * KIB for offset in PARTS_OF_4], '5a')
+    add(array, disks[5])
+    array.members = [disks[1], disks[3], disks[4], disks[5]]
+    array.wait_whole()
+    settle(array)
+    data.holds()
+    whole(array)
+    lose(array, disks[1], disks[5])
+    data.holds()
+
+
+def proactive(array):
+    array.set('llbitmap/proactive_sync', 1)
+
+
+def all_built(array, limit_s=90):
+    array.wait_idle(limit_s)
+    settle(array, limit_s, BUILT)
+    need(not any(disk.UNWRITTEN in one for one in array.cells()), 'some chunks were not built')
+
+
+# lanes: stock
+def test_proactive_written_meanwhile_raid6():
+    """Written to while parity is being built everywhere."""
+    array = make(6, members=used(4, mib=48), mib=24)
+    data = Data(array)
+    slow(array, 4000)
+    proactive(array)
+    running(array, 'resync')
+    writer = fio.Running(array.path, '96', 0, 40 * MIB, '--rate_iops=150')
+    try:
+        before = array.writes()
+        wait_until('fio writes', lambda: array.writes() > before + 150, 60)
+        fast(array)
+        array.wait_idle()
+    finally:
+        acked, touched = writer.stop(time.monotonic())
+    data.acknowledged('96', acked, touched)
+    array.set('llbitmap/proactive_sync', 1)  # for what a write took out of it
+    all_built(array)
+    data.holds()
+    whole(array, range(array.metadata()['chunks']))
+    without = array.members[:2]
+    lose(array, *without)
+    data.holds()
+
+
+# lanes: stock
+def test_proactive_aborted_and_cut_raid5():
+    """Aborted half way, written to, asked for again, cut half way: what was written has
+    its parity, and nothing that was not built is called built."""
+    disks = used(6, mib=48)
+    array = make(5, members=disks[:3], mib=32)
+    data = Data(array)
+    data.sprinkle(PARTS_OF_4[:10])
+    settle(array)
+    slow(array, 2000)
+    proactive(array)
+    running(array, 'resync')
+    wait_until('some of it is done', lambda: array.bits()['syncing unwritten'] > 20, 30, 0.02)
+    freeze(array)  # aborts it
+    data.sprinkle(PARTS_OF_4[10:], '3c')
+    data.holds()
+    thaw(array)
+    proactive(array)
+    running(array, 'resync')
+    wait_until('some of it is done', lambda: array.bits()['syncing unwritten'] > 20, 30, 0.02)
+    after = cut(array, disks[3:])
+    claimed = {chunk for chunk in range(len(after.cells()[0]))
+               if all(one[chunk] in (disk.CLEAN, disk.CLEAN_UNWRITTEN) for one in after.cells())}
+    bad, _ = unequal(after.members, claimed)
+    need(not bad, f'{len(bad)} chunks are called built and are not: {sorted(bad)[:5]}')
+    after.assemble()
+    after.quick()
+    settle(after, also=BUILT)
+    data.holds(after)
+    whole(after)
+    lose(after, after.members[0])
+    data.holds(after)
+
+
+# lanes: stock
+def test_proactive_then_another_disk_raid5():
+    """Parity was built, and before that is called durable a used disk takes the place of
+    a member. A recovery copies nothing where no data is: so nothing is built there now."""
+    disks = used(4, mib=48)
+    array = make(5, members=disks[:3], mib=32)
+    data = Data(array)
+    data.sprinkle(PARTS_OF_4)
+    settle(array)
+    array.set('llbitmap/daemon_sleep', 60)  # time enough for all that follows
+    array.set('llbitmap/barrier_idle', 60)
+    proactive(array)
+    running(array, 'resync')
+    wait_until('parity is built', lambda: array.attribute('sync_action') == 'idle', 60)
+    lose(array, disks[0])
+    add(array, disks[3])
+    array.members = disks[1:]
+    wait_until('recovered', lambda: array.attribute('degraded') == '0' and
+               array.attribute('sync_action') == 'idle', 60)
+    array.quick()
+    settle(array, also=BUILT)
+    claimed = {chunk for chunk, state in enumerate(array.cells()[0])
+               if state in (disk.CLEAN, disk.CLEAN_UNWRITTEN)}
+    bad, count = unequal(array.members, claimed)
+    need(not bad, f'{len(bad)} of {count} chunks are called built and are not: {sorted(bad)[:5]}')
+    data.holds()
+    # What would be lost: written now, and then a member fails.
+    data.sprinkle([offset + 36 * KIB for offset in PARTS_OF_4] +
+                  list(range(40 * MIB, 48 * MIB, 300 * KIB)), '69')
+    settle(array, also=BUILT)
+    lose(array, disks[1])
+    data.holds()
