@@ -1,0 +1,16 @@
+# Ratios to none, in clusters: data (name, then median, min and max of each variant),
+# out, names (the variants), heading.
+set terminal svg size 900,420 dynamic background rgb 'white'
+set output out
+set title heading noenhanced
+set style data histogram
+set style histogram errorbars gap 1 lw 1
+set style fill solid 0.7 border lt -1
+set ylabel 'ratio to no bitmap, same round'
+set yrange [0:*]
+set grid ytics
+set xtics rotate by -20 noenhanced
+set key outside right
+set datafile missing '?'
+plot for [i=1:words(names)] data using 3*i-1:3*i:3*i+1:xtic(1) title word(names, i) noenhanced, \
+	1 with lines lt -1 dashtype 2 notitle

@@ -1,0 +1,351 @@
+// SPDX-License-Identifier: GPL-2.0
+// The core in user space, over a platform that does as little as it can: one member in
+// memory, counters that are plain words of each thread.
+//
+//   driver count GIB            under callgrind: a dump of its counts after each phase
+//   driver time GIB THREADS     without: writes of that many threads, create and load
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include <valgrind/callgrind.h>
+
+#include "llbitmap/abi.h"
+#include "llbitmap/format.h"
+
+namespace {
+
+constexpr unsigned kSpaceBytes = 128 * 1024;
+constexpr unsigned kThreads = 64;
+constexpr unsigned long long kGib = 1ull << 21; // sectors
+constexpr unsigned kWrites = 20000, kTouches = 200;
+constexpr double kRun_s = 1;
+
+alignas(4096) unsigned char member[kSpaceBytes];
+unsigned long long allocated, clock_ms = 1000000;
+std::atomic<unsigned> threads{0};
+thread_local unsigned this_thread = threads++;
+
+void put32(unsigned at, unsigned value)
+{
+	memcpy(member + at, &value, 4);
+}
+
+// Repeatable, and cheap against what is counted.
+struct Random {
+	unsigned long long x;
+	unsigned long long next(unsigned long long below)
+	{
+		x ^= x << 13;
+		x ^= x >> 7;
+		x ^= x << 17;
+		return x % below;
+	}
+};
+
+} // namespace
+
+struct kx_host {
+	unsigned long long sync_size;
+	llb_bitmap *bitmap;
+};
+
+struct kx_counters {
+	llb_u32 *of[kThreads];
+};
+
+extern "C" {
+
+void *kx_alloc(llb_u64 bytes)
+{
+	allocated += bytes;
+	return calloc(1, bytes);
+}
+
+void kx_free(void *p)
+{
+	free(p);
+}
+
+void *kx_page_alloc(void)
+{
+	allocated += 4096;
+	void *p = aligned_alloc(4096, 4096);
+	memset(p, 0, 4096);
+	return p;
+}
+
+void kx_page_free(void *p)
+{
+	free(p);
+}
+
+kx_counters *kx_counters_alloc(llb_u32 count)
+{
+	auto *c = new kx_counters;
+	for (auto &of : c->of)
+		of = static_cast<llb_u32 *>(aligned_alloc(64, (count * 4 + 63) / 64 * 64));
+	for (auto &of : c->of)
+		memset(of, 0, count * 4);
+	return c;
+}
+
+void kx_counters_free(kx_counters *c)
+{
+	for (auto &of : c->of)
+		free(of);
+	delete c;
+}
+
+void kx_section_enter(kx_counters *c, llb_u32 index)
+{
+	c->of[this_thread][index]++;
+}
+
+void kx_section_leave(void) {}
+
+void kx_counter_inc(kx_counters *c, llb_u32 index)
+{
+	c->of[this_thread][index]++;
+}
+
+llb_u32 kx_counter_sum(kx_counters *c, llb_u32 index)
+{
+	llb_u32 sum = 0;
+	for (auto &of : c->of)
+		sum += of[index];
+	return sum;
+}
+
+void kx_grace_period(void) {}
+
+llb_u64 kx_now_ms(void)
+{
+	return clock_ms;
+}
+
+void kx_daemon_arm(kx_host *, llb_u32) {}
+void kx_lead_queue(kx_host *) {}
+void kx_md_wake(kx_host *) {}
+void kx_relax(void) {}
+void kx_sleep_ms(llb_u32) {}
+void kx_wake(kx_host *) {}
+void kx_bad_log_disable(kx_host *, llb_u32) {}
+void kx_chunk_bytes_set(kx_host *, llb_u64, llb_u32) {}
+void kx_resync_request(kx_host *) {}
+void kx_broken_set(kx_host *) {}
+void kx_recovery_wait(kx_host *) {}
+void kx_checkpoint(kx_host *, llb_u64) {}
+void kx_members_put(kx_host *, llb_u32) {}
+void kx_io_begin(kx_host *) {}
+
+void kx_wait(kx_host *, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
+{
+	while (!llb_wait_done(b, kind, arg))
+		std::this_thread::yield();
+}
+
+void kx_array_get(kx_host *h, kx_array *out)
+{
+	*out = {};
+	out->events = 100;
+	out->sync_size = h->sync_size;
+	out->resync_offset = ~0ull;
+	out->bitmap_offset = 8;
+	out->bitmap_space = kSpaceBytes / 512;
+	out->level = 1;
+	out->raid_disks = 1;
+	out->flags = KX_ARRAY_RDWR | KX_ARRAY_LIVE;
+}
+
+llb_u32 kx_reconfig_locked(kx_host *)
+{
+	return 0;
+}
+
+void kx_slots_get(kx_host *, kx_slots *out)
+{
+	*out = {1, 1, 0, 0};
+}
+
+llb_u64 kx_events(kx_host *)
+{
+	return 100;
+}
+
+int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
+{
+	if (index)
+		return -LLB_ERANGE;
+	*out = {};
+	out->sb_start = 8;
+	out->data_offset = 4096;
+	out->data_sectors = h->sync_size;
+	out->logical_block = 512;
+	out->flags = KX_MEMBER_IN_SYNC;
+	return 0;
+}
+
+void kx_log(kx_host *, llb_u32, const char *fmt, ...)
+{
+	fprintf(stderr, "%s\n", fmt);
+}
+
+llb_u32 kx_members_get(kx_host *, llb_u32)
+{
+	return 1;
+}
+
+int kx_read(kx_host *, llb_u32, llb_u64 offset, void *page, llb_u32 bytes)
+{
+	memcpy(page, member + offset, bytes);
+	return 0;
+}
+
+void kx_io_add(kx_host *, llb_u64 offset, const void *buf, llb_u32 bytes)
+{
+	memcpy(member + offset, buf, bytes);
+}
+
+void kx_io_wait(kx_host *, kx_io_result *out)
+{
+	*out = {1, 1, 1};
+}
+
+int kx_flush(kx_host *, llb_u32, kx_slots *out)
+{
+	*out = {1, 1, 1, 0};
+	return 0;
+}
+
+} // extern "C"
+
+namespace {
+
+void format()
+{
+	memset(member, 0, sizeof(member));
+	put32(LLB_SB_MAGIC, LLB_MAGIC);
+	put32(LLB_SB_VERSION, LLB_VERSION);
+	put32(LLB_SB_EVENTS, 100);
+	put32(LLB_SB_STATE, LLB_SB_FIRST_USE | LLB_SB_CLEAN);
+	put32(LLB_SB_DAEMON_SLEEP, 30);
+	put32(LLB_SB_SECTORS_RESERVED, kSpaceBytes / 512);
+}
+
+void make(kx_host *h)
+{
+	if (llb_create(h, &h->bitmap) || llb_load(h->bitmap))
+		exit(2);
+	llb_update_sb(h->bitmap);
+}
+
+void write_once(kx_host *h, llb_u64 sector)
+{
+	llb_start_write(h->bitmap, sector, 8);
+	if (llb_enabled(h->bitmap, 1))
+		llb_unplug(h->bitmap, 1);
+	llb_end_write(h->bitmap, sector, 8);
+}
+
+llb_u64 random_sector(const kx_host *h, Random *random)
+{
+	return random->next(h->sync_size / 8) * 8;
+}
+
+void touch_all(kx_host *h)
+{
+	llb_metadata m;
+	llb_metadata_get(h->bitmap, &m);
+	for (llb_u64 sector = 0; sector < h->sync_size; sector += m.chunk_sectors)
+		write_once(h, sector);
+}
+
+template <typename Work>
+void phase(const char *name, Work work)
+{
+	CALLGRIND_ZERO_STATS;
+	CALLGRIND_TOGGLE_COLLECT;
+	work();
+	CALLGRIND_TOGGLE_COLLECT;
+	CALLGRIND_DUMP_STATS_AT(name);
+}
+
+void count(kx_host *h)
+{
+	Random random = {88172645463325252ull};
+	phase("create and load", [&] { make(h); });
+	phase("first touch", [&] {
+		for (unsigned i = 0; i < kTouches; i++) {
+			clock_ms += 2000; // so that each covers few neighbours
+			write_once(h, random_sector(h, &random));
+		}
+	});
+	touch_all(h);
+	phase("write", [&] {
+		for (unsigned i = 0; i < kWrites; i++)
+			write_once(h, random_sector(h, &random));
+	});
+	clock_ms += 30000;
+	llb_daemon(h->bitmap); // marks
+	phase("daemon pass", [&] {
+		clock_ms += 30000;
+		llb_daemon(h->bitmap); // finds all quiet and cleans it
+	});
+}
+
+double seconds_since(std::chrono::steady_clock::time_point start)
+{
+	return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+void time_writes(kx_host *h, unsigned count)
+{
+	auto start = std::chrono::steady_clock::now();
+	make(h);
+	double make_s = seconds_since(start);
+	touch_all(h);
+
+	llb_metadata m;
+	llb_metadata_get(h->bitmap, &m);
+	std::vector<std::thread> writers;
+	std::vector<unsigned long long> done(count * 16); // a line for each
+	start = std::chrono::steady_clock::now();
+	for (unsigned i = 0; i < count; i++)
+		writers.emplace_back([&, i] {
+			Random random = {88172645463325252ull + i};
+			unsigned long long n = 0;
+			while (seconds_since(start) < kRun_s)
+				for (unsigned k = 0; k < 1000; k++, n++)
+					write_once(h, random_sector(h, &random));
+			done[i * 16] = n;
+		});
+	for (auto &writer : writers)
+		writer.join();
+	double took_s = seconds_since(start);
+	unsigned long long all = 0;
+	for (unsigned i = 0; i < count; i++)
+		all += done[i * 16];
+	printf("%llu %llu %f %f\n", static_cast<unsigned long long>(m.chunks), allocated, make_s,
+	       took_s * 1e9 * count / double(all));
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+{
+	if (argc < 3)
+		return 2;
+	kx_host h = {strtoull(argv[2], nullptr, 0) * kGib, nullptr};
+	format();
+	if (!strcmp(argv[1], "count"))
+		count(&h);
+	else
+		time_writes(&h, argc > 3 ? unsigned(atoi(argv[3])) : 1);
+	llb_destroy(h.bitmap);
+	return 0;
+}

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Running fio's job files, saying what was measured, and how long it will take yet."""
+
+import json
+import os
+import subprocess
+import time
+
+from llb.sh import Failure, need
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def fio(name, limit_s=120, **variables):
+    """Runs NAME.fio with these variables; returns the JSON of its only job."""
+    environment = dict(os.environ, **{key: str(value) for key, value in variables.items()})
+    try:
+        done = subprocess.run(['fio', '--output-format=json', f'{HERE}/{name}.fio'], check=False,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=limit_s, cwd='/tmp',
+                              env=environment)
+        found = json.loads(done.stdout[done.stdout.index('{'):])['jobs']
+    except subprocess.TimeoutExpired as late:
+        raise Failure(f'fio {name}: not done within {limit_s} s') from late
+    except (ValueError, LookupError) as odd:
+        raise Failure(f'fio {name}: {done.stdout.strip()[-300:]}') from odd
+    need(done.returncode == 0 and len(found) == 1 and found[0]['error'] == 0,
+         f'fio {name}: status {done.returncode}: {done.stdout.strip()[:300]}')
+    return found[0]
+
+
+def random_writes(array, depth, jobs, run_s, warm_s=1):
+    """4 KiB random writes per second."""
+    return fio('steady', DEVICE=array.path, DEPTH=depth, JOBS=jobs, RUN_S=run_s,
+               WARM_S=warm_s, limit_s=run_s + warm_s + 60)['write']['iops']
+
+
+def fill(path, size):
+    fio('fill', DEVICE=path, BYTES=size)
+
+
+class Plan:
+    """What is to be measured, in steps of about known length."""
+
+    def __init__(self):
+        self.steps, self.failed = [], 0
+
+    def add(self, seconds, name, function):
+        """function(say): say(text) adds to the step's line."""
+        self.steps.append((seconds, name, function))
+
+    def run(self, clean_up, budget_s):
+        total = sum(step[0] for step in self.steps)
+        done, start = 0, time.monotonic()
+        for number, (seconds, name, function) in enumerate(self.steps, 1):
+            said, why = [], None
+            if time.monotonic() - start + seconds > budget_s:
+                self.failed += len(self.steps) - number + 1
+                print(f'{len(self.steps) - number + 1} steps are left out: the time is up',
+                      flush=True)
+                return
+            try:
+                function(said.append)
+            except Failure as failure:
+                why = str(failure)
+            except Exception as odd:  # pylint: disable=broad-except
+                why = f'{type(odd).__name__}: {odd}'
+            try:
+                clean_up()
+            except Failure as failure:
+                why = f'{why or ""} {failure}'.strip()
+            done += seconds
+            spent = time.monotonic() - start
+            # As fast as so far; the plan's own figures for the start.
+            rate = (spent + 30) / (done + 30)
+            left = (total - done) * rate
+            if why:
+                self.failed += 1
+                said.append(f'FAILED: {why}')
+            print(f'[{number}/{len(self.steps)}, {left / 60:.0f} min left] {name}: '
+                  f'{", ".join(said)}', flush=True)
+
+
+def emit(bench, level, load, variant, metric, unit, value, number):
+    """One measured value, for the host (tests/bench/report)."""
+    print('DATA ' + json.dumps({
+        'bench': bench, 'level': level, 'qd': load, 'variant': variant, 'metric': metric,
+        'unit': unit, 'value': value, 'round': number}), flush=True)

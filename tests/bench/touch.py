@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-2.0
+"""(c) First touches: what making chunks dirty costs, in time and in requests that reach
+the members; (d) the same, and the steady state, where a flush costs something.
+
+Requests are counted by the kernel's tracepoint block_bio_queue, on null_blk members
+with a write cache: without one the block layer drops flushes and FUA before it."""
+
+import random
+import re
+
+from llb import disk
+from llb.sh import need, read, write
+from llb.trace import EVENT, TRACING
+
+from llb.sh import device_number
+
+from measure import emit, fill, fio, random_writes
+from members import null_disks, ramdisks
+from variants import ALL, MEMBERS, Measured, in_turn
+
+MIB = 1 << 20
+NULL_MIB = 256 # of each null_blk
+TOUCHES = 2000
+STEP = 64 << 10 # between two first touches: a chunk of these arrays
+SEQUENTIAL_MIB = 64
+LIST = '/tmp/list.fio'
+LINE = re.compile(r'block_bio_queue: (\d+),(\d+) (\w+) (\d+) \+ (\d+) ')
+SUPER_SECTOR = 8
+LATENCY_US = 200 # (d): of every request, a flush too
+
+
+class Requests:
+    """with Requests(members) as seen: ...; then its counts: what reached the members
+    below the data, and every flush. The superblock is not counted."""
+
+    def __init__(self, paths):
+        self.paths, self.writes, self.bytes, self.fua, self.flushes = paths, 0, 0, 0, 0
+        self.numbers = [device_number(path) for path in paths]
+        self.data = min(sup.data_offset for sup in disk.supers(paths))
+
+    def __enter__(self):
+        write(f'{TRACING}/tracing_on', 0)
+        write(f'{TRACING}/buffer_size_kb', 8192)
+        with open(f'{TRACING}/trace', 'w', encoding='utf-8'):
+            pass # empties it
+        devices = ' || '.join(f'dev == {major << 20 | minor}' for major, minor in self.numbers)
+        write(f'{EVENT}/filter', f'({devices}) && sector < {self.data}')
+        write(f'{EVENT}/enable', 1)
+        write(f'{TRACING}/tracing_on', 1)
+        return self
+
+    def __exit__(self, kind, *_):
+        write(f'{TRACING}/tracing_on', 0)
+        write(f'{EVENT}/enable', 0)
+        if kind:
+            return
+        with open(f'{TRACING}/trace', encoding='utf-8', errors='replace') as file:
+            text = file.read()
+        need('#P:' in text, 'no trace')
+        lost = re.search(r'entries-in-buffer/entries-written: (\d+)/(\d+)', text)
+        need(lost and lost[1] == lost[2], 'the trace lost events')
+        for major, minor, rwbs, sector, sectors in LINE.findall(text):
+            if (int(major), int(minor)) in self.numbers:
+                self.count(rwbs, int(sector), int(sectors))
+
+    def count(self, rwbs, sector, sectors):
+        # F before the operation: a flush; after it: FUA.
+        flush = rwbs[0] == 'F' and rwbs[1:2] in tuple('WDRFN')
+        kind, rest = (rwbs[1], rwbs[2:]) if flush else (rwbs[0], rwbs[1:])
+        if SUPER_SECTOR <= sector < SUPER_SECTOR + 8 and sectors:
+            return
+        self.flushes += flush
+        if kind == 'W' and sectors:
+            self.writes += 1
+            self.bytes += sectors * 512
+            self.fua += 'F' in rest
+
+    def tell(self, *key):
+        """Per member: (bench, level, load, variant, pattern, round)."""
+        bench, level, load, variant, pattern, number = key
+        for name, unit, value in (('bitmap writes', 'writes', self.writes),
+                                  ('bitmap bytes', 'KiB', self.bytes / 1024),
+                                  ('FUA', 'writes', self.fua), ('flushes', 'flushes', self.flushes)):
+            emit(bench, level, load, variant, f'{pattern}: {name} per member', unit,
+                 value / len(self.paths), number)
+
+
+def plan(steps, quick, rounds):
+    for level in MEMBERS:
+        # raid5 over never-written chunks resynchronises meanwhile: not comparable
+        for state in ('clean',) if level == 'raid5' else ('clean', 'unwritten'):
+            for number, variant in in_turn(rounds or (5 if level == 'raid1' else 3), ALL):
+                steps.add(25, f'(c) {level} {state} {variant} round {number + 1}',
+                          step(level, state, variant, number))
+
+
+def touches(path, size, number):
+    """A list of single writes to different chunks, the same for all variants of a round."""
+    places = range(0, size - STEP + 1, STEP)
+    chosen = random.Random(number).sample(places, min(TOUCHES, len(places)))
+    with open(LIST, 'w', encoding='utf-8') as file:
+        print(f'fio version 2 iolog\n{path} add\n{path} open', file=file)
+        for at in chosen:
+            print(f'{path} write {at} 4096', file=file)
+        print(f'{path} close', file=file)
+    return len(chosen)
+
+
+def fresh_array(level, state, variant, members):
+    array = Measured(variant, level, members)
+    # Nothing is ever cleaned in between: daemon_sleep is 30 s (the classic one's 5 s).
+    array.make(fresh=state == 'unwritten')
+    if state == 'unwritten':
+        array.set('sync_action', 'frozen') # md would resynchronise what none and classic have
+    return array
+
+
+def random_touches(array, depth, number):
+    count = touches(array.path, array.bytes(), number)
+    done = fio('list', DEVICE=array.path, DEPTH=depth, LIST=LIST)['write']
+    need(done['total_ios'] == count, f'fio wrote {done["total_ios"]} of {count} blocks')
+    return done['iops']
+
+
+def sequential(array):
+    return fio('sequential', DEVICE=array.path, DEPTH=1, BYTES=SEQUENTIAL_MIB * MIB)['write']['iops']
+
+
+def step(level, state, variant, number):
+    def measure(say):
+        nulls = null_disks(MEMBERS[level], NULL_MIB)
+        for depth in (32, 1):
+            array = fresh_array(level, state, variant, nulls)
+            with Requests(nulls) as seen:
+                iops = random_touches(array, depth, number)
+            seen.tell('c', level, str(depth), variant, f'random, {state}', number)
+            emit('c', level, str(depth), variant, f'random, {state}', 'IOPS', iops, number)
+            say(f'random QD{depth}: {iops / 1000:.2f}k, {seen.writes / len(nulls):.0f} writes, '
+                f'{seen.fua / len(nulls):.0f} FUA, {seen.flushes / len(nulls):.0f} flushes')
+            array.stop()
+        array = fresh_array(level, state, variant, nulls)
+        with Requests(nulls) as seen:
+            sequential(array)
+        seen.tell('c', level, '1', variant, f'sequential, {state}', number)
+        array.stop()
+        # The time it takes, where members cost next to nothing: on ramdisks.
+        array = fresh_array(level, state, variant, ramdisks(MEMBERS[level]))
+        iops = sequential(array)
+        emit('c', level, '1', variant, f'sequential, {state}', 'IOPS', iops, number)
+        say(f'sequential QD1: {iops / 1000:.2f}k, {seen.writes / len(nulls):.0f} writes, '
+            f'{seen.flushes / len(nulls):.0f} flushes')
+        array.stop()
+    return measure
+
+
+def plan_cache(steps, quick, rounds):
+    for level in ('raid1', 'raid10'):
+        for number, variant in in_turn(rounds or 3, ALL):
+            steps.add(20, f'(d) {level} {variant} round {number + 1}',
+                      cache_step(level, variant, number))
+
+
+def cache_step(level, variant, number):
+    def measure(say):
+        nulls = null_disks(MEMBERS[level], NULL_MIB, LATENCY_US)
+        for depth in (32, 1):
+            array = fresh_array(level, 'clean', variant, nulls)
+            iops = random_touches(array, depth, number)
+            emit('d', level, str(depth), variant, 'first touch, random', 'IOPS', iops, number)
+            say(f'first touch QD{depth} {iops / 1000:.2f}k')
+            if depth == 32:
+                fill(array.path, 64 * MIB)
+                iops = random_writes(array, 32, 2, 5)
+                emit('d', level, '32x2', variant, 'randwrite', 'IOPS', iops, number)
+                say(f'steady QD32x2 {iops / 1000:.1f}k')
+            array.stop()
+    return measure
