@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall demo test check clean help preflight sim model mutants
+.PHONY: modules install uninstall demo test bench check clean help preflight sim model mutants
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -44,6 +44,9 @@ demo:
 
 test:
 	@scripts/test $(TEST)
+
+bench:
+	@QUICK='$(QUICK)' scripts/bench
 
 SEEDS ?= 1000
 sim:
@@ -74,5 +77,6 @@ help:
 	@echo 'make test       all tests; TEST=word only those that match'
 	@echo 'make sim        SEEDS=1000: simulated power cuts, 200 for each seed'
 	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
+	@echo 'make bench      how fast, against none, classic and in-tree; QUICK=1: in ten minutes'
 	@echo 'make check      lint'
 	@echo 'make clean      remove build/'
