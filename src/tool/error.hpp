@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+// How the tool ends, and the one line that says why.
+#pragma once
+
+#include <stdexcept>
+#include <string>
+
+namespace tool {
+
+constexpr int kDone = 0;
+constexpr int kDamaged = 1; // examine: read, but damaged, stale or not usable as it is
+constexpr int kUsage = 2; // a wrong command line
+constexpr int kUnreadable = 3; // no such device, an I/O error, or no md 1.x superblock
+constexpr int kRefused = 4; // convert: nothing was written
+constexpr int kBroken = 5; // convert: writing failed; md starts the array nevertheless
+
+struct Error : std::runtime_error {
+	Error(int status, const std::string &why)
+		: std::runtime_error(why)
+		, status(status)
+	{}
+	int status;
+};
+
+} // namespace tool

@@ -1,0 +1,305 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "tool/examine.hpp"
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "core/cell.hpp"
+#include "tool/error.hpp"
+
+using Json = nlohmann::ordered_json;
+
+namespace tool {
+
+namespace {
+
+// The names of llbitmap/bits.
+constexpr const char *kStateNames[LLB_STATES] = {
+	"unwritten",	     "clean",		"dirty", "need sync", "syncing", "need sync unwritten",
+	"syncing unwritten", "clean unwritten",
+};
+
+struct Counts {
+	u64 states[LLB_STATES] = {};
+	u64 invalid = 0; // bytes that are no state: treated as need sync
+	u64 resync_chunks = 0; // that the next start resynchronises, by what this member says
+	u64 resync_sectors = 0;
+};
+
+bool resynced(u8 byte)
+{
+	if (byte >= LLB_STATES)
+		return true;
+	core::State s = static_cast<core::State>(byte);
+	core::State to = core::next(s, core::Event::Reload, {});
+	return (to == core::State::None ? s : to) == core::State::NeedSync;
+}
+
+Counts count(const Bitmap &b)
+{
+	Counts c;
+	for (u64 i = 0; i < b.cells.size(); i++) {
+		u8 byte = b.cells[i];
+		bool sync = b.stale;
+		if (b.kind == Kind::Lockless) {
+			byte < LLB_STATES ? c.states[byte]++ : c.invalid++;
+			sync |= resynced(byte);
+		} else {
+			sync |= byte;
+		}
+		if (sync) {
+			c.resync_chunks++;
+			c.resync_sectors += std::min(b.chunk_sectors, b.head.sync_size - i * b.chunk_sectors);
+		}
+	}
+	return c;
+}
+
+std::vector<std::string> flags(u32 state)
+{
+	std::vector<std::string> set;
+	if (state & LLB_SB_STALE)
+		set.push_back("stale");
+	if (state & LLB_SB_FIRST_USE)
+		set.push_back("first use");
+	if (state & LLB_SB_CLEAN)
+		set.push_back("made clean");
+	return set;
+}
+
+std::vector<std::string> features(const Super &s)
+{
+	constexpr std::pair<u32, const char *> names[] = {
+		{kFeatureBitmap, "bitmap"},
+		{kFeatureRecoveryOffset, "recovering"},
+		{kFeatureReshape, "reshape"},
+		{kFeatureBadBlocks, "bad blocks"},
+		{kFeatureReplacement, "replacement"},
+		{kFeatureReshapeBackwards, "reshape backwards"},
+		{kFeatureNewOffset, "new offset"},
+		{kFeatureRecoveryBitmap, "recovery by bitmap"},
+		{kFeatureClustered, "clustered"},
+		{kFeatureJournal, "journal"},
+		{kFeaturePpl, "ppl"},
+		{kFeatureMultiplePpl, "multiple ppl"},
+		{kFeatureRaid0Layout, "raid0 layout"},
+	};
+	std::vector<std::string> set;
+	for (auto [bit, name] : names) {
+		if (s.has(bit))
+			set.push_back(name);
+	}
+	return set;
+}
+
+Json role(const Super &s)
+{
+	switch (s.role) {
+	case kRoleSpare:
+		return "spare";
+	case kRoleFaulty:
+		return "faulty";
+	case kRoleJournal:
+		return "journal";
+	}
+	return s.role;
+}
+
+Json bitmap_json(const Member &m)
+{
+	const Bitmap &b = m.bitmap;
+	if (b.kind == Kind::None)
+		return nullptr;
+	Json j = {
+		{"kind", kind_text(b.kind)},
+		{"version", b.head.version},
+		{"usable", b.usable()},
+		{"offset", m.super.bitmap_offset},
+		{"sector", b.sector},
+		{"reserved_sectors", b.head.sectors_reserved},
+		{"sync_size", b.head.sync_size},
+		{"chunk_field", b.head.chunksize},
+		{"chunk_unit", b.first_use				  ? "ignored"
+			       : b.kind != Kind::Lockless || b.bytes_unit ? "bytes"
+									  : "sectors"},
+		{"chunk_sectors", b.chunk_sectors},
+		{"chunks", b.chunks},
+		{"events", b.head.events},
+		{"events_cleared", b.head.events_cleared},
+		{"daemon_sleep", b.head.daemon_sleep_s},
+		{"write_behind", b.head.write_behind},
+		{"flags", flags(b.head.state)},
+		{"stale", b.stale},
+	};
+	if (b.cells.empty())
+		return j;
+	Counts c = count(b);
+	if (b.kind == Kind::Lockless) {
+		Json states = Json::object();
+		for (u32 i = 0; i < LLB_STATES; i++)
+			states[kStateNames[i]] = c.states[i];
+		states["invalid"] = c.invalid;
+		j["states"] = states;
+	}
+	j["resync_chunks"] = c.resync_chunks;
+	j["resync_sectors"] = c.resync_sectors;
+	return j;
+}
+
+Json member_json(const Member &m)
+{
+	const Super &s = m.super;
+	Json log = nullptr;
+	if (s.bad_log_offset)
+		log = {{"offset", s.bad_log_offset},
+		       {"sectors", s.bad_log_sectors},
+		       {"entries", m.bad_log_entries}};
+	Json resync = nullptr;
+	if (s.resync_offset != kMaxSector)
+		resync = s.resync_offset;
+	return {
+		{"device", m.device.path()},
+		{"metadata", "1." + std::to_string(s.minor)},
+		{"array",
+		 {{"uuid", s.uuid_text()},
+		  {"name", s.name},
+		  {"level", s.level},
+		  {"layout", s.layout},
+		  {"members", s.raid_disks},
+		  {"chunk_sectors", s.chunk},
+		  {"member_sectors", s.size},
+		  {"sync_size", s.sync_size()},
+		  {"events", s.events},
+		  {"resync_offset", resync}}},
+		{"member",
+		 {{"role", role(s)},
+		  {"super_sector", s.start},
+		  {"data_offset", s.data_offset},
+		  {"data_sectors", s.data_size},
+		  {"checksum_ok", s.checksum_ok},
+		  {"features", features(s)},
+		  {"bad_block_log", log}}},
+		{"bitmap", bitmap_json(m)},
+		{"warnings", m.warnings},
+	};
+}
+
+std::string joined(const std::vector<std::string> &words)
+{
+	std::string all;
+	for (const std::string &word : words)
+		all += (all.empty() ? "" : ", ") + word;
+	return all.empty() ? "none" : all;
+}
+
+std::string size_text(u64 sectors)
+{
+	const char *units[] = {"KiB", "MiB", "GiB", "TiB"};
+	if (sectors % 2)
+		return std::to_string(sectors) + " sectors";
+	u64 value = sectors / 2, unit = 0;
+	while (unit < 3 && value && value % 1024 == 0) {
+		value /= 1024;
+		unit++;
+	}
+	return std::to_string(value) + " " + units[unit];
+}
+
+void line(const char *what, const std::string &text)
+{
+	printf("  %-12s %s\n", what, text.c_str());
+}
+
+void print_bitmap(const Member &m)
+{
+	const Bitmap &b = m.bitmap;
+	if (b.kind == Kind::None) {
+		line("bitmap", "none on this member");
+		return;
+	}
+	line("bitmap", std::string(kind_text(b.kind)) + ", version " + std::to_string(b.head.version) +
+			       ", at sector " + std::to_string(b.sector) + " (superblock " +
+			       (m.super.bitmap_offset < 0 ? "" : "+") +
+			       std::to_string(m.super.bitmap_offset) + "), " +
+			       std::to_string(b.head.sectors_reserved) + " sectors reserved");
+	if (!b.usable())
+		return;
+	std::string unit = b.first_use		      ? " (to be chosen when the array starts)"
+			   : b.kind != Kind::Lockless ? ""
+			   : b.bytes_unit	      ? " (in bytes on disk)"
+						      : " (in sectors on disk)";
+	line("chunk", size_text(b.chunk_sectors) + unit + ", " + std::to_string(b.chunks) + " chunks over " +
+			      size_text(b.first_use ? m.super.sync_size() : b.head.sync_size));
+	line("events", std::to_string(b.head.events) + ", cleared at " +
+			       std::to_string(b.head.events_cleared) +
+			       (b.stale ? ": STALE, everything is resynchronised" : ""));
+	line("flags", joined(flags(b.head.state)));
+	line("settings", "daemon_sleep " + std::to_string(b.head.daemon_sleep_s) + " s, write_behind " +
+				 std::to_string(b.head.write_behind));
+	if (b.first_use)
+		line("chunks", b.head.state & LLB_SB_CLEAN
+				       ? "not initialised: all clean at the first start"
+				       : "not initialised: all unwritten at the first start");
+	if (b.cells.empty())
+		return;
+	Counts c = count(b);
+	if (b.kind == Kind::Lockless) {
+		std::vector<std::string> words;
+		for (u32 i = 0; i < LLB_STATES; i++) {
+			if (c.states[i])
+				words.push_back(std::to_string(c.states[i]) + " " + kStateNames[i]);
+		}
+		if (c.invalid)
+			words.push_back(std::to_string(c.invalid) + " invalid (taken for need sync)");
+		line("chunks", joined(words));
+	}
+	line("to resync", std::to_string(c.resync_chunks) + " chunks, " + size_text(c.resync_sectors));
+}
+
+void print(const Member &m)
+{
+	const Super &s = m.super;
+	std::string who = s.active() ? "member " + std::to_string(s.role) : role(s).get<std::string>();
+	printf("%s: md 1.%u, %s of %u, %s\n", m.device.path().c_str(), s.minor, s.level_text().c_str(),
+	       s.raid_disks, who.c_str());
+	line("array", s.uuid_text() + (s.name.empty() ? "" : " (" + s.name + ")"));
+	line("events", std::to_string(s.events) + ", " +
+			       (s.resync_offset == kMaxSector
+					? "in sync"
+					: "not in sync from sector " + std::to_string(s.resync_offset)));
+	line("data", "at sector " + std::to_string(s.data_offset) + ", " + size_text(s.size) + " used");
+	line("features", joined(features(s)));
+	if (s.bad_log_offset)
+		line("bad blocks", "log at superblock " + std::string(s.bad_log_offset < 0 ? "" : "+") +
+					   std::to_string(s.bad_log_offset) + ", " +
+					   std::to_string(m.bad_log_entries) + " entries");
+	print_bitmap(m);
+	for (const std::string &warning : m.warnings)
+		line("warning", warning);
+}
+
+} // namespace
+
+int examine(const std::string &path, bool json)
+{
+	Member m = Member::read(Device(path, Device::Use::Look));
+	const Bitmap &b = m.bitmap;
+	if (b.kind == Kind::Lockless && count(b).invalid)
+		m.warnings.push_back(std::to_string(count(b).invalid) +
+				     " state bytes are invalid: these chunks are resynchronised");
+	if (b.usable() && b.stale)
+		m.warnings.push_back("the bitmap is older than the array (events " +
+				     std::to_string(b.head.events) + ", array " +
+				     std::to_string(m.super.events) +
+				     ") or marked stale: everything is resynchronised");
+	if (b.usable() && !b.first_use && b.head.sync_size != m.super.sync_size())
+		m.warnings.push_back("the bitmap covers " + std::to_string(b.head.sync_size) +
+				     " sectors, the array has " + std::to_string(m.super.sync_size()));
+	if (json)
+		printf("%s\n", member_json(m).dump(2, ' ', true, Json::error_handler_t::replace).c_str());
+	else
+		print(m);
+	return m.warnings.empty() ? kDone : kDamaged;
+}
+
+} // namespace tool

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "tool/member.hpp"
+
+#include <cstdarg>
+#include <cstdio>
+#include <cstring>
+
+#include "tool/error.hpp"
+
+// What the core says is collected here.
+struct kx_host {
+	std::vector<std::string> lines;
+};
+
+extern "C" void kx_log(kx_host *h, llb_u32, const char *fmt, ...)
+{
+	char line[512];
+	va_list args;
+	va_start(args, fmt);
+	vsnprintf(line, sizeof(line), fmt, args);
+	va_end(args);
+	h->lines.emplace_back(line);
+}
+
+namespace tool {
+
+namespace {
+
+constexpr u32 kMagic = 0xa92b4efc;
+constexpr u32 kSuperMax = 4096; // bytes
+constexpr u32 kRoles = 256; // byte offset of the roles
+constexpr u64 kClassicHeader = 256; // bytes before the classic bitmap's bits
+
+template <class T>
+T get(const Bytes &raw, u32 at)
+{
+	u64 v = 0;
+	for (u32 i = 0; i < sizeof(T); i++)
+		v |= u64{raw[at + i]} << (8 * i);
+	return static_cast<T>(v);
+}
+
+template <class T>
+void put(Bytes &raw, u32 at, T value)
+{
+	for (u32 i = 0; i < sizeof(T); i++)
+		raw[at + i] = u8(u64(value) >> (8 * i));
+}
+
+// md's sum over the little-endian words, the checksum's own taken as 0.
+u32 checksum(const Bytes &raw)
+{
+	u64 sum = 0;
+	u32 size = u32(raw.size());
+	for (u32 at = 0; at + 4 <= size; at += 4)
+		sum += at == 216 ? 0 : get<u32>(raw, at);
+	if (size % 4 == 2)
+		sum += get<u16>(raw, size - 2);
+	return u32(sum) + u32(sum >> 32);
+}
+
+// The superblock at that sector, if there is one that says it belongs there.
+std::optional<Super> super_at(const Device &d, u64 sector, u32 minor)
+{
+	if ((sector + 8) * kSector > d.bytes())
+		return {};
+	Bytes raw = d.read(sector * kSector, kSuperMax);
+	if (get<u32>(raw, 0) != kMagic || get<u32>(raw, 4) != 1 || get<u64>(raw, 144) != sector)
+		return {};
+	Super s{};
+	s.minor = minor;
+	s.max_dev = get<u32>(raw, 220);
+	if (s.max_dev > (kSuperMax - kRoles) / 2)
+		throw Error(kUnreadable, d.path() + ": md superblock: max_dev is " +
+						 std::to_string(s.max_dev) + ": damaged");
+	raw.resize(kRoles + 2 * s.max_dev);
+	s.checksum_ok = get<u32>(raw, 216) == checksum(raw);
+	s.features = get<u32>(raw, 8);
+	memcpy(s.uuid, &raw[16], sizeof(s.uuid));
+	s.name.assign(reinterpret_cast<const char *>(&raw[32]),
+		      strnlen(reinterpret_cast<const char *>(&raw[32]), 32));
+	s.created = get<u64>(raw, 64);
+	s.level = get<s32>(raw, 72);
+	s.layout = get<u32>(raw, 76);
+	s.size = get<u64>(raw, 80);
+	s.chunk = get<u32>(raw, 88);
+	s.raid_disks = get<u32>(raw, 92);
+	s.bitmap_offset = get<s32>(raw, 96);
+	s.data_offset = get<u64>(raw, 128);
+	s.data_size = get<u64>(raw, 136);
+	s.start = sector;
+	s.number = get<u32>(raw, 160);
+	s.bad_log_shift = raw[185];
+	s.bad_log_sectors = get<u16>(raw, 186);
+	s.bad_log_offset = get<s32>(raw, 188);
+	s.events = get<u64>(raw, 200);
+	s.resync_offset = get<u64>(raw, 208);
+	s.role = s.number < s.max_dev ? get<u16>(raw, kRoles + 2 * s.number) : kRoleSpare;
+	s.raw = std::move(raw);
+	return s;
+}
+
+// mdadm: the one that was created last, if old ones are left.
+Super find_super(const Device &d, std::vector<std::string> &warnings)
+{
+	std::optional<Super> found;
+	u64 sectors = d.bytes() / kSector;
+	if (sectors < 24)
+		throw Error(kUnreadable, d.path() + ": too small for a member of an array");
+	const std::pair<u64, u32> places[] = {{8, 2}, {0, 1}, {(sectors - 16) / 8 * 8, 0}};
+	for (auto [sector, minor] : places) {
+		auto s = super_at(d, sector, minor);
+		if (!s)
+			continue;
+		if (found)
+			warnings.push_back("several md superblocks (1." + std::to_string(found->minor) +
+					   " and 1." + std::to_string(minor) +
+					   "): the one created last counts");
+		if (!found || s->created > found->created)
+			found = s;
+	}
+	if (found)
+		return *found;
+	u64 old = sectors / 128 * 128 - 128; // 64 KiB before the end, to 64 KiB
+	if (sectors >= 256 && get<u32>(d.read(old * kSector, 512), 0) == kMagic)
+		throw Error(kUnreadable, d.path() + ": 0.90 metadata; only 1.x is supported");
+	throw Error(kUnreadable, d.path() + ": no md superblock (1.x metadata)");
+}
+
+u32 read_bad_log(const Device &d, const Super &s)
+{
+	if (!s.has(kFeatureBadBlocks) || !s.bad_log_offset || !s.bad_log_sectors || s.bad_log_sectors > 100)
+		return 0;
+	Bytes log = d.read(u64(s64(s.start) + s.bad_log_offset) * kSector, u64{s.bad_log_sectors} * kSector);
+	u32 entries = 0;
+	for (u32 at = 0; at < log.size() && get<u64>(log, at) != ~u64{0}; at += 8)
+		entries++;
+	return entries;
+}
+
+void read_lockless(Member &m, Bitmap &b)
+{
+	kx_host h;
+	kx_array a = m.as_array();
+	if (super_validate(&h, b.head, a, KX_LOG_ERR).failed()) {
+		b.faults = h.lines;
+		return;
+	}
+	u64 space = b.head.sectors_reserved;
+	b.first_use = b.head.first_use();
+	b.stale = !b.first_use && ((b.head.state & LLB_SB_STALE) || b.head.events < m.super.events);
+	core::Geometry geo;
+	if (b.first_use) {
+		// the kernel chooses when the array starts
+		if (core::geometry_for(a.sync_size, space, core::kChunkShiftMin, &geo).failed())
+			b.faults.push_back("the array does not fit into the bitmap's space");
+	} else {
+		u32 shift = core::chunk_shift_from_disk(b.head.sync_size, space, b.head.chunksize);
+		geo = core::geometry_at(b.head.sync_size, shift);
+		b.bytes_unit = b.head.chunksize != geo.chunk_sectors();
+	}
+	b.chunks = geo.chunks;
+	b.chunk_sectors = geo.chunk_sectors();
+	for (const std::string &fault : m.place_faults(a.bitmap_offset, space, geo.bytes()))
+		b.faults.push_back(fault);
+	if (b.faults.empty() && !b.first_use)
+		b.cells = m.device.read(b.sector * kSector + LLB_CELLS_OFFSET, b.chunks);
+}
+
+void read_classic(Member &m, Bitmap &b)
+{
+	auto bad = [&](const std::string &why) { b.faults.push_back("bitmap superblock: " + why); };
+	if (memcmp(b.head.uuid, m.super.uuid, 16))
+		return bad("uuid is another array's");
+	if (b.head.chunksize < kSector || !base::is_power_of_two(b.head.chunksize))
+		return bad("chunksize is " + std::to_string(b.head.chunksize));
+	if (b.head.sync_size == 0)
+		return bad("sync_size is 0");
+	b.stale = (b.head.state & LLB_SB_STALE) || b.head.events < m.super.events;
+	b.chunk_sectors = b.head.chunksize / kSector;
+	b.chunks = base::div_up(b.head.sync_size, b.chunk_sectors);
+	if (b.kind == Kind::Clustered)
+		return; // a bitmap for each node
+	u64 bytes = base::div_up(b.chunks, 8);
+	u64 end = b.sector * kSector + kClassicHeader + bytes;
+	u64 limit = b.sector < m.super.data_offset ? m.super.data_offset * kSector : m.device.bytes();
+	if (end > limit)
+		return bad("sync_size and chunksize make a bitmap that would reach into data");
+	Bytes bits = m.device.read(b.sector * kSector + kClassicHeader, bytes);
+	b.cells.resize(b.chunks);
+	for (u64 i = 0; i < b.chunks; i++)
+		b.cells[i] = bits[i / 8] >> (i % 8) & 1;
+}
+
+Bitmap read_bitmap(Member &m)
+{
+	Bitmap b;
+	const Super &s = m.super;
+	if (!s.has(kFeatureBitmap))
+		return b;
+	b.kind = Kind::Unknown;
+	s64 sector = s64(s.start) + s.bitmap_offset;
+	if (s.bitmap_offset == 0 || sector < 0 || u64(sector + 8) * kSector > m.device.bytes()) {
+		b.faults.push_back("bitmap_offset " + std::to_string(s.bitmap_offset) +
+				   " is not on the member");
+		return b;
+	}
+	b.sector = u64(sector);
+	Bytes head = m.device.read(b.sector * kSector, kSector);
+	b.head = core::super_decode(head.data());
+	if (b.head.magic == LLB_MAGIC && b.head.version == LLB_VERSION) {
+		b.kind = Kind::Lockless;
+		read_lockless(m, b);
+	} else if (b.head.magic == LLB_MAGIC && b.head.version >= 3 && b.head.version <= 5) {
+		b.kind = b.head.version == 5 ? Kind::Clustered : Kind::Classic;
+		read_classic(m, b);
+	} else {
+		read_lockless(m, b); // says what is wrong
+	}
+	return b;
+}
+
+} // namespace
+
+u64 Super::sync_size() const
+{
+	if (level == 1)
+		return size;
+	if (chunk == 0)
+		return 0;
+	if (level != 10)
+		return size / chunk * chunk;
+	// as raid10 lays its copies out
+	u64 near = layout & 255, far = layout >> 8 & 255, copies = near * far;
+	if (copies == 0 || raid_disks == 0)
+		return 0;
+	u64 used = base::div_up(size / chunk / far * raid_disks / near * copies, raid_disks);
+	return used / far * raid_disks / near * chunk;
+}
+
+std::string Super::uuid_text() const
+{
+	char text[40], *at = text;
+	for (u32 i = 0; i < 16; i++)
+		at += snprintf(at, 4, i % 4 || !i ? "%02x" : ":%02x", uuid[i]);
+	return text;
+}
+
+std::string Super::level_text() const
+{
+	return level == -1 ? "linear" : "raid" + std::to_string(level);
+}
+
+Bytes edited(const Super &s, const SuperEdit &edit)
+{
+	Bytes raw = s.raw;
+	u32 features = s.features & ~kFeatureBitmap;
+	if (edit.bitmap_offset)
+		features |= kFeatureBitmap;
+	put<u32>(raw, 8, features);
+	put<u32>(raw, 96, u32(edit.bitmap_offset.value_or(0)));
+	if (edit.drop_bad_log) {
+		raw[185] = 0;
+		put<u16>(raw, 186, 0);
+		put<u32>(raw, 188, 0);
+	}
+	put<u64>(raw, 200, edit.events);
+	put<u64>(raw, 208, edit.resync_offset);
+	put<u32>(raw, 216, checksum(raw));
+	return raw;
+}
+
+const char *kind_text(Kind k)
+{
+	switch (k) {
+	case Kind::None:
+		return "none";
+	case Kind::Lockless:
+		return "lockless";
+	case Kind::Classic:
+		return "internal";
+	case Kind::Clustered:
+		return "clustered";
+	case Kind::Unknown:
+		break;
+	}
+	return "unknown";
+}
+
+Member Member::read(Device device)
+{
+	Member m{.device = std::move(device), .super = {}, .bitmap = {}, .warnings = {}};
+	m.super = find_super(m.device, m.warnings);
+	const Super &s = m.super;
+	if (!s.checksum_ok)
+		m.warnings.push_back("md superblock: wrong checksum: md does not take this member");
+	if (s.features & ~kFeatures)
+		m.warnings.push_back("md superblock: unknown features: md does not take this member");
+	if (s.minor && s.data_offset < s.start + base::div_up(s.raw.size(), kSector))
+		m.warnings.push_back("md superblock: data_offset is inside the superblock");
+	if ((s.data_offset + s.data_size) * kSector > m.device.bytes())
+		m.warnings.push_back("the device is smaller than the member that it holds");
+	m.bad_log_entries = read_bad_log(m.device, s);
+	m.bitmap = read_bitmap(m);
+	for (const std::string &fault : m.bitmap.faults)
+		m.warnings.push_back(fault);
+	return m;
+}
+
+kx_array Member::as_array() const
+{
+	kx_array a{};
+	a.events = super.events;
+	a.sync_size = super.sync_size();
+	a.resync_offset = super.resync_offset;
+	a.bitmap_offset = super.bitmap_offset;
+	a.level = super.level;
+	a.raid_disks = s32(super.raid_disks);
+	memcpy(a.uuid, super.uuid, sizeof(a.uuid));
+	return a;
+}
+
+kx_member Member::as_member() const
+{
+	kx_member k{};
+	k.sb_start = super.start;
+	k.data_offset = super.data_offset;
+	k.data_sectors = super.data_size;
+	k.bad_log_offset = super.bad_log_offset;
+	k.bad_log_sectors = super.bad_log_sectors;
+	k.bad_log_entries = bad_log_entries;
+	k.logical_block = device.logical_block();
+	k.slot = super.active() ? s32(super.role) : -1;
+	k.flags = super.bad_log_offset ? KX_MEMBER_BAD_LOG : 0;
+	return k;
+}
+
+std::vector<std::string> Member::place_faults(s64 offset, u64 sectors, u64 bytes) const
+{
+	kx_host h;
+	kx_array a = as_array();
+	kx_member k = as_member();
+	a.bitmap_offset = offset;
+	return core::check_member(&h, a, k, base::round_up(bytes, k.logical_block), sectors).failed()
+		       ? h.lines
+		       : std::vector<std::string>{};
+}
+
+} // namespace tool

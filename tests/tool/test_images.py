@@ -1,0 +1,486 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""The llbitmap tool on image files: python3 tests/tool/test_images.py [TOOL]."""
+
+import json
+import os
+import random
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import images as im
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
+DONE, DAMAGED, USAGE, UNREADABLE, REFUSED = range(5)
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix='llb-images-')
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def pair(self, bitmap=None, bitmap2=None, **fields):
+        """The two members of a raid1."""
+        fields.setdefault('log_offset', 16)
+        return [im.make(self.path(f'm{number}'), dict(fields, number=number),
+                        bitmap if not number or bitmap2 is None else bitmap2)
+                for number in range(2)]
+
+    def tool(self, *args, status=DONE):
+        done = subprocess.run([TOOL, *args], stdin=subprocess.DEVNULL, text=True, check=False,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+        self.assertEqual(done.returncode, status, f'{args}: {done.stdout}{done.stderr}')
+        if status in (USAGE, UNREADABLE, REFUSED):
+            self.assertEqual(done.stdout, '')
+            lines = done.stderr.splitlines()
+            self.assertEqual(len(lines), 1, done.stderr)
+            self.assertTrue(lines[0].startswith('llbitmap: '), lines[0])
+            return lines[0]
+        self.assertEqual(done.stderr, '')
+        return done.stdout
+
+    def examine(self, path, status=DONE):
+        self.tool('examine', path, status=status)
+        return json.loads(self.tool('examine', '--json', path, status=status))
+
+    def untouched(self, paths, *args, status=REFUSED):
+        """The tool says why in one line, and writes nothing."""
+        for path in paths:
+            shutil.copyfile(path, path + '.before')
+        said = self.tool(*args, status=status)
+        for path in paths:
+            self.assertTrue(im.same(path, path + '.before'), f'{path} was written')
+        return said
+
+    def refused(self, paths, *words, to='lockless'):
+        said = self.untouched(paths, 'convert', '--to', to, *paths)
+        for word in words:
+            self.assertIn(word, said)
+
+    def converted(self, to, paths, *options):
+        before = [im.Found(path) for path in paths]
+        planned = json.loads(self.tool('convert', '--to', to, *options, '--dry-run', '--json', *paths))
+        copies = {path: bytearray(one.image) for path, one in zip(paths, before)}
+        self.tool('convert', '--to', to, *options, *paths)
+        after = [im.Found(path) for path in paths]
+        # What was announced is what was done.
+        for phase in planned['phases']:
+            for write in phase['writes']:
+                data = bytes.fromhex(write['hex'])
+                copies[write['device']][write['offset']:write['offset'] + len(data)] = data
+        for path, old, new in zip(paths, before, after):
+            self.assertEqual(bytes(copies[path]), new.image, path)
+            self.assertEqual(old.data, new.data)
+            self.assertTrue(new.sum_ok)
+            self.assertGreater(new.events, old.events)
+            self.assertEqual(new.image[2048 * im.SECTOR:], old.image[2048 * im.SECTOR:])
+        self.assertEqual(len({(one.events, one.resync, one.cells) for one in after}), 1)
+        if to == 'none':
+            self.assertEqual({one.features & im.BITMAP for one in after}, {0})
+            return after[0]
+        for path, one in zip(paths, after):
+            self.assertEqual((one.features & im.BITMAP, one.bitmap_offset), (1, 8))
+            self.assertEqual((one.uuid, one.head_events, one.cleared, one.nodes),
+                             (im.UUID, one.events, one.events, 0))
+            self.assertEqual(one.sync_size, one.size)
+            self.assertEqual(one.state, 0)
+            self.examine(path)
+        return after[0]
+
+
+class Examine(Case):
+    def test_lockless(self):
+        cells = [0, 1, 2, 3, 4, 5, 6, 7] * 16
+        path = self.pair(im.lockless(cells))[0]
+        got = self.examine(path)
+        bitmap = got['bitmap']
+        self.assertEqual((bitmap['kind'], bitmap['version'], bitmap['usable']), ('lockless', 6, True))
+        self.assertEqual((bitmap['chunk_sectors'], bitmap['chunk_unit'], bitmap['chunks']),
+                         (128, 'sectors', 128))
+        self.assertEqual(sorted(bitmap['states'].items()), sorted(
+            [(name, 16) for name in ('unwritten', 'clean', 'dirty', 'need sync', 'syncing',
+                                     'need sync unwritten', 'syncing unwritten',
+                                     'clean unwritten')] + [('invalid', 0)]))
+        self.assertEqual((bitmap['resync_chunks'], bitmap['resync_sectors']), (48, 48 * 128))
+        self.assertEqual((bitmap['events'], bitmap['events_cleared'], bitmap['stale']), (20, 18, False))
+        self.assertEqual((got['array']['level'], got['member']['role'], got['metadata']), (1, 0, '1.2'))
+
+    def test_units(self):
+        """The chunk size in bytes means the same."""
+        for field, unit in ((128, 'sectors'), (65536, 'bytes')):
+            path = self.pair(im.lockless([1] * 128, chunksize=field))[0]
+            bitmap = self.examine(path)['bitmap']
+            self.assertEqual((bitmap['chunk_sectors'], bitmap['chunk_unit']), (128, unit))
+
+    def test_first_use(self):
+        path = self.pair(im.lockless([], chunksize=64 << 20, state=im.FIRST_USE | im.MADE_CLEAN))[0]
+        bitmap = self.examine(path)['bitmap']
+        self.assertEqual((bitmap['flags'], bitmap['chunk_unit']), (['first use', 'made clean'], 'ignored'))
+
+    def test_stale_and_invalid(self):
+        path = self.pair(im.lockless([1] * 128, events=19))[0]
+        bitmap = self.examine(path, DAMAGED)['bitmap']
+        self.assertEqual((bitmap['stale'], bitmap['resync_chunks']), (True, 128))
+        path = self.pair(im.lockless([1] * 120 + [255] * 5 + [0x80, 8, 9]))[0]
+        bitmap = self.examine(path, DAMAGED)['bitmap']
+        self.assertEqual((bitmap['states']['invalid'], bitmap['resync_chunks']), (8, 8))
+
+    def test_classic(self):
+        for version in (3, 4):
+            path = self.pair(im.classic({1, 127}, version=version))[0]
+            bitmap = self.examine(path)['bitmap']
+            self.assertEqual((bitmap['kind'], bitmap['version'], bitmap['chunk_sectors'],
+                              bitmap['resync_chunks']), ('internal', version, 128, 2))
+        path = self.pair(im.classic(set(), version=5, nodes=3))[0]
+        self.assertEqual(self.examine(path)['bitmap']['kind'], 'clustered')
+
+    def test_none(self):
+        path = self.pair()[0]
+        self.assertIsNone(self.examine(path)['bitmap'])
+
+    def test_places(self):
+        for minor, start, data in ((1, 0, 2048), (0, (12 << 11) - 16, 0)):
+            path = self.path('other')
+            im.make(path, dict(minor=minor, start=start, data_offset=data, log_offset=0,
+                               bitmap_offset=-24 if minor == 0 else 8), im.classic({5}))
+            got = self.examine(path)
+            self.assertEqual((got['metadata'], got['bitmap']['resync_chunks']), (f'1.{minor}', 1))
+
+    def test_damaged_heads(self):
+        """Every field wrong in turn: a warning that names it, never trust."""
+        for field, value, word in (('magic', 1, 'magic'), ('version', 7, 'version'),
+                                   ('uuid', bytes(16), 'uuid'), ('sync_size', 0, 'sync_size'),
+                                   ('chunksize', 100, 'chunksize'), ('chunksize', 0, 'chunksize'),
+                                   ('reserved', 1, 'sectors_reserved'),
+                                   ('reserved', 1 << 30, 'sectors_reserved'),
+                                   ('nodes', 3, 'cluster')):
+            path = self.pair(im.lockless([1] * 128, **{field: value}))[0]
+            got = self.examine(path, DAMAGED)
+            self.assertFalse(got['bitmap']['usable'])
+            self.assertNotIn('states', got['bitmap'])
+            self.assertIn(word, ' '.join(got['warnings']))
+        for field, value in (('uuid', bytes(16)), ('sync_size', 0), ('chunksize', 3),
+                             ('sync_size', 1 << 60)):
+            path = self.pair(im.classic(set(), **{field: value}))[0]
+            self.assertFalse(self.examine(path, DAMAGED)['bitmap']['usable'])
+
+    def test_damaged_supers(self):
+        path = self.pair(im.lockless([1] * 128))[0]
+        with open(path, 'r+b') as file:
+            file.seek(4096 + 40)
+            file.write(b'x')
+        self.assertFalse(self.examine(path, DAMAGED)['member']['checksum_ok'])
+        self.examine(self.pair(im.lockless([1] * 128), features=1 << 20)[0], DAMAGED)
+        far = im.make(self.path('far'), dict(features=im.BITMAP, bitmap_offset=1 << 29))
+        self.examine(far, DAMAGED)
+        for fields in (dict(max_dev=4000), dict(magic=3)):
+            path = self.path('bad')
+            try:
+                im.make(path, fields)
+            except struct.error:
+                self.fail('the test cannot make it')
+            self.tool('examine', path, status=UNREADABLE)
+
+    def test_not_members(self):
+        self.tool('examine', self.path('absent'), status=UNREADABLE)
+        self.tool('examine', self.folder, status=UNREADABLE)
+        self.tool('examine', '/dev/null', status=UNREADABLE)
+        for size in (0, 100, 4096, 20000, 1 << 20):
+            path = self.path('empty')
+            with open(path, 'wb') as file:
+                file.truncate(size)
+            self.tool('examine', path, status=UNREADABLE)
+        for args in ((), ('examine',), ('look', path), ('convert', path),
+                     ('convert', '--to', 'other', path), ('convert', '--to', 'none', '--json', path)):
+            self.tool(*args, status=USAGE)
+
+    def test_noise(self):
+        """Superblocks with random bytes: an answer each time, and no crash."""
+        random.seed(5)
+        source = self.pair(im.lockless([1] * 128))[0]
+        path = self.path('noise')
+        shutil.copyfile(source, path)
+        with open(source, 'rb') as file:
+            clean = file.read(16 * 512 + 1200)
+        seen = set()
+        for _ in range(250):
+            raw = bytearray(clean)
+            for _ in range(random.randint(1, 6)):
+                at = random.choice((random.randrange(4096, 4096 + 300),
+                                    random.randrange(8192, 8192 + 80)))
+                raw[at] = random.randrange(256)
+            size = 256 + 2 * min(struct.unpack_from('<I', raw, 4096 + 220)[0], 1900)
+            struct.pack_into('<I', raw, 4096 + 216, im.checksum(bytes(raw[4096:4096 + size])))
+            with open(path, 'r+b') as file:
+                file.write(raw)
+            done = subprocess.run([TOOL, 'examine', '--json', path], check=False, timeout=20,
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            self.assertIn(done.returncode, (DONE, DAMAGED, UNREADABLE), done.stderr)
+            if done.returncode != UNREADABLE:
+                json.loads(done.stdout)
+            seen.add(done.returncode)
+        self.assertEqual(seen, {DONE, DAMAGED, UNREADABLE})
+
+
+class Convert(Case):
+    def test_internal_to_lockless(self):
+        """Dirty bits of any member become NeedSync, all else Clean, nothing Unwritten."""
+        paths = self.pair(im.classic({3, 60}, behind=7), im.classic({3, 127}, behind=7), log_offset=16)
+        got = self.converted('lockless', paths)
+        self.assertEqual((got.version, got.chunk, got.reserved), (6, 128, 256))
+        self.assertEqual({chunk for chunk, cell in enumerate(got.cells) if cell == 3}, {3, 60, 127})
+        self.assertEqual(set(got.cells), {1, 3})
+        self.assertEqual((got.resync, got.sleep, got.behind), (0, 30, 7))
+        self.assertEqual((got.log_size, got.log_offset), (0, 0))  # it was in the way
+        self.assertEqual(got.events, 22)
+
+    def test_internal_clean(self):
+        got = self.converted('lockless', self.pair(im.classic(set(), sleep=9)))
+        self.assertEqual((set(got.cells), got.resync, got.sleep), ({1}, im.MAX_SECTOR, 9))
+
+    def test_log_elsewhere_stays(self):
+        got = self.converted('lockless', self.pair(im.classic(set()), log_offset=1024))
+        self.assertEqual((got.log_size, got.log_offset), (8, 1024))
+
+    def test_coarse_and_odd_chunks(self):
+        """Larger chunks and a size that no chunk divides: what overlaps counts."""
+        size = 16384 - 8
+        head = dict(chunksize=1 << 20, sync_size=size)
+        got = self.converted('lockless', self.pair(im.classic({0, 7}, 8, **head), size=size))
+        self.assertEqual({chunk for chunk, cell in enumerate(got.cells) if cell == 3},
+                         set(range(16)) | set(range(112, 128)))
+        back = self.converted('internal', [self.path('m0'), self.path('m1')], '--bitmap-chunk', '512')
+        self.assertEqual((back.dirty, back.chunk), ({0, 1, 14, 15}, 512 << 10))
+
+    def test_unclean_internal(self):
+        """A crash: the superblock says 0, the bits say what."""
+        got = self.converted('lockless', self.pair(im.classic({9}), resync=0))
+        self.assertEqual([chunk for chunk, cell in enumerate(got.cells) if cell == 3], [9])
+        self.assertEqual(got.resync, 0)
+
+    def test_stale_internal(self):
+        got = self.converted('lockless', self.pair(im.classic(set(), events=19)))
+        self.assertEqual((set(got.cells), got.resync), ({3}, 0))
+        got = self.converted('lockless', self.pair(im.classic(set(), state=im.STALE)))
+        self.assertEqual(set(got.cells), {3})
+
+    def test_one_stale_internal(self):
+        """A current bitmap of one member is enough, as for md."""
+        got = self.converted('lockless', self.pair(im.classic({4}), im.classic(set(), events=3)))
+        self.assertEqual([chunk for chunk, cell in enumerate(got.cells) if cell == 3], [4])
+
+    def test_damaged_bitmap(self):
+        """Of a bitmap that nobody can read nothing is believed."""
+        for bitmap in (im.classic(set(), uuid=bytes(16)), im.lockless([1] * 128, chunksize=7),
+                       bytes(4096)):
+            got = self.converted('lockless', self.pair(bitmap))
+            self.assertEqual((set(got.cells), got.resync), ({3}, 0))
+            got = self.converted('none', self.pair(bitmap))
+            self.assertEqual(got.resync, 0)
+        paths = self.pair(im.classic(set()), im.lockless([1] * 128))
+        self.assertEqual(set(self.converted('lockless', paths).cells), {3})
+
+    def test_none_to_lockless(self):
+        got = self.converted('lockless', self.pair())
+        self.assertEqual((set(got.cells), got.resync, got.events), ({1}, im.MAX_SECTOR, 21))
+        got = self.converted('lockless', self.pair(resync=0))
+        self.assertEqual((set(got.cells), got.resync), ({3}, 0))
+        got = self.converted('lockless', self.pair(resync=1000))
+        self.assertEqual([chunk for chunk, cell in enumerate(got.cells) if cell == 1], list(range(7)))
+        self.assertEqual((set(got.cells[7:]), got.resync), ({3}, 0))
+
+    def test_lockless_to_internal(self):
+        """Clean and CleanUnwritten are clean bits; never written is dirty."""
+        cells = [1] * 128
+        for chunk, state in enumerate((0, 1, 2, 3, 4, 5, 6, 7, 255)):
+            cells[chunk * 8] = state
+        paths = self.pair(im.lockless(cells, behind=5))
+        got = self.converted('internal', paths, '--bitmap-chunk', '64')
+        self.assertEqual((got.version, got.chunk), (4, 65536))
+        self.assertEqual(got.dirty, {0, 16, 24, 32, 40, 48, 64})
+        self.assertEqual((got.resync, got.sleep, got.behind), (0, 5, 5))
+        self.assertEqual((got.log_size, got.log_offset, got.reserved), (8, 16, 8))
+        self.assertEqual(got.image[24 * 512:32 * 512], b'\xff' * 4096)
+
+    def test_lockless_to_internal_default(self):
+        got = self.converted('internal', self.pair(im.lockless([1] * 128)))
+        self.assertEqual((got.dirty, got.chunk, got.resync), (set(), 64 << 20, im.MAX_SECTOR))
+
+    def test_members_that_differ(self):
+        """Where their bytes differ, the chunk is not clean."""
+        one, two = [1] * 128, [1] * 128
+        one[5], two[6], one[7], two[7] = 2, 0, 7, 1
+        got = self.converted('internal', self.pair(im.lockless(one), im.lockless(two)),
+                             '--bitmap-chunk', '64')
+        self.assertEqual(got.dirty, {5, 6, 7})
+
+    def test_to_none(self):
+        for cell, resync in ((1, im.MAX_SECTOR), (7, im.MAX_SECTOR), (0, 0), (2, 0), (3, 0)):
+            got = self.converted('none', self.pair(im.lockless([1] * 127 + [cell])))
+            self.assertEqual((got.resync, got.events), (resync, 21))
+        got = self.converted('none', self.pair(im.classic({1})))
+        self.assertEqual(got.resync, 0)
+
+    def test_first_use(self):
+        head = dict(chunksize=64 << 20)
+        got = self.converted('internal', self.pair(im.lockless([], state=im.FIRST_USE, **head)))
+        self.assertEqual((got.dirty, got.resync), ({0}, 0))
+        got = self.converted('internal', self.pair(
+            im.lockless([], state=im.FIRST_USE | im.MADE_CLEAN, **head)))
+        self.assertEqual((got.dirty, got.resync), (set(), im.MAX_SECTOR))
+
+    def test_chunks_grow(self):
+        """Little room: larger chunks; no room: refused."""
+        fields = dict(data_offset=24, data_size=1 << 14, log_offset=0, size=1 << 14)
+        paths = [im.make(self.path(f's{number}'), dict(fields, number=number)) for number in range(2)]
+        before = [im.Found(path).data for path in paths]
+        self.tool('convert', '--to', 'lockless', *paths)
+        self.assertEqual([im.Found(path).data for path in paths], before)
+        got = im.Found(paths[0])
+        self.assertEqual((got.reserved, got.chunk), (8, 128))
+        big = dict(fields, size=1 << 24, data_size=1 << 24)
+        paths = []
+        for number in range(2):
+            path = im.make(self.path(f'b{number}'), dict(big, number=number, data_size=0))
+            with open(path, 'r+b') as file:
+                file.truncate((1 << 33) + (1 << 20))
+                file.seek(4096)
+                file.write(im.super_bytes(dict(big, number=number)))
+            paths.append(path)
+        self.tool('convert', '--to', 'lockless', *paths)
+        bitmap = self.examine(paths[1])['bitmap']
+        self.assertEqual((bitmap['chunk_sectors'], bitmap['reserved_sectors']), (8192, 8))
+        paths = [im.make(self.path(f't{number}'), dict(fields, data_offset=17, number=number))
+                 for number in range(2)]
+        self.refused(paths, 'no room')
+        paths = [im.make(self.path(f't{number}'), dict(fields, data_offset=16, number=number))
+                 for number in range(2)]
+        self.refused(paths, 'no room')
+        self.refused(paths, 'no room', to='internal')
+
+    def test_raid10_covers_the_array(self):
+        fields = dict(level=10, chunk=128, disks=4, roles=(0, 1, 2, 3))
+        for layout, members, size in ((0x102, 4, 32768), (0x102, 3, 24576), (0x201, 4, 32768),
+                                      (0x10201, 3, 24576), (0x103, 4, 21760)):
+            roles = tuple(range(members))
+            paths = [im.make(self.path(f'r{number}'),
+                             dict(fields, layout=layout, disks=members, roles=roles, number=number))
+                     for number in range(members)]
+            self.tool('convert', '--to', 'lockless', *paths)
+            self.assertEqual(im.Found(paths[0]).sync_size, size, hex(layout))
+
+    def test_spares(self):
+        roles = (0, 1, im.SPARE)
+        paths = [im.make(self.path(f'm{number}'), dict(number=number, roles=roles,
+                                                      events=20 if number < 2 else 7), im.classic({1}))
+                 for number in range(3)]
+        self.tool('convert', '--to', 'lockless', *reversed(paths))
+        for path in paths:
+            got = im.Found(path)
+            self.assertEqual((got.events, got.version, got.cells[1]), (22, 6, 3))
+        self.assertEqual(self.examine(paths[2])['member']['role'], 'spare')
+
+    def test_nothing_to_do(self):
+        for to, bitmap in (('lockless', im.lockless([1] * 128)), ('internal', im.classic({1})),
+                           ('none', None)):
+            paths = self.pair(bitmap)
+            said = self.untouched(paths, 'convert', '--to', to, *paths, status=DONE)
+            self.assertIn('nothing to do', said)
+
+    def test_dry_run(self):
+        paths = self.pair(im.classic({1}))
+        said = self.untouched(paths, 'convert', '--to', 'lockless', '--dry-run', *paths, status=DONE)
+        self.assertIn('nothing was written', said)
+        self.assertIn('1 of 128', said)
+
+    def test_refusals(self):
+        bitmap = im.classic(set())
+        for word, fields in (('reshape', dict(features=im.RESHAPE)),
+                             ('reshape', dict(features=im.NEW_OFFSET)),
+                             ('journal', dict(features=im.JOURNAL)),
+                             ('partial parity', dict(features=im.PPL)),
+                             ("cluster's", dict(features=im.CLUSTERED)),
+                             ('replace', dict(features=im.REPLACEMENT)),
+                             ('recovered', dict(features=im.RECOVERY)),
+                             ('raid0', dict(level=0)), ('linear', dict(level=-1)),
+                             ('unknown features', dict(features=1 << 30)),
+                             ('faulty', dict(roles=(0, im.FAULTY))),
+                             ('journal', dict(roles=(0, im.JOURNAL_ROLE))),
+                             ('slot 1 of 2', dict(roles=(0, im.SPARE))),
+                             ('slot 2 of 3', dict(disks=3)),
+                             ('claim slot 1', dict(roles=(1, 1, 0))),
+                             ('geometry', dict(size=0))):
+            if word == 'claim slot 1':
+                fields = dict(roles=(0, 0))
+                word = 'claim slot 0'
+            self.refused(self.pair(bitmap, **fields), word)
+        self.refused(self.pair(im.classic(set(), version=5)), "cluster's")
+        self.refused(self.pair(im.lockless([1] * 128, nodes=2), features=im.CLUSTERED), "cluster's",
+                     to='none')
+
+    def test_refused_missing(self):
+        paths = self.pair(im.classic(set()))
+        self.refused(paths[:1], 'no member for slot 1', 'degraded')
+        self.refused(paths[1:], 'no member for slot 0')
+        self.untouched(paths, 'convert', '--to', 'lockless', paths[0], paths[0], status=USAGE)
+        os.link(paths[0], self.path('alias'))
+        self.untouched(paths, 'convert', '--to', 'none', paths[0], self.path('alias'), status=USAGE)
+
+    def test_refused_disagreement(self):
+        for word, other in (('events', dict(events=21)), ('different arrays', dict(uuid=bytes(16))),
+                            ('level', dict(level=5, chunk=8)), ('level', dict(size=8192)),
+                            ('bitmap', dict(bitmap_offset=16)), ('bitmap', dict(resync=5))):
+            paths = [im.make(self.path('a'), dict(number=0), im.classic(set())),
+                     im.make(self.path('b'), dict(other, number=1), im.classic(set()))]
+            self.refused(paths, word)
+        paths = [im.make(self.path('a'), dict(number=0), im.classic(set())),
+                 im.make(self.path('b'), dict(number=1))]
+        self.refused(paths, 'bitmap')
+
+    def test_refused_bad_blocks(self):
+        """A bad-block log with entries in the way; elsewhere it does no harm."""
+        for offset, ok in ((16, False), (1024, True)):
+            paths = self.pair(im.classic(set()), features=im.BAD_BLOCKS, log_offset=offset)
+            for path in paths:
+                with open(path, 'r+b') as file:
+                    file.seek((8 + offset) * 512)
+                    file.write(struct.pack('<Q', 77 << 10 | 8) + b'\xff' * 4088)
+            self.assertEqual(self.examine(paths[0])['member']['bad_block_log']['entries'], 1)
+            if ok:
+                self.converted('lockless', paths)
+            else:
+                self.refused(paths, 'bad-block log', '1 entries')
+
+    def test_refused_other_metadata(self):
+        paths = [im.make(self.path(f'o{number}'), dict(minor=1, start=0, number=number, log_offset=0),
+                         im.classic(set())) for number in range(2)]
+        self.refused(paths, 'only 1.2')
+        self.refused(paths, 'only 1.2', to='internal')
+        self.tool('convert', '--to', 'none', *paths)
+
+    def test_in_use(self):
+        paths = self.pair(im.classic(set()))
+        with open(paths[1], 'rb'):
+            self.refused(paths, 'open elsewhere')
+
+    def test_usage(self):
+        paths = self.pair(im.classic(set()))
+        for args in (('--to', 'lockless', '--bitmap-chunk', '64'), ('--to', 'internal', '--bitmap-chunk', '65'),
+                     ('--to', 'internal', '--bitmap-chunk', '2'), ('--bitmap-chunk', 'x', '--to', 'none')):
+            self.untouched(paths, 'convert', *args, *paths, status=USAGE)
+
+
+if __name__ == '__main__':
+    if len(sys.argv) > 1 and not sys.argv[1].startswith('-') and os.path.sep in sys.argv[1]:
+        TOOL = os.path.abspath(sys.argv.pop(1))
+    unittest.main()
