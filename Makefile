@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall demo test bench check clean help preflight sim model mutants
+.PHONY: modules install uninstall tool demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -39,14 +39,27 @@ install: modules
 uninstall:
 	@scripts/place remove '$(KVER)' '$(INSTALL_MOD_PATH)'
 
+tool:
+	@$(MAKE) -s -C src/tool BUILD='$(CURDIR)/build/tool' all
+	@echo build/tool/llbitmap
+
 demo:
 	@scripts/demo
 
 test:
 	@scripts/test $(TEST)
 
+test-long:
+	@scripts/test --long $(TEST)
+
+peer-report:
+	@scripts/peer-report $(TEST)
+
 bench:
 	@QUICK='$(QUICK)' scripts/bench
+
+mdadm-suite:
+	@scripts/mdadm-suite $(TEST)
 
 SEEDS ?= 1000
 sim:
@@ -73,8 +86,12 @@ help:
 	@echo '                MD_HEADERS=folder         its drivers/md, if it has no BTF'
 	@echo 'make install    the module, and what loads it at boot (INSTALL_MOD_PATH=)'
 	@echo 'make uninstall  take both away again'
+	@echo 'make tool       build/tool/llbitmap: examine a member, convert a stopped array'
 	@echo 'make demo       see it work in a virtual machine'
 	@echo 'make test       all tests; TEST=word only those that match'
+	@echo 'make test-long  those that take longer, too'
+	@echo 'make peer-report  the in-tree driver and this one, property by property'
+	@echo 'make mdadm-suite  mdadm'\''s own tests with lockless bitmaps; TEST=word as above'
 	@echo 'make sim        SEEDS=1000: simulated power cuts, 200 for each seed'
 	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
 	@echo 'make bench      how fast, against none, classic and in-tree; QUICK=1: in ten minutes'

@@ -7,7 +7,11 @@ import time
 from . import disk
 from .sh import need, read, run, wait_until, write
 
-MODULE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), 'llbitmap.ko')
+JOB = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+MODULE = os.path.join(JOB, 'llbitmap.ko')
+# A job with this file (scripts/peer-report) runs against the in-tree driver: md itself,
+# built with its own lockless bitmap.
+INTREE = os.path.join(JOB, 'intree', 'md-mod.ko')
 RAMDISKS, RAMDISK_MIB = 8, 128
 os.environ['MDADM_NO_UDEV'] = '1'
 os.environ['DM_DISABLE_UDEV'] = '1'
@@ -18,9 +22,11 @@ def loaded(name='llbitmap'):
 
 
 def load():
+    if os.path.exists(INTREE) and not loaded('md_mod'):
+        run('insmod', INTREE)
     for name in ('md_mod', 'raid1', 'raid10', 'raid456'):
         run('modprobe', name)
-    if not loaded():
+    if not loaded() and not os.path.exists(INTREE):
         run('insmod', MODULE)
 
 

@@ -15,11 +15,13 @@ LINE = re.compile(r'block_bio_queue: (\d+),(\d+) (\w+) (\d+) \+ (\d+) \[(.*)\]')
 
 class Trace:
     """with Trace(paths) as trace: ...; then trace.bios is a list of
-    (path, 'R' | 'W' | 'D', sector, sectors, task)."""
+    (path, 'R' | 'W' | 'D', sector, sectors, task), .flags of what the kernel calls rwbs
+    for each of them, and .flushes of (path, how many bios came before), for a flush
+    without data. Order is that of submission."""
 
     def __init__(self, paths):
         self.paths = {device_number(path): path for path in paths}
-        self.bios = []
+        self.bios, self.flags, self.flushes = [], [], []
 
     def __enter__(self):
         write(f'{TRACING}/tracing_on', 0)
@@ -46,9 +48,12 @@ class Trace:
                 if found := LINE.search(line):
                     major, minor, rwbs, sector, sectors, task = found.groups()
                     kind = next((c for c in rwbs if c in 'RWDNZ'), None)
+                    path = self.paths[int(major), int(minor)]
+                    if rwbs.startswith('F') and not int(sectors):
+                        self.flushes.append((path, len(self.bios)))
                     if kind and int(sectors):
-                        self.bios.append((self.paths[int(major), int(minor)], kind,
-                                          int(sector), int(sectors), task))
+                        self.flags.append(rwbs)
+                        self.bios.append((path, kind, int(sector), int(sectors), task))
 
     def data_pages(self, order, layout):
         """The pages of data that were read or written, as {(role, sector of the
