@@ -19,6 +19,7 @@ constexpr u64 kLocklessSpace = 256; // sectors, as mdadm reserves
 constexpr u32 kClassicVersion = 4;
 constexpr u32 kClassicHeader = 256; // bytes
 constexpr u64 kClassicChunk = 64 * 2048; // sectors; mdadm's default
+constexpr u64 kClassicChunkMax = 1 << 22; // sectors: 2 GiB, the field has 32 bits of bytes
 constexpr u32 kClassicSleep_s = 5; // mdadm's default
 constexpr u32 kPage = 4096;
 
@@ -338,6 +339,8 @@ Target classic(const Array &a, u64 events, u64 chunk_sectors)
 		if (chunk_sectors)
 			refuse("no room for an internal bitmap with such small chunks");
 		t.chunk_sectors *= 2;
+		if (t.chunk_sectors > kClassicChunkMax)
+			refuse("no room for an internal bitmap of such a large array");
 	}
 	core::Super h = new_head(a, events);
 	h.version = kClassicVersion;

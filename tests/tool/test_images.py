@@ -273,6 +273,8 @@ class Convert(Case):
         self.assertEqual((set(got.cells), got.resync), ({3}, 0))
         got = self.converted('lockless', self.pair(im.classic(set(), state=im.STALE)))
         self.assertEqual(set(got.cells), {3})
+        got = self.converted('lockless', self.pair(im.classic(set(), sync_size=8192)))
+        self.assertEqual(set(got.cells), {3})  # the array grew without it
 
     def test_one_stale_internal(self):
         """A current bitmap of one member is enough, as for md."""
