@@ -14,7 +14,7 @@ import time
 
 from llb import disk, fio
 from llb.array import Array
-from llb.sh import Direct, copy_device, need, read, run, wait_until
+from llb.sh import Direct, copy_device, device_number, need, read, run, wait_until
 
 from measure import emit, fill
 from members import empty_ramdisks, ramdisk_size
@@ -29,10 +29,10 @@ TAG = '5a'
 CLASSIC_BITS = 256 # bytes, after the classic superblock
 
 
-def plan(steps, quick, rounds):
-    for level in MEMBERS:
-        loads = () if quick else tuple(LOADS) if level == 'raid1' else ('dense',)
-        count = rounds or (1 if quick else 5 if level == 'raid1' else 3)
+def plan(steps, size):
+    for level in size.levels(*MEMBERS):
+        loads = () if size.quick else tuple(LOADS) if level == 'raid1' else ('dense',)
+        count = size.rounds(1 if size.quick else 5 if level == 'raid1' else 3)
         for number, variant in in_turn(count, ALL):
             steps.add(8 + 20 * len(loads), f'(f) {level} {variant} round {number + 1}',
                       step(level, variant, number, loads))
@@ -88,8 +88,8 @@ def sectors(paths):
     """(read, written) at these dm devices so far."""
     total = [0, 0]
     for path in paths:
-        name = run('readlink', '-f', path).strip().rsplit('/', 1)[1]
-        stat = read(f'/sys/block/{name}/stat').split()
+        major, minor = device_number(path)
+        stat = read(f'/sys/dev/block/{major}:{minor}/stat').split()
         total[0] += int(stat[2])
         total[1] += int(stat[6])
     return total

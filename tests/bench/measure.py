@@ -39,6 +39,22 @@ def fill(path, size):
     fio('fill', DEVICE=path, BYTES=size)
 
 
+class Size:
+    """How much of it: quick, try or full; and a number of rounds for all, or 0."""
+
+    def __init__(self, name, rounds):
+        self.quick, self.trying, self.given = name == 'quick', name == 'try', rounds
+
+    def levels(self, *names):
+        return [name for name in names if name == 'raid1'] if self.trying else names
+
+    def seconds(self, count):
+        return 1 if self.trying else count
+
+    def rounds(self, count):
+        return self.given or (1 if self.trying else count)
+
+
 class Plan:
     """What is to be measured, in steps of about known length."""
 
@@ -53,8 +69,8 @@ class Plan:
         total = sum(step[0] for step in self.steps)
         done, start = 0, time.monotonic()
         for number, (seconds, name, function) in enumerate(self.steps, 1):
-            said, why = [], None
-            if time.monotonic() - start + seconds > budget_s:
+            said, why, began = [], None, time.monotonic()
+            if began - start + seconds > budget_s:
                 self.failed += len(self.steps) - number + 1
                 print(f'{len(self.steps) - number + 1} steps are left out: the time is up',
                       flush=True)
@@ -78,7 +94,7 @@ class Plan:
                 self.failed += 1
                 said.append(f'FAILED: {why}')
             print(f'[{number}/{len(self.steps)}, {left / 60:.0f} min left] {name}: '
-                  f'{", ".join(said)}', flush=True)
+                  f'{", ".join(said)} ({time.monotonic() - began:.0f} s)', flush=True)
 
 
 def emit(bench, level, load, variant, metric, unit, value, number):

@@ -48,6 +48,8 @@ def null_disks(count, mib, latency_us=0):
     latency every request takes that long, a flush too."""
     if not os.path.isdir('/sys/module/null_blk'):
         run('modprobe', 'null_blk', 'nr_devices=0')
+    if not os.path.isdir(CONFIG):
+        run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config')
     paths = []
     for number in range(count):
         folder = f'{CONFIG}/llb{number}'

@@ -6,22 +6,21 @@ from measure import emit, random_writes
 from members import ramdisks
 from variants import ALL, LOCKLESS, MEMBERS, Measured, in_turn
 
-RUN_S = 8
 
-
-def plan(steps, quick, rounds):
-    for level in MEMBERS:
+def plan(steps, size):
+    run_s = size.seconds(6)
+    for level in size.levels(*MEMBERS):
         for state in ('initial sync', 'assume clean'):
-            for number, variant in in_turn(rounds or 5, ALL):
-                steps.add(RUN_S + 7, f'(b) {level} {state} {variant} round {number + 1}',
-                          step(level, state, variant, number))
+            for number, variant in in_turn(size.rounds(5), ALL):
+                steps.add(run_s + 5, f'(b) {level} {state} {variant} round {number + 1}',
+                          step(level, state, variant, number, run_s))
 
 
-def step(level, state, variant, number):
+def step(level, state, variant, number, run_s):
     def measure(say):
         array = Measured(variant, level, ramdisks(MEMBERS[level]))
         array.make(fresh=state == 'initial sync')
-        iops = random_writes(array, 128, 2, RUN_S)
+        iops = random_writes(array, 128, 2, run_s)
         action = array.attribute('sync_action')
         if state == 'initial sync' and variant not in LOCKLESS and action == 'idle':
             # Then the figure says less than it should.

@@ -10,14 +10,14 @@ SIZE_MIB = 128 # of each member
 LOADS = {'1x1': (1, 1), '32x2': (32, 2), '128x2': (128, 2)}
 
 
-def plan(steps, quick, rounds):
-    loads = ('32x2',) if quick else tuple(LOADS)
-    run_s = 4 if quick else 6
-    for level in MEMBERS:
+def plan(steps, size):
+    loads = ('32x2',) if size.quick else tuple(LOADS)
+    run_s = size.seconds(4 if size.quick else 5)
+    for level in size.levels(*MEMBERS):
         # raid5 takes another path as soon as there is a bitmap, whatever it does.
         variants = ALL + ('nothing',) if level == 'raid5' else ALL
-        for number, variant in in_turn(rounds or (3 if quick else 5), variants):
-            steps.add(5 + len(loads) * (run_s + 2), f'(a) {level} {variant} round {number + 1}',
+        for number, variant in in_turn(size.rounds(3 if size.quick else 5), variants):
+            steps.add(3 + len(loads) * (run_s + 1), f'(a) {level} {variant} round {number + 1}',
                       step(level, variant, number, loads, run_s))
 
 

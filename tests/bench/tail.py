@@ -7,26 +7,26 @@ from members import ramdisks
 from variants import ALL, MEMBERS, Measured, in_turn
 
 SIZE_MIB = 256 # of each member
-RUN_S = 16
 DEPTH, JOBS = 8, 2
 PERCENTILES = {'p50': '50.000000', 'p99': '99.000000', 'p99.9': '99.900000',
                'p99.99': '99.990000'}
 
 
-def plan(steps, quick, rounds):
-    for level in MEMBERS:
-        for number, variant in in_turn(rounds or (3 if level == 'raid5' else 5), ALL):
-            steps.add(RUN_S + 8, f'(e) {level} {variant} round {number + 1}',
-                      step(level, variant, number))
+def plan(steps, size):
+    run_s = size.seconds(14)
+    for level in size.levels(*MEMBERS):
+        for number, variant in in_turn(size.rounds(3 if level == 'raid5' else 5), ALL):
+            steps.add(run_s + 7, f'(e) {level} {variant} round {number + 1}',
+                      step(level, variant, number, run_s))
 
 
-def step(level, variant, number):
+def step(level, variant, number, run_s):
     def measure(say):
         array = Measured(variant, level, ramdisks(MEMBERS[level]))
         array.make(f'--size={SIZE_MIB}M')
         array.sleep(1)
         fill(array.path, array.bytes())
-        done = fio('mixed', DEVICE=array.path, DEPTH=DEPTH, JOBS=JOBS, RUN_S=RUN_S, WARM_S=2)
+        done = fio('mixed', DEVICE=array.path, DEPTH=DEPTH, JOBS=JOBS, RUN_S=run_s, WARM_S=2)
         clat = done['write']['clat_ns']
         values = {name: clat['percentile'][key] for name, key in PERCENTILES.items()}
         values['max'] = clat['max']
