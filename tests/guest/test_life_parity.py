@@ -6,7 +6,7 @@ chunks, a power cut, one member less, two members less, a build that is disturbe
 import time
 
 from llb import disk, fio
-from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, garbage, layout_of, lose,
+from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, layout_of, lose,
                       make, remove, running, settle, slow, thaw, unequal, used, waiting, whole)
 from llb.sh import equal, need, run, wait_until
 
@@ -91,7 +91,7 @@ def cut_before_built(level, clean):
     after_data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_cut_before_built_raid5():
     cut_before_built(5, clean=False)
 
@@ -101,7 +101,7 @@ def test_cut_before_built_marked_clean_raid5():
     cut_before_built(5, clean=True)
 
 
-# lanes: stock
+# lanes: long
 def test_cut_before_built_raid6():
     cut_before_built(6, clean=True)
 
@@ -142,12 +142,12 @@ def lost_while_building(level, frozen):
     data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_member_lost_while_building_raid5():
     lost_while_building(5, frozen=False)
 
 
-# lanes: stock
+# lanes: long
 def test_member_lost_before_building_raid5():
     lost_while_building(5, frozen=True)
 
@@ -157,7 +157,7 @@ def test_two_members_lost_while_building_raid6():
     lost_while_building(6, frozen=False)
 
 
-# lanes: stock
+# lanes: long
 def test_two_members_lost_before_building_raid6():
     lost_while_building(6, frozen=True)
 
@@ -190,6 +190,45 @@ def test_one_of_two_comes_back_raid6():
     data.holds()
 
 
+def written_while_replaced(level):
+    """First writes while a member is copied to its replacement: that copies blocks as they
+    are and builds no parity, so these chunks still wait for it."""
+    count = DISKS[level]
+    disks = used(count + 1, mib=56)
+    array = make(level, members=disks[:count], mib=40)
+    data = Data(array)
+    data.fill(0, 20)
+    settle(array)
+    add(array, disks[count])
+    slow(array)
+    run('mdadm', array.path, '--replace', disks[0], '--with', disks[count])
+    running(array, 'recover')
+    ahead = [offset // fio.BLOCK * fio.BLOCK
+             for offset in range(24 * MIB, 72 * MIB, 1232 * KIB)]
+    data.sprinkle(ahead)
+    need(array.attribute('sync_action') == 'recover', 'it was replaced too soon')
+    fast(array)
+    wait_until('replaced', lambda: run('mdadm', array.path, '--remove', disks[0], ok=None)[0] == 0,
+               60)
+    array.members = disks[1:]
+    settle(array)
+    whole(array)
+    data.sprinkle([offset + 8 * KIB for offset in ahead], '3c')
+    settle(array)
+    lose(array, *array.members[:level - 4])
+    data.holds()
+
+
+# lanes: stock
+def test_first_writes_while_replacing_raid5():
+    written_while_replaced(5)
+
+
+# lanes: long
+def test_first_writes_while_replacing_raid6():
+    written_while_replaced(6)
+
+
 def proactive(array):
     array.set('llbitmap/proactive_sync', 1)
 
@@ -200,7 +239,7 @@ def all_built(array, limit_s=90):
     need(not any(disk.UNWRITTEN in one for one in array.cells()), 'some chunks were not built')
 
 
-# lanes: stock
+# lanes: long
 def test_proactive_written_meanwhile_raid6():
     """Written to while parity is being built everywhere."""
     array = make(6, members=used(4, mib=48), mib=24)

@@ -4,11 +4,10 @@ parity computed again from the members; members that are used disks; steps that
 several tests take."""
 
 import os
-import time
 
 from . import disk, fio
 from .array import Array, ramdisks
-from .sh import Direct, Failure, copy_device, equal, need, read, run, wait_until, write
+from .sh import Direct, copy_device, equal, need, run, wait_until
 
 MIB = 1 << 20
 BLOCK = fio.BLOCK
@@ -187,7 +186,7 @@ class Data:
         need(self.blocks, 'nothing was written')
         wrong = []
         with Direct(array.path) as device:
-            start = None
+            start = stop = None
             for offset in sorted(self.blocks):  # one read for a run of up to 1 MiB
                 if start is not None and offset == stop and stop - start < MIB:
                     stop += BLOCK

@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Discards of parts of chunks and of whole ones, on members with and without discard,
+and then a recovery: what was not discarded is there, and nothing is trusted that is not."""
+
+import os
+
+from llb import disk
+from llb.array import ramdisks
+from llb.life import (DISKS, MIB, Data, add, garbage, layout_of, lose, make, settle, whole)
+from llb.sh import need, read, run, write
+
+KIB = 1 << 10
+
+
+def discard(array, data, offset, size):
+    run('blkdiscard', '-o', str(offset), '-l', str(size), array.path)
+    data.drop(offset, size)
+
+
+class WithoutDiscard:
+    """Disks that know no discard, all zero: null_blk keeps what is written to it."""
+
+    def __init__(self, count, mib=128):
+        self.count, self.mib, self.paths, self.made = count, mib, [], []
+
+    def __enter__(self):
+        if not self.count:
+            return self.paths
+        run('modprobe', 'null_blk', 'nr_devices=0')
+        for number in range(self.count):
+            before = set(os.listdir('/sys/block'))
+            folder = f'/sys/kernel/config/nullb/keeps{number}'
+            os.mkdir(folder)
+            self.made.append(folder)
+            for name, value in (('size', self.mib), ('memory_backed', 1), ('discard', 0),
+                                ('power', 1)):
+                write(f'{folder}/{name}', value)
+            path = f'/dev/{(set(os.listdir("/sys/block")) - before).pop()}'
+            need(run('blkdiscard', '-f', path, ok=None)[0] != 0, f'{path} takes discards')
+            self.paths.append(path)
+        return self.paths
+
+    def __exit__(self, *_):
+        for number in range(2):
+            run('mdadm', '--stop', f'/dev/md{number}', ok=None)
+        for folder in self.made:
+            write(f'{folder}/power', 0)
+            os.rmdir(folder)
+
+
+def holes(array, data, before):
+    """Discards whole chunks, parts of chunks, and from one chunk's middle into
+    another's: only the chunks that were discarded wholly are forgotten."""
+    layout = layout_of(array)
+    discard(array, data, 4 * MIB, 4 * MIB)
+    discard(array, data, 10 * MIB + 8 * KIB, 16 * KIB)
+    discard(array, data, 12 * MIB + 32 * KIB, 4 * MIB)
+    settle(array)
+    now = disk.written(array.cells())
+    gone = before - now
+    kept = layout.chunks_at(data.blocks)
+    need(kept <= now, f'{len(kept - now)} chunks that hold data became Unwritten: '
+                      f'{sorted(kept - now)[:5]}')
+    need(now <= before, f'{len(now - before)} chunks were made written by a discard')
+    return gone
+
+
+def recovered(level, without=(), spare=True):
+    disks = ramdisks(DISKS[level] + 1)
+    with WithoutDiscard(len(without)) as others:
+        for number, path in zip(without, others):
+            disks[number] = path
+        array = make(level, members=disks[:-1])
+        need(int(read(f'/sys/block/{array.name}/queue/discard_max_bytes')) > 0,
+             'the array takes no discards')
+        data = Data(array)
+        data.fill(0, 24)
+        settle(array)
+        gone = holes(array, data, disk.written(array.cells()))
+        need(gone, 'no chunk became Unwritten')
+        data.holds()
+        whole(array)
+        # Written again after the discard, partly: parity cannot be taken for built.
+        data.sprinkle(range(5 * MIB, 6 * MIB, 96 * KIB))
+        settle(array)
+        whole(array)
+        garbage(disks[-1])
+        lose(array, disks[0])
+        data.holds()
+        data.sprinkle(range(6 * MIB, 7 * MIB, 96 * KIB), '3c')  # discarded, then degraded
+        discard(array, data, 20 * MIB, 2 * MIB)
+        data.sprinkle(range(20 * MIB + 4 * KIB, 21 * MIB, 160 * KIB), '69')
+        if spare:
+            add(array, disks[-1])
+            array.members = disks[1:]
+        else:
+            run('mdadm', array.path, '--re-add', disks[0])
+        array.wait_whole()
+        settle(array)
+        data.holds()
+        whole(array)
+        # And without another one: what came back from the recovery is what is read.
+        lose(array, array.members[-2])
+        data.holds()
+
+
+# lanes: long
+def test_discard_then_recovery_raid1():
+    recovered(1)
+
+
+# lanes: stock
+def test_discard_one_member_without():
+    recovered(1, without=[1], spare=False)
+
+
+# lanes: long
+def test_discard_then_recovery_raid10():
+    recovered(10, without=[2])
+
+
+# lanes: stock
+def test_discard_then_recovery_raid5():
+    recovered(5)
+
+
+# lanes: long
+def test_discard_then_readd_raid6():
+    recovered(6, without=[0, 3], spare=False)

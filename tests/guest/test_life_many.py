@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: GPL-2.0
+"""Arrays on arrays, many arrays, and stops in the middle of everything."""
+
+import time
+
+from llb import disk, fio
+from llb.array import RAMDISK_MIB, Array, ramdisks
+from llb.life import (MIB, Data, add, lose, make, running, settle, slow, used, waiting,
+                      whole)
+from llb.sh import equal, need, run, wait_until
+
+KIB = 1 << 10
+
+
+# lanes: long
+def test_raid0_over_lockless():
+    """A raid0 over a mirror and a raid5, both lockless, written while each loses a member."""
+    disks = ramdisks(5)
+    low = [make(1, members=disks[:2], mib=48, number=1),
+           make(5, members=disks[2:], mib=24, number=2)]
+    top = Array(0, [array.path for array in low])
+    run('mdadm', '--create', top.path, '--run', '--level=0', '-n2', '--chunk=64', *top.members)
+    data = Data(top)
+    data.fill(0, 16)
+    writer = fio.Running(top.path, '5a', 24 * MIB, 16 * MIB, '--rate_iops=150')
+    try:
+        before = top.writes()
+        wait_until('fio writes', lambda: top.writes() > before + 60, 60)
+        for array in low:
+            lose(array, array.members[0])
+        before = top.writes()
+        wait_until('fio writes', lambda: top.writes() > before + 60, 60)
+        for array in low:
+            run('mdadm', array.path, '--re-add', array.members[0])
+            array.wait_whole()
+    finally:
+        acked, touched = writer.stop(time.monotonic())
+    data.acknowledged('5a', acked, touched)
+    for array in low:
+        settle(array)
+        whole(array)
+    data.holds()
+    top.stop()
+    for array in low:
+        array.stop()
+        equal(disk.not_clean(array.cells()), set(), 'chunks not clean after a stop')
+
+
+# lanes: long
+def test_raid1_over_raid5_and_raid10():
+    """Lockless over lockless of other levels; the lower one resynchronises meanwhile."""
+    disks = ramdisks(7)
+    low = [make(5, members=disks[:3], mib=32, number=1),
+           make(10, members=disks[3:], mib=32, number=2)]
+    top = make(1, members=[array.path for array in low], mib=48)
+    data = Data(top)
+    data.fill(0, 12)
+    for array in low:
+        slow(array, 1000)
+        array.set('bitmap_set_bits', '0-60')
+    running(low[0], 'resync')
+    data.fill(8, 12, '3c')
+    lose(top, low[1].path)
+    data.sprinkle(range(0, 40 * MIB, 400 * KIB), '69')
+    run('mdadm', top.path, '--re-add', low[1].path)
+    for array in low:
+        array.set('sync_speed_max', 2000000)
+        array.set('sync_speed_min', 2000000)
+    top.wait_whole()
+    for array in [top] + low:
+        settle(array)
+        whole(array)
+    data.holds()
+    lose(top, low[0].path)
+    data.holds()
+
+
+def stopped_during(array, data, what):
+    """Stops at once; then everything is where it was, and is finished after the restart."""
+    start = time.monotonic()
+    run('mdadm', '--stop', array.path, timeout_s=30)
+    need(time.monotonic() - start < 15, f'stopping during {what} took too long')
+
+
+# lanes: long
+def test_stop_during_resync_recovery_proactive():
+    disks = used(5)
+    array = make(5, members=disks[:3], mib=32)
+    data = Data(array)
+    data.sprinkle(range(0, 60 * MIB, 400 * KIB))
+    settle(array)
+    chunks = array.metadata()['chunks']
+
+    slow(array)
+    array.set('bitmap_set_bits', f'0-{chunks - 1}')
+    running(array, 'resync')
+    stopped_during(array, data, 'a resync')
+    array.assemble()
+    need(waiting(array) or array.attribute('sync_action') == 'idle', 'nothing is left of it')
+    array.quick()
+    settle(array)
+    data.holds()
+    whole(array)
+
+    slow(array)
+    lose(array, disks[1])
+    add(array, disks[3])
+    array.members = [disks[0], disks[2], disks[3]]
+    running(array, 'recover')
+    data.sprinkle(range(4 * KIB, 60 * MIB, 3600 * KIB), '3c')
+    stopped_during(array, data, 'a recovery')
+    array.assemble()
+    array.quick()
+    array.wait_whole()
+    settle(array)
+    data.holds()
+    whole(array)
+
+    slow(array)
+    array.set('llbitmap/proactive_sync', 1)
+    running(array, 'resync')
+    stopped_during(array, data, 'a proactive sync')
+    array.assemble()
+    array.quick()
+    settle(array, also=(disk.CLEAN_UNWRITTEN,))
+    data.holds()
+    whole(array)
+
+    # Busy: refused while it is written, and unharmed.
+    writer = fio.Running(array.path, '5a', 40 * MIB, 8 * MIB)
+    try:
+        before = array.writes()
+        wait_until('fio writes', lambda: array.writes() > before + 50, 60)
+        need(run('mdadm', '--stop', array.path, ok=None)[0] != 0, 'stopped while it is written')
+    finally:
+        acked, touched = writer.stop(time.monotonic())
+    data.acknowledged('5a', acked, touched)
+    array.stop()  # at once after the last write
+    left = disk.not_clean(array.cells())
+    array.assemble()
+    array.quick()
+    settle(array, also=(disk.CLEAN_UNWRITTEN,))
+    print(f'  {len(left)} chunks waited for parity when it was stopped', flush=True)
+    data.holds()
+    whole(array)
+
+
+# lanes: stock
+def test_stop_again_and_again_raid10():
+    """Written and stopped at once, twenty times: an orderly stop leaves nothing to do."""
+    array = make(10, mib=24)
+    data = Data(array)
+    for turn in range(20):
+        data.sprinkle(range(turn * 4 * KIB, 40 * MIB, 2 * MIB), '%02x' % (turn + 16))
+        array.stop()
+        equal(disk.not_clean(array.cells()), set(), f'chunks not clean after stop {turn}')
+        array.assemble()
+    data.holds()
+    whole(array)
+
+
+def slices(count, mib):
+    """Members of mib each: slices of the ramdisks."""
+    disks = ramdisks(8)
+    each = RAMDISK_MIB // mib
+    need(count <= each * len(disks), f'no {count} slices of {mib} MiB')
+    for number in range(count):
+        run('dmsetup', 'create', f'slice{number}', '--table',
+            f'0 {mib * 2048} linear {disks[number // each]} {number % each * mib * 2048}')
+    return [f'/dev/mapper/slice{number}' for number in range(count)]
+
+
+# lanes: long
+def test_64_arrays():
+    """All are written at once, some lose and get back members meanwhile; all are clean
+    after that, all stop, all come back."""
+    members = slices(128, 8)
+    arrays = []
+    for number in range(64):
+        array = Array(number, members[2 * number:2 * number + 2])
+        run('mdadm', '--create', array.path, '--run', '--level=1', '-n2', '--bitmap=lockless',
+            '--size=4M', *array.members)
+        array.quick()
+        arrays.append(array)
+    writers = [fio.Running(array.path, '5a', 0, 2 * MIB, '--rate_iops=10', '--iodepth=2')
+               for array in arrays]
+    results = []
+    try:
+        for array in arrays:
+            wait_until(f'{array.name} is written', lambda a=array: a.writes() > 10, 120)
+        for array in arrays[::8]:
+            lose(array, array.members[1])
+            run('mdadm', array.path, '--re-add', array.members[1])
+        for array in arrays[::8]:
+            array.wait_whole()
+    finally:
+        results = [writer.stop(time.monotonic()) for writer in writers]
+    for array, (acked, touched) in zip(arrays, results):
+        settle(array)
+        data = Data(array)
+        data.acknowledged('5a', acked, touched)
+        data.holds()
+        whole(array, check=False)
+    for array in arrays:
+        array.stop()
+        equal(disk.not_clean(array.cells()), set(), f'{array.name}: chunks not clean')
+    for array in arrays:
+        array.assemble()
+    for array, (acked, touched) in zip(arrays, results):
+        data = Data(array)
+        data.acknowledged('5a', acked, touched)
+        data.holds()
+
+
+test_64_arrays.limit_s = 420
