@@ -641,15 +641,23 @@ static void counter_inc(u32 index, bool now)
 	u32 *at = &w.counter[cpu][index];
 	u32 v = *at + 1;
 	if (!plain(at)) {
-		if (!now)
+		if (now)
+			learn(loc_of(at), false);
+		else
 			access("counter", at, 4, false);
 		if (now)
 			trace("      lane %u, starts -> %u\n", index / 2, *at + 1);
 		else
 			trace(" -> %u\n", *at + 1);
 		v = *at + 1;
-		if (g_weak)
-			append(w.t[g_cur], loc_of(at), at, 4, v, w.t[g_cur].rel);
+		if (g_weak) {
+			// one CPU's increments follow each other in its program order
+			const Loc &l = w.loc[loc_of(at)];
+			View carries = w.t[g_cur].rel;
+			if (l.last)
+				join(carries, l.ring[l.last % kHist].view);
+			append(w.t[g_cur], loc_of(at), at, 4, v, carries);
+		}
 	}
 	*at = v;
 }
@@ -1363,10 +1371,13 @@ void sync_array(unsigned how)
 						  m.d.cell[c], i);
 			}
 			bool failed = (how & kSyncFails) && c == 0;
+			bool partly = (how & kInterrupt) && c == 0; // it ends in mid-chunk
 			point("sync write done", true);
 			if (failed) {
 				trace("      failed\n");
 				llb_end_sync(bm, c * 128, &n); // the error path of raid1 tells so
+			} else if (partly) {
+				trace("      only a part of it\n");
 			} else if (w.level == 1) {
 				for (Member &m : w.m)
 					m.cache[c] |= m.faulty ? 0 : w.issued[c];
@@ -1374,7 +1385,7 @@ void sync_array(unsigned how)
 				w.parity_bad[c] = w.parity_bad[c] == 1 ? 2 : w.parity_bad[c];
 			}
 			w.sync_excl[c] = 0;
-			if (failed || ((how & kInterrupt) && c == 0)) {
+			if (failed || partly) {
 				point("interrupt");
 				w.flags |= KX_ARRAY_INTR;
 				break;
