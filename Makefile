@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall tool demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants
+.PHONY: modules install uninstall tool demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants guest-mutants
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -73,6 +73,9 @@ model:
 mutants:
 	@scripts/mutants
 
+guest-mutants:
+	@scripts/guest-mutants
+
 check:
 	@scripts/lint '$(KDIR)' '$(BUILD)'
 
@@ -94,6 +97,7 @@ help:
 	@echo 'make mdadm-suite  mdadm'\''s own tests with lockless bitmaps; TEST=word as above'
 	@echo 'make sim        SEEDS=1000: simulated power cuts, 200 for each seed'
 	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
+	@echo 'make guest-mutants  do the ordering tests in guests?'
 	@echo 'make bench      how fast, against none, classic and in-tree; QUICK=1: in ten minutes'
 	@echo 'make check      lint'
 	@echo 'make clean      remove build/'

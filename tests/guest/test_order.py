@@ -21,12 +21,19 @@ def in_bitmap(sector):
 
 
 def active(array):
-    """Some chunks are Clean, none is covered; md has written its superblock for the
-    writes to come, the daemon sleeps."""
-    write(f'{array.sysfs}/safe_mode_delay', '100')
+    """One chunk is dirty, some are Clean; md has written its superblock for the writes to
+    come, the daemon sleeps."""
     filled(array, 1)
+    time.sleep(1.5)  # what is touched now is far from the last first touch: little cover
+    write(f'{array.sysfs}/safe_mode_delay', '100')
+    fio.fill(array.path, 'c3', 0, 65536)
+    array.wait_idle()
     array.set('llbitmap/daemon_sleep', 60)
     array.set('llbitmap/barrier_idle', 60)
+
+
+def marked(array):
+    return sum(array.bits()[name] for name in ('dirty', 'need sync', 'syncing'))
 
 
 def two_writers(level):
@@ -35,7 +42,10 @@ def two_writers(level):
     members = mapped.members(LEVELS[level])
     array = Array(0, [member.path for member in members])
     array.create(level, '--size=48M')
-    active(array)
+    filled(array, 1)
+    array.set('llbitmap/daemon_sleep', 60)
+    array.set('llbitmap/barrier_idle', 60)
+    before = marked(array)
     for member in members:
         member.delay(DELAY_MS)
     at, late = 32 * MIB, []
@@ -52,19 +62,21 @@ def two_writers(level):
         first.start()
         # Marked in memory: its bitmap write takes DELAY_MS from now on. (It is not in
         # "inflight": dm-delay is counted when the delay is over.)
-        wait_until('the chunk is marked', lambda: array.bits()['dirty'] +
-                   array.bits()['need sync'] + array.bits()['syncing'] > 0, 10, 0.01)
+        wait_until('the chunk is marked', lambda: marked(array) > before, 10, 0.01)
         second.start()
         first.join()
         second.join()
     equal(len(late), 2, 'writes that were acknowledged')
     # Below the delay a write of the bitmap is submitted when the delay is over.
-    arrived = [(path, sector) for path, kind, sector, _, _ in trace.bios
+    arrived = [(path, sector, sectors) for path, kind, sector, sectors, _ in trace.bios
                if kind == 'W' and path in lower]
-    done = {path: next((n for n, (other, sector) in enumerate(arrived)
-                        if other == path and in_bitmap(sector)), None) for path in lower}
-    need(None not in done.values(), 'a member saw no write of the bitmap')
-    data = [n for n, (_, sector) in enumerate(arrived) if sector >= mapped.BITMAP + mapped.RESERVED]
+    chunk = chunks_of(array, [at])
+    cell = mapped.BITMAP + (disk.CELLS_OFFSET + min(chunk)) // disk.SECTOR
+    done = {path: next((n for n, (other, sector, sectors) in enumerate(arrived)
+                        if other == path and sector <= cell < sector + sectors), len(arrived))
+            for path in lower}
+    data = [n for n, (_, sector, _) in enumerate(arrived)
+            if sector >= mapped.BITMAP + mapped.RESERVED]
     need(len(data) >= 2 * LEVELS[1], f'only {len(data)} writes of data')
     early = [n for n in data if n < max(done.values())]
     need(not early, f'{len(early)} of {len(data)} data writes reached a member before the '
@@ -72,7 +84,6 @@ def two_writers(level):
                     f'{sorted(int(t * 1000) for t in late)} ms, the bitmap {DELAY_MS} ms')
     for member in members:
         member.heal()
-    chunk = chunks_of(array, [at])
     for cells in array.cells():
         need(all(disk.must_resync(cells[one]) for one in chunk), 'the chunk is not marked')
 

@@ -17,16 +17,21 @@ os.environ['MDADM_NO_UDEV'] = '1'
 os.environ['DM_DISABLE_UDEV'] = '1'
 
 
+def in_tree():
+    """Whether these tests look at the in-tree driver."""
+    return os.path.exists(INTREE)
+
+
 def loaded(name='llbitmap'):
     return os.path.exists(f'/sys/module/{name}')
 
 
 def load():
-    if os.path.exists(INTREE) and not loaded('md_mod'):
+    if in_tree() and not loaded('md_mod'):
         run('insmod', INTREE)
     for name in ('md_mod', 'raid1', 'raid10', 'raid456'):
         run('modprobe', name)
-    if not loaded() and not os.path.exists(INTREE):
+    if not loaded() and not in_tree():
         run('insmod', MODULE)
 
 
@@ -90,7 +95,8 @@ class Array:
     def readwrite(self):
         """Debian's md_mod starts an array auto-read-only: no resync until the
         first write, or this."""
-        run('mdadm', '--readwrite', self.path)
+        status, said = run('mdadm', '--readwrite', self.path, ok=None)
+        need(not status or self.attribute('array_state') not in ('read-auto', 'readonly'), said)
 
     def stop(self):
         # A probe by somebody else may have it open for a moment.

@@ -3,7 +3,7 @@
 map from the array's bytes to the bitmap's chunks."""
 
 from . import disk, fio
-from .array import Array, ramdisks
+from .array import Array, in_tree, ramdisks
 from .sh import Direct, equal, need
 
 LEVELS = {1: 2, 10: 4, 5: 3}
@@ -32,6 +32,11 @@ def chunks_of(array, offsets):
 def settle(array, limit_s=60):
     """Idle, and all Clean on the members."""
     array.wait_idle(limit_s)
+    if in_tree():  # it writes no Clean before the array stops
+        array.stop()
+        array.assemble()
+        array.wait_idle(limit_s)
+        array.quick()
     array.wait_clean(limit_s)
 
 
