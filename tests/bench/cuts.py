@@ -31,9 +31,11 @@ CLASSIC_BITS = 256 # bytes, after the classic superblock
 
 def plan(steps, size):
     for level in size.levels(*MEMBERS):
-        loads = () if size.quick else tuple(LOADS) if level == 'raid1' else ('dense',)
+        loads = () if size.quick else \
+            tuple(LOADS) if level == 'raid1' and not size.trying else ('dense',)
         count = size.rounds(1 if size.quick else 5 if level == 'raid1' else 3)
-        for number, variant in in_turn(count, ALL):
+        variants = ('llbitmap',) if size.quick and level != 'raid1' else ALL
+        for number, variant in in_turn(count, variants):
             steps.add(8 + 20 * len(loads), f'(f) {level} {variant} round {number + 1}',
                       step(level, variant, number, loads))
 

@@ -10,7 +10,7 @@ from measure import fill
 
 CONFIG = '/sys/kernel/config/nullb'
 MIB = 1 << 20
-COUNT = 8 # four for an array, four for its copies after a cut
+COUNT = 12 # three arrays of four, or one and its copies after a cut
 filled = set()
 ramdisk_mib = 0
 
@@ -25,9 +25,13 @@ def ramdisk_size():
     return ramdisk_mib * MIB
 
 
+def some_ramdisks(first, count):
+    return [f'/dev/ram{number}' for number in range(first, first + count)]
+
+
 def ramdisks(count):
     """Written once, so that no later write has to allocate."""
-    paths = [f'/dev/ram{number}' for number in range(count)]
+    paths = some_ramdisks(0, count)
     for path in paths:
         if path not in filled:
             fill(path, ramdisk_mib * MIB)
@@ -36,7 +40,7 @@ def ramdisks(count):
 
 
 def empty_ramdisks(first, count):
-    paths = [f'/dev/ram{number}' for number in range(first, first + count)]
+    paths = some_ramdisks(first, count)
     for path in paths:
         run('blkdiscard', '-f', path)
         filled.discard(path)

@@ -20,7 +20,7 @@ MIB = 1 << 20
 NULL_MIB, SLOW_MIB = 256, 128 # of each null_blk
 TOUCHES = 2000
 STEP = 64 << 10 # between two first touches: a chunk of these arrays
-SEQUENTIAL_MIB = 64
+COUNTED_MIB, TIMED_MIB = 8, 128 # of sequential writes
 LIST = '/tmp/list.fio'
 LINE = re.compile(r'block_bio_queue: (\d+),(\d+) (\w+) (\d+) \+ (\d+) ')
 SUPER_SECTOR = 8
@@ -87,7 +87,7 @@ def plan(steps, size):
         # raid5 over never-written chunks resynchronises meanwhile: not comparable
         for state in ('clean',) if level == 'raid5' else ('clean', 'unwritten'):
             for number, variant in in_turn(size.rounds(5 if level == 'raid1' else 3), ALL):
-                steps.add(25, f'(c) {level} {state} {variant} round {number + 1}',
+                steps.add(12 if variant in ('none', 'llbitmap') else 25, f'(c) {level} {state} {variant} round {number + 1}',
                           step(level, state, variant, number))
 
 
@@ -119,8 +119,11 @@ def random_touches(array, depth, number):
     return done['iops']
 
 
-def sequential(array):
-    return fio('sequential', DEVICE=array.path, DEPTH=1, BYTES=SEQUENTIAL_MIB * MIB)['write']['iops']
+def sequential(array, mib, run_s):
+    """Returns writes per second, and whether all were done."""
+    done = fio('sequential', DEVICE=array.path, DEPTH=1, BYTES=mib * MIB,
+               RUN_S=run_s)['write']
+    return done['iops'], done['io_bytes'] == mib * MIB
 
 
 def step(level, state, variant, number):
@@ -137,12 +140,12 @@ def step(level, state, variant, number):
             array.stop()
         array = fresh_array(level, state, variant, nulls)
         with Requests(nulls) as seen:
-            sequential(array)
+            need(sequential(array, COUNTED_MIB, 60)[1], 'not all was written')
         seen.tell('c', level, '1', variant, f'sequential, {state}', number)
         array.stop()
         # The time it takes, where members cost next to nothing: on ramdisks.
         array = fresh_array(level, state, variant, ramdisks(MEMBERS[level]))
-        iops = sequential(array)
+        iops = sequential(array, TIMED_MIB, 4)[0]
         emit('c', level, '1', variant, f'sequential, {state}', 'IOPS', iops, number)
         say(f'sequential QD1: {iops / 1000:.2f}k, {seen.writes / len(nulls):.0f} writes, '
             f'{seen.flushes / len(nulls):.0f} flushes')
