@@ -20,13 +20,15 @@ LOADS = {
     'QD1, FUA': ('--iodepth=1', '--sync=dsync', '--rate_iops=120'),
     'QD32x4, FUA': ('--iodepth=32', '--numjobs=4', '--sync=dsync', '--rate_iops=120'),
     'QD32x4, flushes': ('--iodepth=32', '--numjobs=4', '--fdatasync=24', '--rate_iops=120'),
+    # here the daemon's flush is the first one
+    'QD32x4, no flushes': ('--iodepth=32', '--numjobs=4', '--rate_iops=60'),
 }
 
 
 def workload(array, logged, seconds):
     logged.mark('begin')
     for at, (name, extra) in enumerate(LOADS.items()):
-        done = fio.job(array.path, 'randwrite', '5a', at * AREA // 4, AREA, '--do_verify=0',
+        done = fio.job(array.path, 'randwrite', '5a', at * AREA // 6, AREA, '--do_verify=0',
                        '--time_based', f'--runtime={seconds}', '--norandommap',
                        '--group_reporting', *extra)
         need(done['status'] == 0 and done['error'] == 0, f'fio ({name}) failed')
@@ -65,7 +67,7 @@ def cut(array, replay, slices, size):
     array.stop()
 
 
-def logged(level, cuts, seconds=4):
+def logged(level, cuts, seconds=3):
     members = Logged(LEVELS[level], MEMBER_MIB[level])
     array = Array(0, members.members)
     array.create(level)
