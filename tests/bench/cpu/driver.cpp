@@ -4,11 +4,15 @@
 //
 //   driver count GIB            under callgrind: a dump of its counts after each phase
 //   driver time GIB THREADS     without: writes of that many threads, create and load
+//   driver cover GIB KIND RATE  what covering neighbours saves and costs, on a clock of
+//       its own: RATE random writes per second, KIND touch (2000 of them all over the
+//       array, no daemon), dense (over a quarter) or sparse (all over), till a cut
 #include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <thread>
 #include <vector>
 
@@ -26,7 +30,7 @@ constexpr unsigned kWrites = 20000, kTouches = 200;
 constexpr double kRun_s = 1;
 
 alignas(4096) unsigned char member[kSpaceBytes];
-unsigned long long allocated, clock_ms = 1000000;
+unsigned long long allocated, ios, clock_ms = 1000000;
 std::atomic<unsigned> threads{0};
 thread_local unsigned this_thread = threads++;
 
@@ -213,6 +217,7 @@ void kx_io_add(kx_host *, llb_u64 offset, const void *buf, llb_u32 bytes)
 
 void kx_io_wait(kx_host *, kx_io_result *out)
 {
+	ios++;
 	*out = {1, 1, 1};
 }
 
@@ -344,6 +349,41 @@ void time_writes(kx_host *h, unsigned count)
 	       empty_ns);
 }
 
+// Prints: bitmap writes for first touches, chunks not clean, chunks touched in the last
+// barrier_idle + 2 * daemon_sleep.
+void cover(kx_host *h, const char *kind, double rate)
+{
+	constexpr unsigned kSleep_s = 1, kIdle_s = 1, kRun_s = 12, kTouched = 2000;
+	const bool touch = !strcmp(kind, "touch"), dense = !strcmp(kind, "dense");
+	make(h);
+	llb_tune(h->bitmap, LLB_TUNE_DAEMON_SLEEP, kSleep_s);
+	llb_tune(h->bitmap, LLB_TUNE_BARRIER_IDLE, kIdle_s);
+	llb_metadata m;
+	llb_metadata_get(h->bitmap, &m);
+	const llb_u64 first = dense ? m.chunks * 3 / 8 : 0, count = dense ? m.chunks / 4 : m.chunks;
+	const llb_u64 begin_ms = clock_ms, writes = llb_u64(touch ? kTouched : kRun_s * rate);
+	llb_u64 pass_ms = begin_ms + kSleep_s * 1000;
+	llb_u64 used = 0;
+	Random random = {88172645463325252ull};
+	std::map<llb_u64, llb_u64> last_ms;
+
+	for (llb_u64 i = 0; i < writes; i++) {
+		clock_ms = begin_ms + llb_u64(double(i) * 1000 / rate);
+		for (; !touch && clock_ms >= pass_ms; pass_ms += kSleep_s * 1000)
+			llb_daemon(h->bitmap);
+		llb_u64 chunk = first + random.next(count), before = ios;
+		write_once(h, chunk * m.chunk_sectors);
+		used += ios - before;
+		last_ms[chunk] = clock_ms;
+	}
+	unsigned dirty = 0, touched = 0;
+	for (llb_u64 chunk = 0; chunk < m.chunks; chunk++)
+		dirty += member[LLB_CELLS_OFFSET + chunk] == LLB_DIRTY;
+	for (const auto &one : last_ms)
+		touched += one.second + (kIdle_s + 2 * kSleep_s) * 1000 > clock_ms;
+	printf("%llu %u %u\n", static_cast<unsigned long long>(used), dirty, touched);
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -354,6 +394,8 @@ int main(int argc, char **argv)
 	format();
 	if (!strcmp(argv[1], "count"))
 		count(&h);
+	else if (!strcmp(argv[1], "cover") && argc > 4)
+		cover(&h, argv[3], atof(argv[4]));
 	else
 		time_writes(&h, argc > 3 ? unsigned(atoi(argv[3])) : 1);
 	llb_destroy(h.bitmap);
