@@ -305,6 +305,9 @@ Result Bitmap::tune(u32 what, u64 seconds)
 		return Result::error(LLB_ERANGE);
 	if (what == LLB_TUNE_BARRIER_IDLE) {
 		barrier_idle_s_.store_relaxed(u32(seconds));
+		next_request_ms_.store_relaxed(0); // the old time between two requests is over
+		if (sync_wanted_.load_relaxed())
+			arm_for_sync();
 		return Result::ok();
 	}
 	daemon_sleep_s_.store_relaxed(u32(seconds));

@@ -28,7 +28,7 @@ LOADS = {
 def workload(array, logged, seconds):
     logged.mark('begin')
     for at, (name, extra) in enumerate(LOADS.items()):
-        done = fio.job(array.path, 'randwrite', '5a', at * AREA // 6, AREA, '--do_verify=0',
+        done = fio.job(array.path, 'randwrite', '5a', at * 4 * MIB, AREA, '--do_verify=0',
                        '--time_based', f'--runtime={seconds}', '--norandommap',
                        '--group_reporting', *extra)
         need(done['status'] == 0 and done['error'] == 0, f'fio ({name}) failed')
@@ -88,7 +88,7 @@ def logged(level, cuts, seconds=3):
         if number in chosen and not replay.verdict():
             start = time.monotonic()
             try:
-                cut(array, replay, slices, AREA * 3 // 2)
+                cut(array, replay, slices, AREA * 7 // 4)
             except Failure as failure:
                 raise Failure(f'cut after entry {number} of {len(entries)}: {failure}') from failure
             cut_s += time.monotonic() - start

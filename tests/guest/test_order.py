@@ -133,8 +133,8 @@ def flushes(level):
         equal(flushed, 0, f'{path}: flushes for {data} first touches')
         equal(fua, bitmap, f'{path}: bitmap writes with FUA')
     if level == 5:  # parity is built first, and a resync flushes too
-        array.set('llbitmap/daemon_sleep', 1)
-        array.wait_idle()
+        array.set('llbitmap/barrier_idle', 1)
+        array.wait_idle(20)
     with Trace(logged.members) as trace:
         array.quick()
         array.wait_clean()
