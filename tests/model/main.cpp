@@ -368,7 +368,8 @@ void walk(Stats &st, Clock::time_point start)
 					same++;
 					if (i != best && !act[i].stale && next_random(rnd) % 3 == 0)
 						pick = i;
-					else if (i != best && act[i].stale && next_random(rnd) % stale_odds == 0)
+					else if (i != best && act[i].stale &&
+						 next_random(rnd) % stale_odds == 0)
 						pick = i;
 				}
 			}
@@ -430,16 +431,19 @@ bool run(const Scenario &s)
 	if (st.complete < 0)
 		snprintf(full, sizeof(full), "%s", g_only_walks ? "walks only" : "partial");
 	else if (kBounds[st.complete].preemptions == 255)
-		snprintf(full, sizeof(full), "all interleavings, <=%d old values", kBounds[st.complete].stale);
+		snprintf(full, sizeof(full), "all interleavings, <=%d old values",
+			 kBounds[st.complete].stale);
 	else
-		snprintf(full, sizeof(full), "<=%d preemptions, <=%d old values%s", kBounds[st.complete].preemptions,
-			 kBounds[st.complete].stale, st.exhaustive ? ": all there are" : "");
-	printf("%-22s %-6s %9llu executions %10llu states %11llu steps %8llu reloads %7llu walks  %s  %.1f s\n", s.name,
-	       found ? "FAILED" : "ok", (unsigned long long)st.executions, (unsigned long long)st.states,
-	       (unsigned long long)st.steps, (unsigned long long)st.reloads, (unsigned long long)st.walks, full,
-	       since(start));
+		snprintf(full, sizeof(full), "<=%d preemptions, <=%d old values%s",
+			 kBounds[st.complete].preemptions, kBounds[st.complete].stale,
+			 st.exhaustive ? ": all there are" : "");
+	printf("%-22s %-6s %9llu executions %10llu states %11llu steps %8llu reloads %7llu walks  %s  %.1f s\n",
+	       s.name, found ? "FAILED" : "ok", (unsigned long long)st.executions,
+	       (unsigned long long)st.states, (unsigned long long)st.steps, (unsigned long long)st.reloads,
+	       (unsigned long long)st.walks, full, since(start));
 	if (found) {
-		printf("  %s: %s\n  replay: model --replay \"%s\"\n", g_violation, g_detail, schedule().c_str());
+		printf("  %s: %s\n  replay: model --replay \"%s\"\n", g_violation, g_detail,
+		       schedule().c_str());
 	}
 	fflush(stdout);
 	return !found;
@@ -491,7 +495,8 @@ int replay(const char *arg)
 		}
 		for (; times && !g_violation; times--) {
 			if (a.task >= kTasks || !task_enabled(a.task)) {
-				printf("the schedule does not fit this build: task %c cannot run\n", 'A' + a.task);
+				printf("the schedule does not fit this build: task %c cannot run\n",
+				       'A' + a.task);
 				return 2;
 			}
 			step(a);

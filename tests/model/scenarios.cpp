@@ -33,7 +33,6 @@ void written(int c)
 	w.dirtied[c] = 1;
 }
 
-
 // In set-up: a discard of the whole chunk.
 void discarded(int c)
 {
@@ -289,7 +288,13 @@ void apart_stop()
 	written(3);
 	task_add("apart", write<3, 0>, 1);
 	task_add("daemon", daemon<2>, 255, true);
-	task_add("update", [] { op_begin("tune"); (void)!llb_tune(bm, LLB_TUNE_DAEMON_SLEEP, 20); }, 255);
+	task_add(
+		"update",
+		[] {
+			op_begin("tune");
+			(void)!llb_tune(bm, LLB_TUNE_DAEMON_SLEEP, 20);
+		},
+		255);
 }
 
 void writer_unwritten()
@@ -421,7 +426,8 @@ void member_back()
 	op_begin("in sync");
 	for (int c = 0; c < kCh && u64(c) * 128 < w.array_size; c++) {
 		u8 there = w.m[1].cache[c] | w.m[1].durable[c] | w.m[1].flight[c];
-		if ((w.issued[c] & ~there) && !w.in_flight[c] && !core::dirty_like(core::state_of(cell_raw(c))))
+		if ((w.issued[c] & ~there) && !w.in_flight[c] &&
+		    !core::dirty_like(core::state_of(cell_raw(c))))
 			violation("D1", "member 1 is in sync without chunk %d, cell 0x%x", c, cell_raw(c));
 		// what the recovery left out on purpose is copied by no one
 		if ((w.issued[c] & ~there) && !w.in_flight[c])
@@ -808,7 +814,8 @@ void stop()
 	for (int c = 0; c < 2; c++) {
 		for (int i = 0; i < kMembers; i++) {
 			if (w.m[i].d.cell[c] != LLB_CLEAN)
-				violation("D9", "after a stop chunk %d is byte %d on member %d", c, w.m[i].d.cell[c], i);
+				violation("D9", "after a stop chunk %d is byte %d on member %d", c,
+					  w.m[i].d.cell[c], i);
 		}
 	}
 	w.suspended = 0;
@@ -989,11 +996,12 @@ void load_readonly()
 
 const Scenario kScenarios[] = {
 	{"two-writers", "two writers of the same fresh chunk", two_writers, true, nullptr},
-	{"two-writers-unasked", "one of them does not ask enabled; a third writes two chunks", two_writers_unasked,
+	{"two-writers-unasked", "one of them does not ask enabled; a third writes two chunks",
+	 two_writers_unasked, true, nullptr},
+	{"two-writers-daemon", "two writers of a fresh chunk, and two daemon passes", two_writers_daemon,
 	 true, nullptr},
-	{"two-writers-daemon", "two writers of a fresh chunk, and two daemon passes", two_writers_daemon, true,
+	{"one-cpu", "two writers on one CPU, one ends in an interrupt, and the daemon", one_cpu, true,
 	 nullptr},
-	{"one-cpu", "two writers on one CPU, one ends in an interrupt, and the daemon", one_cpu, true, nullptr},
 	{"unplug-in-bio", "a writer inside submit_bio, another writer, the worker that leads, the daemon",
 	 writers_unplug_daemon, true, nullptr},
 	{"unplug-in-bio-twice", "two writers inside submit_bio", two_bio_writers, true, nullptr},
@@ -1003,39 +1011,47 @@ const Scenario kScenarios[] = {
 	{"apart-daemon", "first writes of two chunks apart, and the daemon", apart_daemon, true, nullptr},
 	{"two-blocks", "first writes of chunks in two blocks of the bitmap", two_blocks, true, nullptr},
 	{"two-blocks-three", "the same, and a third of the first block", two_blocks_three, true, nullptr},
-	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true, nullptr},
-	{"writer-daemon", "a writer of a dirty chunk, and three daemon passes", writer_daemon, true, nullptr},
-	{"lane", "a writer of a dirty chunk, a first write of its neighbour in the lane, the daemon", lane, true,
+	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true,
 	 nullptr},
+	{"writer-daemon", "a writer of a dirty chunk, and three daemon passes", writer_daemon, true, nullptr},
+	{"lane", "a writer of a dirty chunk, a first write of its neighbour in the lane, the daemon", lane,
+	 true, nullptr},
 	{"lane-marked", "the same, the chunk already marked", lane_marked, true, nullptr},
 	{"lane-migrate", "the neighbour's write ends on the other CPU", lane_migrate, true, nullptr},
-	{"lane-migrate-own", "three writers of a lane that end on other CPUs", lane_migrate_own, true, nullptr},
-	{"lane-later-mark", "a chunk is marked later than its neighbour, and written", lane_later_mark, true, nullptr},
-	{"lane-apart", "a writer of a dirty chunk, one of a clean, uncovered one in its lane, the daemon", lane_apart,
-	 true, nullptr},
-	{"lane-apart-marked", "the same, the chunk already marked", lane_apart_marked, true, nullptr},
-	{"lane-apart-later", "a dirty chunk of the lane is marked in the next pass only", lane_apart_later, true,
+	{"lane-migrate-own", "three writers of a lane that end on other CPUs", lane_migrate_own, true,
 	 nullptr},
-	{"lane-apart-later-two", "the same, and a writer of the marked one", lane_apart_later_two, true, nullptr},
-	{"lane-short-path", "a write since before the mark, another on the short path over two CPUs", lane_short_path,
+	{"lane-later-mark", "a chunk is marked later than its neighbour, and written", lane_later_mark, true,
+	 nullptr},
+	{"lane-apart", "a writer of a dirty chunk, one of a clean, uncovered one in its lane, the daemon",
+	 lane_apart, true, nullptr},
+	{"lane-apart-marked", "the same, the chunk already marked", lane_apart_marked, true, nullptr},
+	{"lane-apart-later", "a dirty chunk of the lane is marked in the next pass only", lane_apart_later,
 	 true, nullptr},
+	{"lane-apart-later-two", "the same, and a writer of the marked one", lane_apart_later_two, true,
+	 nullptr},
+	{"lane-short-path", "a write since before the mark, another on the short path over two CPUs",
+	 lane_short_path, true, nullptr},
 	{"two-lanes", "one lane is found quiet, the mark in another is too young", two_lanes, true, nullptr},
 	{"tune", "a new daemon_sleep while the daemon and a writer work", apart_stop, true, nullptr},
-	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true, nullptr},
+	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true,
+	 nullptr},
 	{"fail-daemon", "a member fails while the daemon clears", fail_daemon, true, nullptr},
 	{"fail-marks", "the same with md's metadata, and a neighbour's write", fail_marks, true, nullptr},
 	{"fail-return", "a member fails and returns", fail_return, true, nullptr},
 	{"return-writer", "a member returns, is recovered, and a writer", return_writer, true, nullptr},
 	{"return-daemon", "a member returns, and the daemon", return_daemon, true, nullptr},
-	{"degraded-daemon", "two writers and the daemon, one member missing", degraded_daemon, false, nullptr},
+	{"degraded-daemon", "two writers and the daemon, one member missing", degraded_daemon, false,
+	 nullptr},
 	{"flush-fails", "a flush fails, and the member with it", flush_fails, false, nullptr},
 	{"flush-fails-stays", "a flush fails on a member that md keeps", flush_fails_last, false, nullptr},
-	{"discard-write", "a discard of a clean chunk, a racing write, the daemon", discard_write, true, nullptr},
-	{"discard-marked", "a write to a discarded chunk that is about to become unwritten", discard_marked, true,
+	{"discard-write", "a discard of a clean chunk, a racing write, the daemon", discard_write, true,
 	 nullptr},
-	{"discard-dirty", "a discard of a dirty chunk, a racing write, the daemon", discard_after_write, true, nullptr},
-	{"discard-unwritten", "a discard of an unwritten chunk, a racing write, the daemon", discard_unwritten, true,
+	{"discard-marked", "a write to a discarded chunk that is about to become unwritten", discard_marked,
+	 true, nullptr},
+	{"discard-dirty", "a discard of a dirty chunk, a racing write, the daemon", discard_after_write, true,
 	 nullptr},
+	{"discard-unwritten", "a discard of an unwritten chunk, a racing write, the daemon",
+	 discard_unwritten, true, nullptr},
 	{"behind-daemon", "a write-behind, and the daemon", behind_daemon, true, nullptr},
 	{"behind-lane", "a write-behind, its neighbour, and the daemon", behind_lane, true, nullptr},
 	{"behind-wait", "two write-behinds, and one who waits for them", behind_wait, true, nullptr},
@@ -1043,7 +1059,8 @@ const Scenario kScenarios[] = {
 	{"sync-force-end", "the same, chunks are ended while it runs", sync_force_end, true, nullptr},
 	{"sync-abort", "a resync that fails and is asked for again", sync_abort, false, nullptr},
 	{"sync-interrupt", "a resync that is interrupted", sync_interrupt, false, nullptr},
-	{"parity", "raid5: parity of unwritten chunks is built, a writer, the daemon", parity, false, nullptr},
+	{"parity", "raid5: parity of unwritten chunks is built, a writer, the daemon", parity, false,
+	 nullptr},
 	{"parity-proactive", "raid5: it is asked for while a write comes", parity_proactive, false, nullptr},
 	{"parity-flush-fails", "raid5: the flush after it fails", parity_flush_fails, false, nullptr},
 	{"update-rounds", "md's metadata, and rounds of two writers", update_rounds, true, nullptr},
@@ -1053,12 +1070,14 @@ const Scenario kScenarios[] = {
 	{"errors-all", "no member takes the bitmap", errors_all, false, errors_all_end},
 	{"stop", "an orderly stop after a write, the daemon at work", stop_flush, true, nullptr},
 	{"stop-marked", "the same, the chunk already marked", stop_flush_marked, true, nullptr},
-	{"suspended", "the array is suspended while a writer, the daemon and the worker go on", suspended, true,
-	 nullptr},
+	{"suspended", "the array is suspended while a writer, the daemon and the worker go on", suspended,
+	 true, nullptr},
 	{"resize-extend", "the array grows, two writers", resize_extend, true, nullptr},
-	{"resize-extend-beyond", "the array grows, a write behind the old end", resize_extend_beyond, true, nullptr},
+	{"resize-extend-beyond", "the array grows, a write behind the old end", resize_extend_beyond, true,
+	 nullptr},
 	{"resize-relayout", "the chunk size doubles, a writer, the daemon", resize_relayout, true, nullptr},
-	{"resize-relayout-fresh", "the chunk size doubles, two first writes", resize_relayout_fresh, true, nullptr},
+	{"resize-relayout-fresh", "the chunk size doubles, two first writes", resize_relayout_fresh, true,
+	 nullptr},
 	{"load-cut", "load after a cut, a write, a resync, md's metadata", load_cut, true, nullptr},
 	{"load-stale", "load of a bitmap older than the array, md's metadata", load_stale, true, nullptr},
 	{"load-first-use", "first use, a write, md's metadata", load_first_use, true, nullptr},

@@ -527,8 +527,8 @@ void task_run(int n, int variant)
 	if (g_trace) {
 		char buf[64];
 		Task &t = w.t[n];
-		printf("  %c %-8s cpu%d  %s%s%s", 'A' + n, t.name, t.cpu == 255 ? -1 : t.cpu, t.what ? t.what : "start",
-		       t.loc ? " " : "", t.loc ? loc_name(t.loc, buf) : "");
+		printf("  %c %-8s cpu%d  %s%s%s", 'A' + n, t.name, t.cpu == 255 ? -1 : t.cpu,
+		       t.what ? t.what : "start", t.loc ? " " : "", t.loc ? loc_name(t.loc, buf) : "");
 		if (!t.loc && variant)
 			printf(" (variant %d)", variant);
 		if (!t.loc)
@@ -593,9 +593,7 @@ void *kx_alloc(u64 bytes)
 	return p;
 }
 
-void kx_free(void *)
-{
-}
+void kx_free(void *) {}
 
 void *kx_page_alloc(void)
 {
@@ -610,9 +608,7 @@ void *kx_page_alloc(void)
 	return p;
 }
 
-void kx_page_free(void *)
-{
-}
+void kx_page_free(void *) {}
 
 struct kx_counters *kx_counters_alloc(u32 count)
 {
@@ -622,9 +618,7 @@ struct kx_counters *kx_counters_alloc(u32 count)
 	return reinterpret_cast<kx_counters *>(w.counter);
 }
 
-void kx_counters_free(struct kx_counters *)
-{
-}
+void kx_counters_free(struct kx_counters *) {}
 
 // ---- kx_*: counters and grace periods ----
 
@@ -771,9 +765,7 @@ void kx_md_wake(struct kx_host *)
 	w.md_pending = 1;
 }
 
-void kx_relax(void)
-{
-}
+void kx_relax(void) {}
 
 static bool not_suspended(u64)
 {
@@ -908,13 +900,9 @@ int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 	return 0;
 }
 
-void kx_bad_log_disable(struct kx_host *, u32)
-{
-}
+void kx_bad_log_disable(struct kx_host *, u32) {}
 
-void kx_chunk_bytes_set(struct kx_host *, u64, u32)
-{
-}
+void kx_chunk_bytes_set(struct kx_host *, u64, u32) {}
 
 void kx_resync_request(struct kx_host *h)
 {
@@ -929,13 +917,9 @@ void kx_broken_set(struct kx_host *)
 	w.broken = 1;
 }
 
-void kx_recovery_wait(struct kx_host *)
-{
-}
+void kx_recovery_wait(struct kx_host *) {}
 
-void kx_checkpoint(struct kx_host *, u64)
-{
-}
+void kx_checkpoint(struct kx_host *, u64) {}
 
 void kx_log(struct kx_host *h, u32, const char *fmt, ...)
 {
@@ -957,9 +941,7 @@ u32 kx_members_get(struct kx_host *, u32 hold)
 	return hold || !w.suspended;
 }
 
-void kx_members_put(struct kx_host *, u32)
-{
-}
+void kx_members_put(struct kx_host *, u32) {}
 
 static u8 g_image_hdr[kMembers][LLB_SB_BYTES], g_image_cell[kMembers][kSpan];
 
@@ -1044,7 +1026,8 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 			memcpy(&has, b + LLB_SB_EVENTS, 8);
 			memcpy(&state, b + LLB_SB_STATE, 4);
 			if (w.broken && (has > had || !(state & LLB_SB_STALE)))
-				violation("W7", "a header with events %llu (was %llu), state 0x%x, though broken",
+				violation("W7",
+					  "a header with events %llu (was %llu), state 0x%x, though broken",
 					  (unsigned long long)has, (unsigned long long)had, state);
 			memcpy(m.p.hdr, b, LLB_SB_BYTES);
 			m.hdr_pending = 1;
@@ -1061,9 +1044,11 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 				u64 cleared;
 				memcpy(&cleared, m.d.hdr + LLB_SB_EVENTS_CLEARED, 8);
 				if (clean && w.dirtied[c] && m.in_sync && cleared < w.w3_events)
-					violation("W5", "chunk %d cleared on member %d, events_cleared %llu there, events %llu",
-						  c, i, (unsigned long long)cleared,
-						  (unsigned long long)w.w3_events);
+					violation(
+						"W5",
+						"chunk %d cleared on member %d, events_cleared %llu there, events %llu",
+						c, i, (unsigned long long)cleared,
+						(unsigned long long)w.w3_events);
 				if (clean && i == kMembers - 1)
 					w.dirtied[c] = 0;
 			}
@@ -1255,7 +1240,9 @@ static u8 new_id(int c)
 void write_chunk(int c, unsigned how)
 {
 	const bool discard = how & kDiscard;
-	const u64 sector = chunk_of(c) * 128 + (discard ? 0 : 8), sectors = discard ? 128 : how & kTwo ? 128 : 8;
+	const u64 sector = chunk_of(c) * 128 + (discard ? 0 : 8), sectors = discard	 ? 128
+									    : how & kTwo ? 128
+											 : 8;
 	const int last = how & kTwo ? c + 1 : c;
 
 	op_begin(discard ? "discard" : "write", barrier_open, u64(c));
@@ -1367,8 +1354,8 @@ void sync_array(unsigned how)
 				if (m.in_sync && !m.faulty && w.degraded == 0 && c < kCh &&
 				    m.d.cell[c] < LLB_STATES && !core::dirty_like(core::State(m.d.cell[c])) &&
 				    w.level == 1)
-					violation("W1", "sync write of chunk %d with byte %d on member %d", int(c),
-						  m.d.cell[c], i);
+					violation("W1", "sync write of chunk %d with byte %d on member %d",
+						  int(c), m.d.cell[c], i);
 			}
 			bool failed = (how & kSyncFails) && c == 0;
 			bool partly = (how & kInterrupt) && c == 0; // it ends in mid-chunk
@@ -1487,15 +1474,17 @@ void check_byte(int i, const u8 *hdr, const Disk &cells, int c)
 				in_sync_risk |= (w.issued[c] & ~m.durable[c]) != 0;
 		}
 		w2 = in_sync_risk;
-		violation(w.cells_io ? (w2 ? "W2" : "W3") : "W1",
-			  "a cut may leave byte %d of chunk %d on member %d, with writes %x not durable everywhere (%s)",
-			  byte, c, i, w.issued[c], when);
+		violation(
+			w.cells_io ? (w2 ? "W2" : "W3") : "W1",
+			"a cut may leave byte %d of chunk %d on member %d, with writes %x not durable everywhere (%s)",
+			byte, c, i, w.issued[c], when);
 	} else if (w.alive[c] && reads_unwritten(byte)) {
-		violation("D3", "a cut may leave byte %d (unwritten) of chunk %d, which holds data, on member %d",
+		violation("D3",
+			  "a cut may leave byte %d (unwritten) of chunk %d, which holds data, on member %d",
 			  byte, c, i);
 	} else if (w.parity_bad[c] && (byte == LLB_CLEAN || byte == LLB_CLEAN_UNWRITTEN)) {
-		violation("D7", "byte %d of chunk %d on member %d, whose parity was not built and flushed", byte, c,
-			  i);
+		violation("D7", "byte %d of chunk %d on member %d, whose parity was not built and flushed",
+			  byte, c, i);
 	}
 }
 
@@ -1516,7 +1505,8 @@ void check_invariants()
 				same = g_last != kFar || m.p.cell[3] == b[0];
 			else if (w.io_at[0] == 0)
 				same = !memcmp(m.p.hdr, b, LLB_SB_BYTES);
-			if (!k && m.cells_pending && w.cells_io && w.io_at[0] <= LLB_CELLS_OFFSET && !w.hdr_io)
+			if (!k && m.cells_pending && w.cells_io && w.io_at[0] <= LLB_CELLS_OFFSET &&
+			    !w.hdr_io)
 				same &= !memcmp(m.p.cell, b + LLB_CELLS_OFFSET - w.io_at[0], 3);
 			if (!same)
 				violation("W6", "a buffer under I/O changed");
@@ -1617,8 +1607,8 @@ static void epilogue_body()
 		for (u64 c = 0; c < kCh && c < bm->table()->geo.chunks; c++) {
 			u8 raw = cell_raw(c);
 			if (core::wants_sync(core::state_of(raw)) && !(raw & core::kEnded)) {
-				violation("D10", "chunk %d (cell 0x%x) waits for a sync that nobody starts", int(c),
-					  raw);
+				violation("D10", "chunk %d (cell 0x%x) waits for a sync that nobody starts",
+					  int(c), raw);
 				return;
 			}
 		}
@@ -1633,7 +1623,8 @@ static void epilogue_body()
 			if (reads_need_sync(byte) && core::wants_sync(core::state_of(raw)))
 				continue; // waits for a resync
 			if (reads_need_sync(byte) || byte != (raw & core::kStateMask))
-				violation("W4", "chunk %d is byte %d on member %d, cell 0x%x, when all is idle",
+				violation("W4",
+					  "chunk %d is byte %d on member %d, cell 0x%x, when all is idle",
 					  int(c), byte, i, raw);
 		}
 	}
@@ -1721,11 +1712,26 @@ void world_create(bool load)
 	memset(g_loc_arena, 0, sizeof(g_loc_arena));
 	memset(g_loc_page, 0, sizeof(g_loc_page));
 	g_locs = 9;
-	const void *fixed[] = {&bm->table_, &bm->requested_, &bm->durable_, &bm->broken_, &bm->lead_,
-			       &bm->daemon_busy_, &bm->armed_, &bm->sync_wanted_, &bm->spare_seq_, &bm->behind_,
-			       &bm->behind_waiters_, &bm->bio_waiters_, &bm->init_pending_, &bm->parity_,
-			       &bm->daemon_sleep_s_, &bm->barrier_idle_s_, &bm->next_request_ms_,
-			       &bm->written_marked_, &bm->blocks_[0].flagged, &t->frozen,
+	const void *fixed[] = {&bm->table_,
+			       &bm->requested_,
+			       &bm->durable_,
+			       &bm->broken_,
+			       &bm->lead_,
+			       &bm->daemon_busy_,
+			       &bm->armed_,
+			       &bm->sync_wanted_,
+			       &bm->spare_seq_,
+			       &bm->behind_,
+			       &bm->behind_waiters_,
+			       &bm->bio_waiters_,
+			       &bm->init_pending_,
+			       &bm->parity_,
+			       &bm->daemon_sleep_s_,
+			       &bm->barrier_idle_s_,
+			       &bm->next_request_ms_,
+			       &bm->written_marked_,
+			       &bm->blocks_[0].flagged,
+			       &t->frozen,
 			       &bm->blocks_[bm->block_capacity_ - 1].flagged};
 	for (const void *p : fixed)
 		loc_of(p);
