@@ -24,7 +24,7 @@ constexpr const char *kConvertHelp =
 	"\n"
 	"A running array is not converted: md (7.1 to 7.3) would take a version 6 header\n"
 	"through bitmap/location, but then leaves the classic bitmap's sysfs files on it,\n"
-	"which write into it as if it were a classic one, and warns when it is stopped.";
+	"which write into it as if it were a classic one, and makes none of its own.";
 
 int run(int argc, char **argv)
 {
