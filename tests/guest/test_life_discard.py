@@ -27,6 +27,8 @@ class WithoutDiscard:
         if not self.count:
             return self.paths
         run('modprobe', 'null_blk', 'nr_devices=0')
+        if not os.path.isdir('/sys/kernel/config/nullb'):
+            run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config')
         for number in range(self.count):
             before = set(os.listdir('/sys/block'))
             folder = f'/sys/kernel/config/nullb/keeps{number}'

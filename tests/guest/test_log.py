@@ -14,14 +14,17 @@ from llb.sh import Direct, Failure, need
 
 AREA = 16 * MIB
 MEMBER_MIB = {1: 64, 10: 32, 5: 48}
+# Submitted several at a time: then raid1 and raid10 plug, and each task waits for the bitmap itself.
+PLUGGED = ('--iodepth_batch_submit=8', '--iodepth_batch_complete_min=4')
 # Each of these over chunks that become clean meanwhile and are touched again. FUA
 # writes are in the log when they complete, the others at the flush after them.
 LOADS = {
     'QD1, FUA': ('--iodepth=1', '--sync=dsync', '--rate_iops=120'),
-    'QD32x4, FUA': ('--iodepth=32', '--numjobs=4', '--sync=dsync', '--rate_iops=120'),
-    'QD32x4, flushes': ('--iodepth=32', '--numjobs=4', '--fdatasync=24', '--rate_iops=120'),
+    'QD32x4, FUA': ('--iodepth=32', '--numjobs=4', '--sync=dsync', '--rate_iops=120', *PLUGGED),
+    'QD32x4, flushes': ('--iodepth=32', '--numjobs=4', '--fdatasync=24', '--rate_iops=120',
+                        *PLUGGED),
     # here the daemon's flush is the first one
-    'QD32x4, no flushes': ('--iodepth=32', '--numjobs=4', '--rate_iops=60'),
+    'QD32x4, no flushes': ('--iodepth=32', '--numjobs=4', '--rate_iops=60', *PLUGGED),
 }
 
 

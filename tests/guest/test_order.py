@@ -9,10 +9,10 @@ from llb import disk, fio, mapped
 from llb.array import Array
 from llb.arrays import LEVELS, MIB, chunks_of, filled
 from llb.logwrites import Logged
-from llb.sh import Direct, equal, need, wait_until, write
+from llb.sh import equal, need, run, wait_until, write
 from llb.trace import Trace
 
-DELAY_MS = 400
+DELAY_MS = 3000  # two fio start and submit within it
 FIRST_CELL = mapped.BITMAP + disk.CELLS_OFFSET // disk.SECTOR
 
 
@@ -32,46 +32,45 @@ def active(array):
     array.set('llbitmap/barrier_idle', 60)
 
 
-def marked(array):
-    return sum(array.bits()[name] for name in ('dirty', 'need sync', 'syncing'))
-
-
 def two_writers(level):
     """Two tasks write to the same fresh chunk, the second while the first one's bitmap
     write is under way: the data of neither reaches a member before that is durable."""
     members = mapped.members(LEVELS[level])
     array = Array(0, [member.path for member in members])
     array.create(level, '--size=48M')
-    filled(array, 1)
-    array.set('llbitmap/daemon_sleep', 60)
-    array.set('llbitmap/barrier_idle', 60)
-    before = marked(array)
+    active(array)
     for member in members:
         member.delay(DELAY_MS)
-    at, late = 32 * MIB, []
-    lower = [member.lower for member in members]
+    # Far from chunk 0: not in a sector of the bitmap that was just written.
+    at, took = array.bytes() * 5 // 6 // MIB * MIB, []
+    chunk = chunks_of(array, [at])
+    cell = mapped.BITMAP + (disk.CELLS_OFFSET + min(chunk)) // disk.SECTOR
+    lower, upper = [member.lower for member in members], array.members
+
+    def marks(path, sector, sectors):
+        return path in upper and sector <= cell < sector + sectors
 
     def writer(number):
-        with Direct(array.path, writable=True) as device:
-            begun = time.monotonic()
-            device.write(at + number * 4096, bytes([number + 1]) * 4096)
-            late.append(time.monotonic() - begun)
-    with Trace(lower) as trace:
+        # In one submission, so that raid1 and raid10 plug: then each task waits for the
+        # bitmap itself, else mdX does for both, one after the other.
+        begun = time.monotonic()
+        run('fio', '--name=writer', f'--filename={array.path}', '--direct=1', '--rw=write',
+            '--bs=4k', '--ioengine=libaio', '--iodepth=4', '--iodepth_batch_submit=4',
+            f'--offset={at + number * 16384}', '--size=16k')
+        took.append(time.monotonic() - begun)
+    with Trace(lower + upper) as trace:
         first = threading.Thread(target=writer, args=(0,))
         second = threading.Thread(target=writer, args=(1,))
         first.start()
-        # Marked in memory: its bitmap write takes DELAY_MS from now on. (It is not in
-        # "inflight": dm-delay is counted when the delay is over.)
-        wait_until('the chunk is marked', lambda: marked(array) > before, 10, 0.01)
+        wait_until('the first writer marks the chunk', lambda: any(
+            marks(path, sector, sectors) for path, _, sector, sectors, _ in trace.so_far()), 10, 0.01)
         second.start()
         first.join()
         second.join()
-    equal(len(late), 2, 'writes that were acknowledged')
+    equal(len(took), 2, 'writes that were acknowledged')
     # Below the delay a write of the bitmap is submitted when the delay is over.
     arrived = [(path, sector, sectors) for path, kind, sector, sectors, _ in trace.bios
                if kind == 'W' and path in lower]
-    chunk = chunks_of(array, [at])
-    cell = mapped.BITMAP + (disk.CELLS_OFFSET + min(chunk)) // disk.SECTOR
     done = {path: next((n for n, (other, sector, sectors) in enumerate(arrived)
                         if other == path and sector <= cell < sector + sectors), len(arrived))
             for path in lower}
@@ -80,8 +79,8 @@ def two_writers(level):
     need(len(data) >= 2 * LEVELS[1], f'only {len(data)} writes of data')
     early = [n for n in data if n < max(done.values())]
     need(not early, f'{len(early)} of {len(data)} data writes reached a member before the '
-                    f'bitmap was durable on all (W1); the writes took '
-                    f'{sorted(int(t * 1000) for t in late)} ms, the bitmap {DELAY_MS} ms')
+                    f'bitmap was durable on all (W1); the writers took '
+                    f'{sorted(round(one, 1) for one in took)} s, the bitmap {DELAY_MS / 1000} s')
     for member in members:
         member.heal()
     for cells in array.cells():

@@ -236,9 +236,11 @@ def layout_of(array):
 
 
 def settle(array, limit_s=60, also=()):
-    """Idle, and on the members nothing but Clean and Unwritten."""
+    """Idle, and nothing but Clean and Unwritten, in memory (a discard that reaches no
+    member makes its chunks dirty only there) and on the members."""
     array.wait_idle(limit_s)
     allowed = {disk.CLEAN, disk.UNWRITTEN, *also}
+    wait_until(f'{array.name}: nothing is dirty', lambda: array.bits()['dirty'] == 0, limit_s)
     wait_until(f'{array.name}: all clean on the members', lambda: all(
         set(one) <= allowed for one in array.cells()), limit_s, 0.2)
 

@@ -43,17 +43,21 @@ class Trace:
         for cpu in os.listdir(f'{TRACING}/per_cpu'):
             stats = read(f'{TRACING}/per_cpu/{cpu}/stats')
             need(re.search(r'^overrun: 0$', stats, re.M), f'the trace of {cpu} lost events')
+        for path, rwbs, sector, sectors, task in self.so_far():
+            kind = next((c for c in rwbs if c in 'RWDNZ'), None)
+            if rwbs.startswith('F') and not sectors:
+                self.flushes.append((path, len(self.bios)))
+            if kind and sectors:
+                self.flags.append(rwbs)
+                self.bios.append((path, kind, sector, sectors, task))
+
+    def so_far(self):
+        """(path, rwbs, sector, sectors, task) of each bio, also while it is traced."""
         with open(f'{TRACING}/trace', encoding='utf-8', errors='replace') as file:
             for line in file:
                 if found := LINE.search(line):
                     major, minor, rwbs, sector, sectors, task = found.groups()
-                    kind = next((c for c in rwbs if c in 'RWDNZ'), None)
-                    path = self.paths[int(major), int(minor)]
-                    if rwbs.startswith('F') and not int(sectors):
-                        self.flushes.append((path, len(self.bios)))
-                    if kind and int(sectors):
-                        self.flags.append(rwbs)
-                        self.bios.append((path, kind, int(sector), int(sectors), task))
+                    yield self.paths[int(major), int(minor)], rwbs, int(sector), int(sectors), task
 
     def data_pages(self, order, layout):
         """The pages of data that were read or written, as {(role, sector of the
