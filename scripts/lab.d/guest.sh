@@ -27,7 +27,7 @@ good_log_lines+='|KernelAddressSanitizer initialized'
 
 guest_options() {
 	suite=forky kernel=stock cpus=2 mem=2G timeout_s=300 append=''
-	out='' job='' udev=1 allow_log=()
+	out='' job='' udev=1 allow_log=() disks=()
 	while [[ $# -gt 0 && $1 != -- ]]; do
 		case $1 in
 		--no-udev)
@@ -36,7 +36,7 @@ guest_options() {
 			continue
 			;;
 		--suite | --kernel | --cpus | --mem | --timeout | --append | --out | \
-			--job | --allow-log)
+			--job | --allow-log | --disk)
 			[[ $# -ge 2 ]] || usage_error "guest: $1 needs a value"
 			;;
 		*) usage_error "guest: unknown option '$1'" ;;
@@ -51,6 +51,7 @@ guest_options() {
 		--out) out=$2 ;;
 		--job) job=$2 ;;
 		--allow-log) allow_log+=("$2") ;;
+		--disk) disks+=("$2") ;;
 		esac
 		shift 2
 	done
@@ -65,7 +66,11 @@ guest_options() {
 		usage_error "guest: --timeout '$timeout_s' is no number of seconds"
 	[[ -n $job ]] || usage_error "guest: --job DIR is missing"
 	[[ -x $job/run ]] || usage_error "guest: $job/run is not an executable"
-	local regex
+	((${#disks[@]} == 0)) || [[ $kernel == stock ]] || usage_error "guest: --disk needs --kernel stock"
+	local regex disk
+	for disk in "${disks[@]}"; do
+		[[ -f $disk ]] || usage_error "guest: no such file: $disk"
+	done
 	for regex in "${allow_log[@]}"; do
 		grep -qE -e "$regex" </dev/null || [[ $? -eq 1 ]] ||
 			usage_error "guest: --allow-log '$regex' is no regular expression"
@@ -204,13 +209,18 @@ probe_kvm() {
 }
 
 start_qemu() {
-	local image accel qemu name
+	local image accel qemu name n=0
 	root_image "$suite"
 	pick_accel
 	label="$suite/stock $accel"
 	qemu_args "$root/boot/vmlinuz-$kver" "$tmp/initrd" "$append" "$out/kernel.log"
 	qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
 		-device virtio-blk-pci,drive=root)
+	for name in "${disks[@]}"; do
+		n=$((n + 1))
+		qemu+=(-drive "if=none,id=disk$n,file=$name,format=raw"
+			-device "virtio-blk-pci,drive=disk$n")
+	done
 	qemu+=(-chardev "file,id=job,path=$out/job.log"
 		-chardev "file,id=out,path=$tmp/channels/out.tar"
 		-chardev "file,id=result,path=$tmp/channels/result")
@@ -280,7 +290,7 @@ bad_log() {
 }
 
 cmd_guest() {
-	local suite kernel cpus mem timeout_s append out job udev allow_log job_args
+	local suite kernel cpus mem timeout_s append out job udev allow_log disks job_args
 	local root kver tmp nonce label guest_pid t0 t0_ns boot_s='-'
 	local problem='' problem_status=0 status lines
 	guest_options "$@"
