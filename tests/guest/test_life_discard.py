@@ -125,7 +125,7 @@ def test_discard_then_recovery_raid1():
     recovered(1)
 
 
-# lanes: stock
+# lanes: long
 def test_discard_one_member_without():
     recovered(1, without=[1], spare=False)
 

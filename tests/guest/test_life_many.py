@@ -145,7 +145,7 @@ def test_stop_during_resync_recovery_proactive():
     whole(array)
 
 
-# lanes: stock
+# lanes: long
 def test_stop_again_and_again_raid10():
     """Written and stopped at once, twenty times: an orderly stop leaves nothing to do."""
     array = make(10, mib=24)

@@ -204,7 +204,7 @@ def replaced(level):
     data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_replace_raid1():
     replaced(1)
 

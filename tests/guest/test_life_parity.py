@@ -46,7 +46,7 @@ def without_each(array, data, count=1):
         array.wait_whole()
 
 
-# lanes: stock
+# lanes: long
 def test_lazy_raid4():
     without_each(*first_writes(4))
 

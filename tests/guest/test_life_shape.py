@@ -274,7 +274,7 @@ def changed_or_refused(array, data, *change):
     return True
 
 
-# lanes: stock
+# lanes: long
 def test_level_1_to_5():
     """A mirror becomes raid5 of two, then of three: its parity is built, not assumed."""
     disks = used(3)
@@ -397,6 +397,6 @@ def test_cut_while_reshaping_raid5():
     cut_while_reshaping(5, 3)
 
 
-# lanes: stock
+# lanes: long
 def test_cut_while_reshaping_raid10():
     cut_while_reshaping(10, 3)
