@@ -8,7 +8,7 @@ from variants import ALL, LOCKLESS, MEMBERS, Measured, in_turn
 
 
 def plan(steps, size):
-    run_s = size.seconds(6)
+    run_s = size.seconds(5)
     for level in size.levels(*MEMBERS):
         for state in ('initial sync', 'assume clean'):
             for number, variant in in_turn(size.rounds(5), ALL):

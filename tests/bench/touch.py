@@ -84,9 +84,9 @@ class Requests:
 
 def plan(steps, size):
     for level in size.levels(*MEMBERS):
-        # raid5 over never-written chunks resynchronises meanwhile: not comparable
-        for state in ('clean',) if level == 'raid5' else ('clean', 'unwritten'):
-            for number, variant in in_turn(size.rounds(5 if level == 'raid1' else 3), ALL):
+        # never-written chunks: raid5 resynchronises meanwhile, raid10 does as raid1
+        for state in ('clean', 'unwritten') if level == 'raid1' else ('clean',):
+            for number, variant in in_turn(size.rounds(5 if (level, state) == ('raid1', 'clean') else 3), ALL):
                 steps.add(12 if variant in ('none', 'llbitmap') else 25, f'(c) {level} {state} {variant} round {number + 1}',
                           step(level, state, variant, number))
 
