@@ -65,8 +65,10 @@ def holes(array, data, before):
     need(kept <= now, f'{len(kept - now)} chunks that hold data became Unwritten: '
                       f'{sorted(kept - now)[:5]}')
     need(now <= before, f'{len(now - before)} chunks were made written by a discard')
-    ends = {10 * MIB + 8 * KIB, 12 * MIB + 32 * KIB, 16 * MIB + 32 * KIB}
-    return gone, layout.chunks_at(ends)
+    ends = [10 * MIB + 8 * KIB, 12 * MIB + 32 * KIB, 16 * MIB + 32 * KIB]
+    # and those that are discarded wholly and then written in part
+    return gone, layout.chunks_at(ends + list(range(4 * MIB, 8 * MIB, 4 * KIB)) +
+                                  list(range(20 * MIB, 22 * MIB, 4 * KIB)))
 
 
 def agree(array, partly):
