@@ -116,6 +116,13 @@ def test_stop_during_resync_recovery_proactive():
     data.holds()
     whole(array)
 
+    # Another one: a stop while degraded leaves what was covered, and with it all of the
+    # bitmap, to be synchronised.
+    array.stop()
+    array = make(5, members=used(3), mib=32)
+    data = Data(array)
+    data.sprinkle(range(0, 60 * MIB, 400 * KIB))
+    settle(array)
     slow(array)
     array.set('llbitmap/proactive_sync', 1)
     running(array, 'resync')
