@@ -37,7 +37,8 @@ bool skippable(u8 raw, Action action)
 	State s = state_of(raw);
 	if (action == Action::Resync)
 		return !wants_sync(s) || (raw & kEnded);
-	return never_written(s);
+	// what is built but not yet flushed has to be on a new member too
+	return never_written(s) && !(raw & kEnded);
 }
 
 } // namespace
@@ -166,7 +167,11 @@ bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
 	// A query, or a sync that leaves a slot empty, or one that changes nothing, or
 	// one that covers only part of the chunk: nothing is committed.
 	bool whole_chunk = (sector & (t->geo.chunk_sectors() - 1)) == 0;
-	if (!must || degraded || action == Action::Check || action == Action::Reshape ||
+	// A recovery copies to the new member, and compares the others only where one of
+	// raid4/5/6 is missing: not for a replacement, not two mirrors with each other.
+	u32 present = u32(a.raid_disks) - u32(a.degraded);
+	bool compares = !recover || (is_parity(a.level) ? a.degraded > 0 : present == 1);
+	if (!must || degraded || !compares || action == Action::Check || action == Action::Reshape ||
 	    other_address_space(a) || !whole_chunk)
 		return must;
 	apply(cell, Event::StartSync, Context{is_parity(a.level), recover});

@@ -166,6 +166,43 @@ TEST(Sync, RecoveryTakesDirtyToo)
 	EXPECT_EQ(r.state(3), State::Syncing);
 }
 
+// A recovery ends a chunk only where it makes all copies agree, not where it copies
+// from one of two that differ, nor where it only replaces a member.
+TEST(Sync, RecoveryEndsOnlyWhatItMakesAgree)
+{
+	struct {
+		s32 level;
+		u32 members, failed;
+		State after;
+	} cases[] = {{1, 2, 1, State::Syncing}, {1, 2, 0, State::NeedSync}, {1, 3, 1, State::NeedSync},
+		     {1, 3, 2, State::Syncing}, {5, 3, 1, State::Syncing},  {5, 3, 0, State::NeedSync},
+		     {6, 4, 1, State::Syncing}, {6, 4, 0, State::NeedSync}};
+	for (auto c : cases) {
+		Rig r({.level = c.level, .members = c.members, .fill = LLB_CLEAN});
+		r.start();
+		r.set_raw(3, LLB_NEED_SYNC);
+		for (u32 m = 0; m < c.failed; m++)
+			r.h.fail_member(c.members - 1 - m);
+		action(r, kRecover);
+		u64 blocks;
+		EXPECT_TRUE(llb_start_sync(r.b(), 3 * kChunk, &blocks, 0));
+		EXPECT_EQ(r.state(3), c.after)
+			<< "level " << c.level << ", " << c.failed << " of " << c.members << " missing";
+	}
+}
+
+// Parity that is built and waits for its flush is not on a member that comes now.
+TEST(Sync, RecoveryCopiesParityThatWaitsForItsFlush)
+{
+	Rig r({.level = 5, .members = 3});
+	r.start();
+	r.set_raw(3, LLB_SYNCING_UNWRITTEN);
+	action(r, kRecover);
+	EXPECT_NE(llb_skip_sync(r.b(), 3 * kChunk), 0u);
+	r.set_raw(3, LLB_SYNCING_UNWRITTEN | core::kEnded);
+	EXPECT_EQ(llb_skip_sync(r.b(), 3 * kChunk), 0u);
+}
+
 TEST(Sync, CheckCommitsNothing)
 {
 	Rig r;
