@@ -22,8 +22,8 @@ constexpr u32 kBatch = 8; // blocks in one batch of a round
 constexpr u32 kWriteTries = 3; // rounds that no member took, before the array is broken
 constexpr u32 kCoverMin = 16; // chunks, a power of two
 constexpr u32 kCoverMax = 1024;
-constexpr u32 kCoverGrowth = 4;
-constexpr u32 kCoverWindow_ms = 1000; // first touches nearer than this grow the cover
+constexpr u32 kCoverGrowth = 64;
+constexpr u32 kCoverWindow_ms = 30; // first touches nearer than this grow the cover
 constexpr u64 kNoLimit = ~u64{0};
 
 // What a block of the bitmap needs besides its cells.

@@ -262,13 +262,11 @@ void Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
 		if (may_cover && dirty_like(state_of(raw)) && !(raw & kCovered)) {
 			if (!touched) {
 				BlockInfo &info = blocks_[block];
-				u32 now = u32(kx_now_ms());
-				u32 since = now - info.touched_ms;
-				info.cover =
-					info.touched_ms && since < kCoverWindow_ms
-						? u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax))
-						: u16(kCoverMin);
-				info.touched_ms = now | 1;
+				u32 now = u32(kx_now_ms()) | 1; // 0: never
+				bool again = info.touched_ms && now - info.touched_ms < kCoverWindow_ms;
+				info.cover = again ? u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax))
+						   : u16(kCoverMin);
+				info.touched_ms = now;
 				touched = true;
 			}
 			mark_window(t, block, page, c);

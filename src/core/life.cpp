@@ -57,6 +57,13 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 		       "a lockless bitmap lives on the members, not in a file; use --bitmap=lockless");
 		return Result::error(LLB_EINVAL);
 	}
+	if (a.flags & KX_ARRAY_BARE) {
+		// md would put the classic bitmap's sysfs files over it, which read and
+		// write in what they take for theirs.
+		kx_log(h, KX_LOG_ERR,
+		       "a lockless bitmap cannot be added to a running array; stop it and use llbitmap convert");
+		return Result::error(LLB_EOPNOTSUPP);
+	}
 
 	Bitmap *b = allocate<Bitmap>();
 	if (!b)

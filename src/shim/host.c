@@ -112,6 +112,8 @@ static u32 array_flags(struct mddev *mddev)
 		f |= KX_ARRAY_BROKEN;
 	if (READ_ONCE(mddev->pers))
 		f |= KX_ARRAY_LIVE;
+	if (READ_ONCE(mddev->pers) && !READ_ONCE(mddev->bitmap))
+		f |= KX_ARRAY_BARE;
 	if (mddev->bitmap_info.nodes)
 		f |= KX_ARRAY_CLUSTERED;
 	if (mddev_is_dm(mddev))

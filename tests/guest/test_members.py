@@ -9,7 +9,7 @@ import time
 from llb import disk, fio
 from llb.array import Array, in_tree, load, loaded, ramdisks, unload
 from llb.arrays import (LEVELS, MIB, all_zero, chunks_of, filled, holds, only, settle, small)
-from llb.sh import Direct, Failure, equal, need, read, run, wait_until, write_at
+from llb.sh import Direct, Failure, equal, need, read, run, wait_until, write, write_at
 from llb.trace import Trace
 
 
@@ -264,6 +264,36 @@ def test_bitmap_none_raid1():
 # lanes: stock
 def test_bitmap_none_raid5():
     removed(5)
+
+
+# lanes: stock
+def test_live_addition():
+    """A lockless bitmap is not taken by a running array (md would make the classic one's
+    files for it): refused, the array goes on without one, and data is unharmed."""
+    array = small(1)
+    filled(array, 8)
+    array.stop()
+    before = disk.supers(array.members)[0]
+    array.assemble()
+    run('mdadm', '--grow', array.path, '--bitmap=none')
+    array.wait_idle()
+    for path in array.members:  # the header may still be there
+        with Direct(path) as device:
+            need(device.read(before.bitmap, 4096)[:4] == b'bitm', 'no header is left')
+    try:
+        write(f'{array.sysfs}/bitmap/location', f'+{before.bitmap_offset}')
+    except OSError:
+        pass
+    else:
+        raise Failure('a running array took a lockless bitmap')
+    equal(read(f'{array.sysfs}/bitmap/location'), 'none', 'bitmap/location')
+    fio.fill(array.path, '96', 4 * MIB, 4 * MIB)
+    holds(array, 4)
+    holds(array, 4, 4, '96')
+    array.stop()
+    array.assemble()
+    holds(array, 4, 4, '96')
+    equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
 # lanes: stock uml

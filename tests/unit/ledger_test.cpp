@@ -309,6 +309,19 @@ TEST(PreCover, GrowsWithTheRateAndShrinksAgain)
 	EXPECT_LE(covered, core::kCoverMin);
 }
 
+TEST(PreCover, GrowsWithinOneMillisecond)
+{
+	Rig r({.chunks = 4 * 3072, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.h.clock_ms += r.h.clock_ms & 1; // an even one
+	r.write(0);
+	r.write(200);
+	u64 covered = 0;
+	for (u64 c = 0; c < 3000; c++)
+		covered += (r.raw(c) & core::kCovered) != 0;
+	EXPECT_GT(covered, 2 * core::kCoverMin);
+}
+
 TEST(PreCover, TheDaemonTakesItBack)
 {
 	Rig r({.state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
