@@ -63,7 +63,9 @@ def verify(device, tag, offset, size):
     done = job(device, 'read', tag, offset, size, '--verify_fatal=0',
                '--continue_on_error=verify')
     need(done['read']['io_bytes'] == size, f'fio read {done["read"]["io_bytes"]} of {size} bytes')
-    need((done['status'] == 0) == (done['total_err'] == 0), 'fio: its status and errors disagree')
+    need((done['status'] == 0) == (done['total_err'] == 0),
+         f'fio read back with status {done["status"]}, error {done["error"]}, '
+         f'{done["total_err"]} wrong blocks')
     return done['total_err']
 
 
