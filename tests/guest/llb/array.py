@@ -29,8 +29,10 @@ def loaded(name='llbitmap'):
 def load():
     if in_tree() and not loaded('md_mod'):
         run('insmod', INTREE)
-    for name in ('md_mod', 'raid1', 'raid10', 'raid456'):
-        run('modprobe', name)
+    # dm-delay and dm-flakey before llbitmap comes and goes, see ramdisks().
+    for name in ('md_mod', 'raid1', 'raid10', 'raid456', 'dm_delay', 'dm_flakey'):
+        if not loaded(name):
+            run('modprobe', name)
     if not loaded() and not in_tree():
         run('insmod', MODULE)
 

@@ -66,8 +66,6 @@ class Member:
 
 
 def members(count):
-    for module in ('dm-flakey', 'dm-delay'):
-        run('modprobe', module)
     ramdisks(count)
     return [Member(number) for number in range(count)]
 
