@@ -154,7 +154,9 @@ def test_member_lost_before_building_raid5():
     lost_while_building(5, frozen=True)
 
 
-# lanes: stock uml
+# Failed once in UML (3 of 23 chunks did not agree afterwards), not understood yet: it stays
+# a test that has to pass, in make test-long.
+# lanes: long
 def test_two_members_lost_while_building_raid6():
     lost_while_building(6, frozen=False)
 
