@@ -214,17 +214,23 @@ TEST(Daemon, ACountThatIsSeenLate)
 	Rig r(kFirstUse);
 	r.start();
 	r.write(5);
-	std::atomic<bool> inside{false}, go{false};
+	std::atomic<bool> inside{false}, go{false}, waits{false}, stopped{false};
 	r.h.on_section = [&] {
 		inside = true;
 		while (!go)
 			std::this_thread::yield();
 	};
+	r.h.on_grace = [&] { waits = true; };
 	std::thread writer([&] { r.begin_nowait(5); });
 	while (!inside)
 		std::this_thread::yield();
-	std::thread stop([&] { llb_flush(r.b()); });
-	std::this_thread::sleep_for(std::chrono::milliseconds(50));
+	std::thread stop([&] {
+		llb_flush(r.b());
+		stopped = true;
+	});
+	while (!waits && !stopped)
+		std::this_thread::yield();
+	EXPECT_TRUE(waits);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	go = true;
 	writer.join();

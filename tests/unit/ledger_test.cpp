@@ -289,7 +289,7 @@ TEST(PreCover, GrowsWithTheRateAndShrinksAgain)
 {
 	Rig r({.chunks = 4 * 3072, .state = LLB_SB_FIRST_USE});
 	r.start();
-	u64 last = 0, c = 0;
+	u64 c = 0;
 	int writes = 0;
 	int before = r.h.io_batches;
 	// sequential first touches, 1 ms apart: the cover grows, so I/O becomes rare
@@ -299,7 +299,6 @@ TEST(PreCover, GrowsWithTheRateAndShrinksAgain)
 	}
 	writes = r.h.io_batches - before;
 	EXPECT_LT(writes, 20) << "a cover that does not grow needs 190";
-	(void)last;
 	// seldom: small again
 	r.h.clock_ms += 60000;
 	r.write(9000);

@@ -432,6 +432,9 @@ llb_u32 kx_counter_sum(struct kx_counters *c, llb_u32 index)
 void kx_grace_period(void)
 {
 	called("kx_grace_period");
+	kx_host *h = current_host.load(RELAXED);
+	if (h && h->on_grace)
+		h->on_grace();
 	fake::barrier_everywhere();
 	for (auto &cpu : fake::cpus) {
 		u32 seen = cpu.sections.load(std::memory_order_acquire);
