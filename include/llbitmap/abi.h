@@ -163,6 +163,9 @@ void kx_resync_request(struct kx_host *h); /* resync from 0; mdX thread, or no s
 void kx_broken_set(struct kx_host *h); /* md fails further writes [any] */
 void kx_recovery_wait(struct kx_host *h); /* sync thread: all sync I/O issued so far is done */
 void kx_checkpoint(struct kx_host *h, llb_u64 sector); /* sync thread */
+/* Raid4/5/6: empty md's cache of stripes, so that blocks are read from the members again;
+ * 0 or a negative error. Waits for all I/O under way. Sync thread [sleep] */
+int kx_stripes_forget(struct kx_host *h);
 __attribute__((format(printf, 3, 4))) void kx_log(struct kx_host *h, llb_u32 level, const char *fmt, ...);
 #define KX_LOG_ERR 3
 #define KX_LOG_WARN 4

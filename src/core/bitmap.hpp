@@ -140,6 +140,8 @@ class Bitmap : public llb_bitmap {
 	bool anything_to_sync(const Table *t) const;
 	void mark_everything_written();
 	void end_chunks(Table *t, u64 from, u64 to);
+	bool disturbed() const;
+	void forget_stripes();
 	void convert_level(s32 level);
 	void settle_in_sync_thread(u64 target);
 
@@ -205,6 +207,7 @@ class Bitmap : public llb_bitmap {
 	// The sync thread's, and daemon_work's.
 	u64 ended_to_ = 0; // chunks below were ended in this run
 	u64 last_end_ms_ = 0;
+	bool stripes_stale_ = false; // see forget_stripes()
 	base::Atomic<u64> next_request_ms_{0};
 	base::Atomic<u8> written_marked_{0}; // no chunk is unwritten: a reshape runs
 };

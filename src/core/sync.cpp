@@ -60,6 +60,8 @@ u64 Bitmap::skip_sync(u64 sector)
 	// the store in round_once().
 	settle_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire()
 							   : spare_seq_.load_acquire());
+	if (stripes_stale_) // reads went on until md called the new member in sync
+		forget_stripes();
 	if (other_address_space(a))
 		return 0;
 	Table *t = table();
@@ -167,11 +169,12 @@ bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
 	// A query, or a sync that leaves a slot empty, or one that changes nothing, or
 	// one that covers only part of the chunk: nothing is committed.
 	bool whole_chunk = (sector & (t->geo.chunk_sectors() - 1)) == 0;
-	// A recovery copies to the new member, and compares the others only where one of
-	// raid4/5/6 is missing: not for a replacement, not two mirrors with each other.
+	// A recovery makes all copies agree only where there is one mirror to copy from.
+	// Two mirrors are not compared; nor is parity: what raid5 still has in memory of the
+	// lost member is written to the new one, whether it belongs to the others or not.
 	u32 present = u32(a.raid_disks) - u32(a.degraded);
-	bool compares = !recover || (is_parity(a.level) ? a.degraded > 0 : present == 1);
-	if (!must || degraded || !compares || action == Action::Check || action == Action::Reshape ||
+	bool agrees = !recover || (!is_parity(a.level) && present == 1);
+	if (!must || degraded || !agrees || action == Action::Check || action == Action::Reshape ||
 	    other_address_space(a) || !whole_chunk)
 		return must;
 	apply(cell, Event::StartSync, Context{is_parity(a.level), recover});
@@ -193,6 +196,34 @@ void Bitmap::end_sync(u64 sector, u64 *blocks)
 		return;
 	if (apply(cell, Event::AbortSync, Context{}) == State::NeedSync)
 		want_sync();
+}
+
+// Was this run told to stop, or did a member fail of which md has not told it yet? What
+// raid5 had read of that one is not compared any more. After kx_recovery_wait(): a
+// stripe that met the failure ended after the member was called faulty.
+bool Bitmap::disturbed() const
+{
+	kx_slots slots;
+	kx_array a;
+
+	kx_slots_get(host_, &slots);
+	kx_array_get(host_, &a);
+	return (a.flags & KX_ARRAY_INTR) || ((a.flags & KX_ARRAY_SYNC) && !whole(slots, false));
+}
+
+// A recovery skips what was never written. Of that raid5 may have blocks in its stripe
+// cache: read from the member that was there before, or computed from parity that was
+// never built. They are not what the new member holds; but a first write would make
+// parity from them, and a resync would compare with them.
+void Bitmap::forget_stripes()
+{
+	int error = kx_stripes_forget(host_);
+
+	stripes_stale_ = error != 0;
+	if (error)
+		kx_log(host_, KX_LOG_WARN,
+		       "md's stripe cache could not be emptied (error %d); trying again with the next sync",
+		       error);
 }
 
 // End the begun chunks of [from, to).
@@ -230,9 +261,8 @@ void Bitmap::cond_end_sync(u64 sector, bool force)
 		return;
 	last_end_ms_ = now;
 	kx_recovery_wait(host_);
-	kx_array_get(host_, &a);
-	if (a.flags & KX_ARRAY_INTR)
-		return; // perhaps because something of it failed
+	if (disturbed())
+		return;
 	Table *t = table();
 	u64 to = base::min(sector >> t->geo.chunk_shift, t->geo.chunks);
 	end_chunks(t, base::min(ended_to_, to), to);
@@ -244,8 +274,9 @@ void Bitmap::close_sync()
 {
 	kx_array a;
 	kx_array_get(host_, &a);
+	Action action = action_of(a);
 	Table *t = table();
-	bool stopped = a.flags & KX_ARRAY_INTR;
+	bool stopped = disturbed();
 	bool left = false;
 
 	if (!stopped)
@@ -260,6 +291,10 @@ void Bitmap::close_sync()
 	}
 	ended_to_ = 0;
 	last_end_ms_ = 0;
+	if (action == Action::Recover && !stopped && is_parity(a.level)) {
+		forget_stripes();
+		stripes_stale_ = true; // see skip_sync()
+	}
 	if (left) // daemon_work() asks again when the array is whole
 		want_sync();
 	settle_in_sync_thread(spare_seq_.load_acquire()); // pairs with write_all()

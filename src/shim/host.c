@@ -242,6 +242,58 @@ void kx_checkpoint(struct kx_host *h, u64 sector)
 		sysfs_notify_dirent(h->mddev->sysfs_completed);
 }
 
+/* ---- raid4/5/6: the stripe cache ---- */
+
+/*
+ * md drops the least recently used stripes down to a size, which is 17 at least. So: down
+ * to that, as many new ones that the next shrinking takes the old 17, and back to the size
+ * that the user wants, perhaps since a moment ago. Nothing is under way, so no stripe is held.
+ */
+static int drop_stripes(struct mddev *mddev, const struct md_sysfs_entry *size, char *page)
+{
+	static const char * const steps[] = { "17\n", "81\n", "17\n" };
+	char wanted[16];
+	int i;
+
+	for (i = 0; i <= ARRAY_SIZE(steps); i++) {
+		const char *next = i < ARRAY_SIZE(steps) ? steps[i] : wanted;
+		ssize_t r = size->show(mddev, page);
+
+		if (r <= 0)
+			return r ?: -EINVAL;
+		if (i == 0 || strcmp(page, steps[i - 1]))
+			strscpy(wanted, page, sizeof(wanted));
+		r = size->store(mddev, next, strlen(next));
+		if (r < 0)
+			return r;
+	}
+	return 0;
+}
+
+/*
+ * Through md's own attribute: what raid456 exports for this would need that module to be
+ * there before ours. The attribute takes reconfig_mutex, as the end of md_do_sync() does:
+ * nobody waits for the sync thread with that held.
+ */
+int kx_stripes_forget(struct kx_host *h)
+{
+	struct mddev *mddev = h->mddev;
+	struct kernfs_node *node = kernfs_find_and_get(mddev->kobj.sd, "stripe_cache_size");
+	unsigned int noio = memalloc_noio_save(); /* no write-back to an array that stands still */
+	char *page = kx_page_alloc();
+	int err = page ? -ENOENT : -ENOMEM;
+
+	if (node && page) {
+		mddev->pers->quiesce(mddev, 1);
+		err = drop_stripes(mddev, container_of(node->priv, struct md_sysfs_entry, attr), page);
+		mddev->pers->quiesce(mddev, 0);
+	}
+	kx_page_free(page);
+	memalloc_noio_restore(noio);
+	kernfs_put(node);
+	return err;
+}
+
 void kx_log(struct kx_host *h, u32 level, const char *fmt, ...)
 {
 	struct va_format vaf;

@@ -3,12 +3,13 @@
 again from the members here, byte for byte, after each of these: first writes to parts of
 chunks, a power cut, one member less, two members less, a build that is disturbed."""
 
+import os
 import time
 
-from llb import disk, fio
+from llb import disk, fio, mapped
 from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, layout_of, lose,
                       make, remove, running, settle, slow, thaw, unequal, used, waiting, whole)
-from llb.sh import equal, need, run, wait_until
+from llb.sh import Direct, equal, need, run, wait_until
 
 KIB = 1 << 10
 PARTS = range(0, 24 * MIB, 1232 * KIB)  # 20 places, every one in another stripe
@@ -154,9 +155,7 @@ def test_member_lost_before_building_raid5():
     lost_while_building(5, frozen=True)
 
 
-# Failed once in UML (3 of 23 chunks did not agree afterwards), not understood yet: it stays
-# a test that has to pass, in make test-long.
-# lanes: long
+# lanes: stock uml
 def test_two_members_lost_while_building_raid6():
     lost_while_building(6, frozen=False)
 
@@ -334,4 +333,127 @@ def test_proactive_then_another_disk_raid5():
                   list(range(40 * MIB, 48 * MIB, 300 * KIB)), '69')
     settle(array, also=BUILT)
     lose(array, disks[1])
+    data.holds()
+
+
+def delayed(path, read_ms):
+    """A member whose reads take that long."""
+    name, sectors = os.path.basename(path), Direct(path).bytes // disk.SECTOR
+    lower = f'/dev/{name}'
+    mapped.load(name, f'0 {sectors} delay {lower} 0 {read_ms} {lower} 0 0' if read_ms else
+                f'0 {sectors} linear {lower} 0')
+
+
+def stuck(array):
+    """The sync has chunks under way, and goes no further: all but the slow one is read."""
+    seen = []
+
+    def same():
+        seen.append(array.bits()['syncing'])
+        return seen[-1] and seen[-5:] == [seen[-1]] * 5
+    wait_until('the sync waits for the slow member', same, 20)
+
+
+def lost_while_read(level):
+    """A member fails when a sync has read it and still waits for another one. Raid5 keeps
+    what it read of the failed member, and a recovery writes that, as if it were computed
+    from the others: these stripes do not agree, and must not be called clean."""
+    disks = used(DISKS[level] + level - 4, mib=48)
+    array = make(level, members=disks[:DISKS[level]], mib=32)
+    data = Data(array)
+    freeze(array)
+    data.sprinkle(PARTS_OF_4)
+    delayed(disks[2], 5000)
+    thaw(array)
+    running(array, 'resync')
+    stuck(array)
+    gone = disks[:level - 4]
+    fail(array, *gone)
+    delayed(disks[2], 0)
+    remove(array, *gone)
+    array.wait_idle()
+    add(array, *disks[DISKS[level]:])
+    array.members = disks[len(gone):]
+    array.wait_whole()
+    settle(array)
+    whole(array)
+    data.holds()
+
+
+# lanes: stock
+def test_member_lost_while_read_raid5():
+    lost_while_read(5)
+
+
+# lanes: stock
+def test_member_lost_while_read_raid6():
+    lost_while_read(6)
+
+
+def read_while_degraded(level, back):
+    """What was never written is read while a member is missing, and raid5 keeps what it
+    computed from parity that was never built. The member that comes has something else
+    there; the first write must not make parity from what was kept."""
+    disks = used(DISKS[level] + 1, mib=48)
+    array = make(level, members=disks[:DISKS[level]], mib=32)
+    data = Data(array)
+    lose(array, disks[0])
+    with Direct(array.path) as device:
+        for offset in PARTS_OF_4:
+            device.read(offset // (128 * KIB) * 128 * KIB, 128 * KIB)
+    if back:
+        run('mdadm', array.path, '--re-add', disks[0])
+    else:
+        add(array, disks[DISKS[level]])
+        array.members = disks[1:]
+    array.wait_whole()
+    data.sprinkle(PARTS_OF_4)
+    settle(array)
+    whole(array)
+    data.sprinkle(MORE, '3c')
+    settle(array)
+    whole(array)
+    data.holds()
+
+
+# lanes: stock
+def test_read_while_degraded_raid5():
+    read_while_degraded(5, back=False)
+
+
+# lanes: long
+def test_read_while_degraded_then_back_raid5():
+    read_while_degraded(5, back=True)
+
+
+# lanes: long
+def test_read_while_degraded_raid6():
+    read_while_degraded(6, back=False)
+
+
+# lanes: stock uml
+def test_recovered_under_load_raid5():
+    """One disk after the other takes a member's place, under writes: md is quiesced and its
+    stripe cache emptied each time, while somebody else changes the cache's size."""
+    disks = used(4, mib=48)
+    array = make(5, members=disks[:3], mib=24)
+    data = Data(array)
+    data.fill(0, 8)
+    writer = fio.Running(array.path, '96', 8 * MIB, 32 * MIB, '--rate_iops=300')
+    try:
+        for turn in range(4):
+            lose(array, disks[turn % 4])
+            add(array, disks[(turn + 3) % 4])
+            wait_until('recovered', lambda size=256 + turn: [
+                array.set('stripe_cache_size', size), array.attribute('degraded')][1] == '0', 60,
+                0.02)
+            wait_until('the cache has its size', lambda size=256 + turn:
+                       array.attribute('stripe_cache_size') == str(size), 20)
+    finally:
+        acked, touched = writer.stop(time.monotonic())
+    data.acknowledged('96', acked, touched)
+    array.members = [path for path in disks if path != disks[3]]
+    array.wait_whole()
+    settle(array)
+    whole(array)
     data.holds()

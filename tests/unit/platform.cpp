@@ -634,6 +634,13 @@ void kx_checkpoint(struct kx_host *h, llb_u64 sector)
 	h->checkpoints.push_back(sector);
 }
 
+int kx_stripes_forget(struct kx_host *h)
+{
+	called("kx_stripes_forget");
+	h->stripes_forgotten++;
+	return h->stripes_error;
+}
+
 void kx_log(struct kx_host *h, llb_u32 level, const char *fmt, ...)
 {
 	called("kx_log");

@@ -110,6 +110,8 @@ struct kx_host {
 	std::atomic<int> refs{0};
 	std::atomic<u64> waits{0};
 	std::vector<u64> checkpoints;
+	int stripes_forgotten = 0; // how often the stripe cache was emptied
+	int stripes_error = 0; // what that returns
 	u64 chunk_bytes = 0;
 	u32 daemon_sleep_s = 0;
 

@@ -144,6 +144,10 @@ void kx_resync_request(kx_host *) {}
 void kx_broken_set(kx_host *) {}
 void kx_recovery_wait(kx_host *) {}
 void kx_checkpoint(kx_host *, llb_u64) {}
+int kx_stripes_forget(kx_host *)
+{
+	return 0;
+}
 void kx_members_put(kx_host *, llb_u32) {}
 void kx_io_begin(kx_host *) {}
 
