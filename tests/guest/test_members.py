@@ -234,7 +234,7 @@ def removed(level):
     """--grow --bitmap=none under writes: afterwards nothing is unsynced."""
     disks = ramdisks(LEVELS[level])
     for number, path in enumerate(disks):
-        write_at(path, 30 * MIB, bytes([number + 1]) * MIB)
+        write_at(path, 30 * MIB, bytes([1 << number]) * MIB)  # XOR: not 0
     array = small(level, members=disks, mib=32)
     filled(array, 8)
     running = fio.Running(array.path, '96', 16 * MIB, 8 * MIB, '--rate_iops=100')
