@@ -9,12 +9,15 @@ from llb import disk, fio
 from llb.array import Array, ramdisks
 from llb.arrays import LEVELS, MIB, TAG, chunks_of, holds, small
 from llb.cut import MEMBERS, Cut
-from llb.peer import Drivers
-from llb.sh import Direct, equal, need
+from llb.peer import Drivers, use
+from llb.sh import Direct, equal, need, run
 from llb.trace import Trace
 
 FILLED_MIB = 20
 BYTES, SECTORS = 512, 1  # the chunk size on disk, as a multiple of its sectors
+BYTES_LEAST = 65536
+PERSONALITY = {1: 'raid1', 10: 'raid10', 5: 'raid456'}
+FIRST_USE, MADE_CLEAN = 1 << 3, 1 << 4  # bits of the bitmap's state
 
 
 def left_out(driver, level, resync, found):
@@ -87,7 +90,7 @@ def crashed(level, maker, reader):
     """The copies of its members are assembled by the other driver."""
     cut = Handed(level)
     cut.reader = reader
-    with Drivers() as use:
+    with Drivers():
         use(maker)
         for step in ('create', 'write', 'idle', 'cut'):
             print(f'  {maker}: {step}: {getattr(cut, step)()}', flush=True)
@@ -166,16 +169,20 @@ def unequal_copies(order, layout, chunks):
             device.write((layout.data_offset + at) * disk.SECTOR, os.urandom(4096))
 
 
-def field_on_disk(path):
+def head_on_disk(path):
+    """(state, chunk size) as they are in the bitmap's superblock."""
     with Direct(path) as device:
-        head = device.read(disk.Super(device).bitmap, 4096)
-    return struct.unpack_from('<I', head, 52)[0]
+        return struct.unpack_from('<II', device.read(disk.Super(device).bitmap, 4096), 48)
+
+
+def field_on_disk(path):
+    return head_on_disk(path)[1]
 
 
 def states(level, maker, reader, unit):
     """Every state byte, where data was written and where none was: what the other
     driver resynchronises, and what it calls the chunks afterwards."""
-    with Drivers() as use:
+    with Drivers():
         use(maker)
         array = small(level, mib=64)
         fio.fill(array.path, TAG, 0, FILLED_MIB * MIB)
@@ -291,9 +298,73 @@ def test_states_raid5_peer_reads():
     states(5, 'ours', 'peer', SECTORS)
 
 
+def made_but_not_started(level):
+    """mdadm has written all it writes, no driver has seen it: the level is not there."""
+    use('ours')
+    run('rmmod', PERSONALITY[level])
+    os.makedirs('/run/modprobe.d', exist_ok=True)
+    with open('/run/modprobe.d/absent.conf', 'w', encoding='ascii') as file:
+        file.write(f'install {PERSONALITY[level]} /bin/false\n')
+    array = Array(0, ramdisks(LEVELS[level]))
+    try:
+        status, said = run('mdadm', '--create', array.path, '--run', f'--level={level}',
+                           f'-n{LEVELS[level]}', '--bitmap=lockless', '--size=48M',
+                           '--assume-clean', *array.members, ok=None)
+    finally:
+        os.unlink('/run/modprobe.d/absent.conf')
+    need(status and 'RUN_ARRAY' in said, f'started without its level: {said.strip()}')
+    return array
+
+
+def first_used(level, first, second):
+    """What mdadm writes, FIRST_USE and the chunk size in bytes, is started by one driver;
+    its states, and its chunk size in sectors, are then read by the other one. After that
+    nobody writes bytes any more: the peer takes them for sectors, and forgets chunks."""
+    with Drivers():
+        array = made_but_not_started(level)
+        heads = [head_on_disk(path) for path in array.members]
+        print(f'  state, chunk size: {heads}', flush=True)
+        for state, size in heads:
+            need(state & FIRST_USE, f'state {state:#x}: no FIRST_USE')
+            need(size >= BYTES_LEAST and size & size - 1 == 0, f'chunk size {size}: not in bytes')
+        clean = bool(heads[0][0] & MADE_CLEAN)
+        use(first)
+        array.assemble()
+        array.wait_idle()
+        chunks = array.metadata()['chunks']
+        bits = array.bits()
+        equal(bits['clean' if clean else 'unwritten'], chunks, f'chunks, all of {bits}')
+        for turn, driver in enumerate((first, second, first)):
+            if turn:
+                use(driver)
+                array.assemble()
+                array.wait_idle()
+            for before in range(turn):
+                holds(array, 4, 8 * before, f'{before + 1:x}' * 2)
+            fio.fill(array.path, f'{turn + 1:x}' * 2, 8 * turn * MIB, 4 * MIB)
+            array.wait_idle()
+            sectors = array.metadata()['chunksize']
+            equal(array.metadata()['chunks'], chunks, 'chunks')
+            array.stop()
+            for path in array.members:
+                state, size = head_on_disk(path)
+                equal((state & FIRST_USE, size), (0, sectors), 'FIRST_USE and chunk size on disk')
+            equal(disk.not_clean(array.cells()), set(), 'chunks not clean after a stop')
+
+
+# lanes: peer
+def test_first_use_raid1_by_ours():
+    first_used(1, 'ours', 'peer')
+
+
+# lanes: peer
+def test_first_use_raid5_by_peer():
+    first_used(5, 'peer', 'ours')
+
+
 def handed_over(level):
     """To and fro with orderly stops: nothing is resynchronised, nothing forgotten."""
-    with Drivers() as use:
+    with Drivers():
         use('peer')
         array = Array(0, ramdisks(LEVELS[level]))
         array.create(level, '--size=48M')
