@@ -42,6 +42,14 @@ class Atomic {
 	T v_{};
 };
 
+// Eight bytes at once, at an address that is a multiple of eight. Each byte is what a
+// load_acquire() of its own could have given: words are read by the policy only, and
+// no processor tears a byte.
+inline u64 load_eight_acquire(const Atomic<u8> *at)
+{
+	return __atomic_load_n(reinterpret_cast<const u64 *>(at), __ATOMIC_ACQUIRE);
+}
+
 inline void fence_full()
 {
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);

@@ -97,6 +97,7 @@ class Bitmap : public llb_bitmap {
 	u32 lane_of(u64 sector) const { return u32(sector >> lane_shift_) & (lanes_ - 1); }
 	enum class Slow : u8 { Done, NeedsWrite, Frozen };
 	Slow start_slow(Table *t, u64 chunk, bool discard, bool whole);
+	Slow start_chunks(Table *t, u64 sector, u64 stop, bool discard);
 	void flag(Table *t, u64 chunk);
 	void request();
 
@@ -108,10 +109,13 @@ class Bitmap : public llb_bitmap {
 	base::Result round(Hold hold);
 	base::Result round_once();
 	u32 gather(Table *t, u32 from, u32 *batch, u32 *next_block);
-	void copy_block(Table *t, u32 block, u8 *page, bool may_cover);
-	void confirm_block(Table *t, u32 block, const u8 *page);
+	struct Span {
+		u32 from, to; // bytes of a block, multiples of eight
+	};
+	Span copy_block(Table *t, u32 block, u8 *page, bool may_cover);
+	void confirm_block(Table *t, u32 block, const u8 *page, Span fresh);
 	void add_block_io(Table *t, u32 block, u8 *page);
-	void mark_window(Table *t, u32 block, u8 *page, u64 index);
+	u32 cover_size(u32 block);
 	base::Result write_header(Hold hold);
 	base::Result write_header_once();
 	u32 header_bytes() const { return base::max(io_align_, LLB_CELLS_OFFSET); }

@@ -8,6 +8,38 @@ using base::Result;
 
 namespace core {
 
+namespace {
+
+u64 get_eight(const u8 *page)
+{
+	u64 bytes;
+	__builtin_memcpy(&bytes, page, sizeof(bytes));
+	return bytes;
+}
+
+void put_eight(u8 *page, u64 bytes)
+{
+	__builtin_memcpy(page, &bytes, sizeof(bytes));
+}
+
+// The first bytes of eight, in memory; what lies behind them may be from a larger table.
+u64 keep(u64 eight, u32 count)
+{
+	u8 bytes[8];
+
+	if (count >= 8)
+		return eight;
+	put_eight(bytes, eight);
+	for (u32 i = count; i < 8; i++)
+		bytes[i] = 0;
+	return get_eight(bytes);
+}
+
+// A window lies inside its block, and is made of whole words.
+static_assert(LLB_CELLS_OFFSET % kCoverMax == 0 && kBlockBytes % kCoverMax == 0 && kCoverMin % 8 == 0);
+
+} // namespace
+
 // ---- LEAD ----
 
 bool Bitmap::try_lead()
@@ -190,10 +222,11 @@ Result Bitmap::round_once()
 		u32 n = gather(t, next, batch, &next);
 		if (n == 0)
 			break;
+		Span fresh[kBatch];
 		kx_io_result io;
 		kx_io_begin(host_);
 		for (u32 i = 0; i < n; i++) {
-			copy_block(t, batch[i], batch_page_[i], true); // 3
+			fresh[i] = copy_block(t, batch[i], batch_page_[i], true); // 3
 			add_block_io(t, batch[i], batch_page_[i]);
 		}
 		kx_io_wait(host_, &io); // 4
@@ -203,7 +236,7 @@ Result Bitmap::round_once()
 			return Result::error(LLB_EIO);
 		}
 		for (u32 i = 0; i < n; i++)
-			confirm_block(t, batch[i], batch_page_[i]); // 5
+			confirm_block(t, batch[i], batch_page_[i], fresh[i]); // 5
 	}
 	if (init_pending_.load_relaxed()) {
 		// The whole bitmap is durable as load() made it. Before a write relies on
@@ -238,70 +271,71 @@ u32 Bitmap::gather(Table *t, u32 from, u32 *batch, u32 *next_block)
 	return n;
 }
 
-// 3: the bytes to write. A first touch covers clean and unwritten neighbours too:
-// they are called dirty on disk, while memory keeps the truth.
-void Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
+// How many chunks a first touch covers, decided once per copy of a block.
+u32 Bitmap::cover_size(u32 block)
 {
-	u64 first = t->block_first(block);
-	u64 end = t->block_end(block);
-	u32 base_at = u32(first + LLB_CELLS_OFFSET - (u64{block} << kBlockShift));
-	bool touched = false;
+	BlockInfo &info = blocks_[block];
+	u32 now = u32(kx_now_ms()) | 1; // 0: never
+	bool again = info.touched_ms && now - info.touched_ms < kCoverWindow_ms;
 
-	for (u32 i = 0; i < kBlockBytes; i++)
+	info.cover = again ? u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax)) : u16(kCoverMin);
+	info.touched_ms = now;
+	return info.cover;
+}
+
+// 3: the bytes to write. A first touch covers its aligned window: clean and unwritten
+// neighbours are called dirty on disk, while memory keeps the truth. Returns where
+// those windows lie: elsewhere all that is written as dirty is COVERED already, and
+// only the holder of LEAD takes that off.
+Bitmap::Span Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
+{
+	const u64 start = u64{block} << kBlockShift;
+	const u32 first = u32(t->block_first(block) + LLB_CELLS_OFFSET - start);
+	const u32 end = u32(t->block_end(block) + LLB_CELLS_OFFSET - start);
+	const Cell *cells = t->pages[block];
+	Span fresh = {kBlockBytes, 0};
+	u32 window = 0, window_end = 0;
+	u64 raw = 0, bytes = 0, touched = 0;
+
+	for (u32 i = 0; i < first; i++)
 		page[i] = 0;
 	if (block == 0)
 		super_encode(sb_, page);
-	for (u64 c = first; c < end; c++) {
-		// acquire: pairs with (a); the cell is at least as new as its flag
-		u8 raw = t->cell(c).load_acquire();
-		u8 *byte = &page[base_at + (c - first)];
-		u8 value = disk_byte(raw);
-		// a neighbour may have covered it a moment ago
-		if (*byte != LLB_DIRTY || dirty_like(static_cast<State>(value)))
-			*byte = value;
-		if (may_cover && dirty_like(state_of(raw)) && !(raw & kCovered)) {
-			if (!touched) {
-				BlockInfo &info = blocks_[block];
-				u32 now = u32(kx_now_ms()) | 1; // 0: never
-				bool again = info.touched_ms && now - info.touched_ms < kCoverWindow_ms;
-				info.cover = again ? u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax))
-						   : u16(kCoverMin);
-				info.touched_ms = now;
-				touched = true;
-			}
-			mark_window(t, block, page, c);
+	for (u32 at = first; at < end; at += 8) {
+		// acquire: pairs with (a); the cells are at least as new as their flag
+		u64 now = base::load_eight_acquire(&cells[at]);
+		if (now != raw) { // else as the eight before them, as most are
+			raw = now;
+			bytes = eight::disk_bytes(raw);
+			touched = eight::fresh(raw);
 		}
+		if (touched && may_cover && at >= window_end && eight::fresh(keep(raw, end - at))) {
+			if (!window)
+				window = cover_size(block);
+			u32 from = at & ~(window - 1);
+			window_end = from + window;
+			fresh = {base::min(fresh.from, from), base::min(window_end, end)};
+			for (u32 i = from; i < at; i += 8)
+				put_eight(page + i, eight::covered(get_eight(page + i)));
+		}
+		put_eight(page + at, at < window_end ? eight::covered(bytes) : bytes);
 	}
-}
-
-// Cover the aligned window of a chunk, inside its block.
-void Bitmap::mark_window(Table *t, u32 block, u8 *page, u64 index)
-{
-	u64 window = blocks_[block].cover;
-	u64 from = base::max(index & ~(window - 1), t->block_first(block));
-	u64 to = base::min((index & ~(window - 1)) + window, t->block_end(block));
-	u64 start = u64{block} << kBlockShift;
-
-	for (u64 c = from; c < to; c++) {
-		u8 raw = t->cell(c).load_acquire(); // pairs with (a)
-		State s = state_of(raw);
-		if (s == State::Clean || s == State::Unwritten)
-			page[c + LLB_CELLS_OFFSET - start] = LLB_DIRTY;
-	}
+	for (u32 i = end; i < kBlockBytes; i++)
+		page[i] = 0;
+	return fresh;
 }
 
 // 5: what was written as dirty may be written without asking. Only the bytes as
 // written count: a cell may have changed meanwhile.
-void Bitmap::confirm_block(Table *t, u32 block, const u8 *page)
+void Bitmap::confirm_block(Table *t, u32 block, const u8 *page, Span fresh)
 {
-	u64 start = u64{block} << kBlockShift;
+	Cell *cells = t->pages[block];
 
-	for (u64 c = t->block_first(block); c < t->block_end(block); c++) {
-		if (!dirty_like(static_cast<State>(page[c + LLB_CELLS_OFFSET - start])))
+	for (u32 at = fresh.from; at < fresh.to; at++) {
+		if (!dirty_like(static_cast<State>(page[at])))
 			continue;
-		Cell &cell = t->cell(c);
-		if (!(cell.load_relaxed() & kCovered))
-			cell.fetch_or_release(kCovered); // pairs with start()'s load
+		if (!(cells[at].load_relaxed() & kCovered))
+			cells[at].fetch_or_release(kCovered); // pairs with start()'s load
 	}
 }
 

@@ -84,6 +84,31 @@ void Bitmap::request()
 	requested_.fetch_add_full(1);
 }
 
+// The chunks of [sector, stop), in one lane and one section.
+Bitmap::Slow Bitmap::start_chunks(Table *t, u64 sector, u64 stop, bool discard)
+{
+	const u32 shift = t->geo.chunk_shift;
+	const u64 last = base::min((stop - 1) >> shift, t->geo.chunks - 1);
+	Slow all = Slow::Done;
+
+	for (u64 chunk = sector >> shift; chunk <= last; chunk++) {
+		u8 raw = t->cell(chunk).load_relaxed();
+		bool whole = discard && chunk << shift >= sector &&
+			     base::min((chunk + 1) << shift, t->geo.sync_size) <= stop;
+		if (short_path(raw) && !whole)
+			continue;
+		Slow done = start_slow(t, chunk, discard, whole);
+		if (done == Slow::Frozen)
+			return done;
+		if (done == Slow::NeedsWrite)
+			all = done;
+		// relaxed: the daemon looks again after it disarms (full there)
+		if (!armed_.load_relaxed())
+			arm(sleep_ms());
+	}
+	return all;
+}
+
 void Bitmap::start(u64 sector, u64 sectors, bool discard)
 {
 	const u64 end = sector + sectors;
@@ -92,36 +117,25 @@ void Bitmap::start(u64 sector, u64 sectors, bool discard)
 	while (sector < end) {
 		u64 stop = base::min(end, ((sector >> lane_shift_) + 1) << lane_shift_);
 		u32 starts = lane_of(sector) * 2;
-		bool frozen = false;
 
 		// The count and the cells' loads are one section: the daemon marks,
 		// waits for a grace period, and then reads the sums.
 		kx_section_enter(counters_, starts);
 		Table *t = table();
-		u32 shift = t->geo.chunk_shift;
-		u64 last = base::min((stop - 1) >> shift, t->geo.chunks - 1);
-		for (u64 chunk = sector >> shift; chunk <= last; chunk++) {
-			u8 raw = t->cell(chunk).load_relaxed();
-			bool whole = discard && chunk << shift >= sector &&
-				     base::min((chunk + 1) << shift, t->geo.sync_size) <= stop;
-			if (short_path(raw) && !whole)
-				continue;
-			Slow done = start_slow(t, chunk, discard, whole);
-			need |= done == Slow::NeedsWrite;
-			if (done == Slow::Frozen) {
-				frozen = true;
-				break;
-			}
-			// relaxed: the daemon looks again after it disarms (full there)
-			if (!armed_.load_relaxed())
-				arm(sleep_ms());
-		}
+		u64 chunk = sector >> t->geo.chunk_shift;
+		Slow done = Slow::Done;
+		// Nearly always a write of one chunk that is dirty: start_chunks() would do
+		// no more than this look at its cell.
+		if (discard || (stop - 1) >> t->geo.chunk_shift != chunk || chunk >= t->geo.chunks ||
+		    !short_path(t->cell(chunk).load_relaxed()))
+			done = start_chunks(t, sector, stop, discard);
 		kx_section_leave();
-		if (frozen) { // a new layout is being made: as if we had not come yet
+		if (done == Slow::Frozen) { // a new layout is being made: as if we had not come yet
 			kx_counter_inc(counters_, starts + 1);
 			kx_wait(host_, this, KX_WAIT_THAW, reinterpret_cast<u64>(t));
 			continue;
 		}
+		need |= done == Slow::NeedsWrite;
 		sector = stop;
 	}
 	if (need)

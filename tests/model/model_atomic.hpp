@@ -64,6 +64,17 @@ class Atomic {
 	T v_{};
 };
 
+// Eight loads, between which others may come in: more than one load may see.
+inline u64 load_eight_acquire(const Atomic<u8> *at)
+{
+	u8 bytes[8];
+	u64 all;
+	for (u32 i = 0; i < 8; i++)
+		bytes[i] = at[i].load_acquire();
+	__builtin_memcpy(&all, bytes, sizeof(all));
+	return all;
+}
+
 inline void fence_full()
 {
 	mm::fence(mm::Full);

@@ -202,6 +202,32 @@ TEST(Ledger, AWriterDuringTheRoundIsNotCoveredByIt)
 	r.end(40);
 }
 
+// The same where it lies in the window of the first, but was not covered by it.
+TEST(Ledger, AWriterDuringTheRoundInsideItsWindow)
+{
+	Rig r({.level = 5, .members = 3, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.set_raw(3, LLB_CLEAN_UNWRITTEN);
+	bool once = true;
+	r.h.on_io_wait = [&] {
+		if (once) {
+			once = false;
+			r.begin_nowait(3);
+		}
+	};
+	r.begin_nowait(5);
+	llb_unplug(r.b(), 1);
+	EXPECT_FALSE(once);
+	EXPECT_EQ(r.disk(3), LLB_CLEAN_UNWRITTEN);
+	EXPECT_EQ(r.state(3), State::Dirty);
+	EXPECT_FALSE(r.raw(3) & core::kCovered);
+	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	llb_unplug(r.b(), 1);
+	EXPECT_EQ(r.disk(3), LLB_DIRTY);
+	r.end(5);
+	r.end(3);
+}
+
 TEST(Ledger, ManyWritersShareOneWrite)
 {
 	Rig r({.chunks = 3000, .state = LLB_SB_FIRST_USE}); // one block
@@ -283,6 +309,45 @@ TEST(PreCover, OnlyCleanAndUnwrittenAreCovered)
 	EXPECT_EQ(r.disk(3), LLB_CLEAN_UNWRITTEN);
 	EXPECT_EQ(r.disk(4), LLB_DIRTY);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
+}
+
+// What a round covers is all confirmed, also where it lies in several windows, next
+// to each other, apart, or at the end of the table.
+TEST(PreCover, EachOfManyWindowsOfOneRound)
+{
+	const u64 chunks = 5005;
+	Rig r({.chunks = chunks, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
+	r.start();
+	const std::vector<u64> written = {3, 18, 40, 41, 63, 1000, 3071, 3072, 3100, 5003, 5004};
+	for (u64 c : written)
+		r.begin_nowait(c);
+	llb_unplug(r.b(), 1);
+	for (u64 c = 0; c < chunks; c++) {
+		bool in = false;
+		for (u64 w : written)
+			in |= c / core::kCoverMin == w / core::kCoverMin;
+		EXPECT_EQ((r.raw(c) & core::kCovered) != 0, in) << c;
+		EXPECT_EQ(r.disk(c), in ? LLB_DIRTY : LLB_CLEAN) << c;
+	}
+	for (u64 c : written)
+		r.end(c);
+}
+
+// Cells behind the end of a table that became smaller: neither written nor covered.
+TEST(PreCover, NotForCellsBehindTheEnd)
+{
+	Rig r({.chunks = 5005, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
+	r.start();
+	r.begin_nowait(4998); // dirty and not covered
+	llb_resize(r.b(), 4997 * 128);
+	r.h.clock_ms += 60000;
+	r.begin_nowait(3100);
+	llb_unplug(r.b(), 1);
+	EXPECT_EQ(r.disk(4996), LLB_CLEAN);
+	EXPECT_FALSE(r.raw(4996) & core::kCovered);
+	EXPECT_EQ(r.disk(4998), LLB_UNWRITTEN);
+	r.end(3100);
+	r.end(4998);
 }
 
 TEST(PreCover, GrowsWithTheRateAndShrinksAgain)

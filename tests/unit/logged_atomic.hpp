@@ -79,6 +79,12 @@ class Atomic {
 	T v_{};
 };
 
+inline u64 load_eight_acquire(const Atomic<u8> *at)
+{
+	logged(Access::Load, at);
+	return __atomic_load_n(reinterpret_cast<const u64 *>(at), __ATOMIC_ACQUIRE);
+}
+
 inline void fence_full()
 {
 	logged(Access::FullFence, nullptr);
