@@ -37,6 +37,8 @@ def plan(steps, size):
         count = size.rounds(1 if size.quick else 5 if level == 'raid1' else 3)
         variants = ('llbitmap',) if size.quick and level != 'raid1' else ALL
         for number, variant in in_turn(count, variants):
+            if number >= 3 and variant != 'llbitmap':
+                continue # a target stands for this one only
             steps.add(10 + 16 * len(loads), f'(f) {level} {variant} round {number + 1}',
                       step(level, variant, number, loads if number < 3 else loads[:1]))
 

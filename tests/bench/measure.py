@@ -13,9 +13,16 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 def fio(name, limit_s=120, **variables):
     """Runs NAME.fio with these variables; returns the JSON of its only job."""
+    found = fio_jobs(f'{HERE}/{name}.fio', limit_s, variables)
+    need(len(found) == 1, f'fio {name} ran {len(found)} jobs')
+    return found[0]
+
+
+def fio_jobs(path, limit_s, variables):
+    name = os.path.basename(path)
     environment = dict(os.environ, **{key: str(value) for key, value in variables.items()})
     try:
-        done = subprocess.run(['fio', '--output-format=json', f'{HERE}/{name}.fio'], check=False,
+        done = subprocess.run(['fio', '--output-format=json', path], check=False,
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, text=True, timeout=limit_s, cwd='/tmp',
                               env=environment)
@@ -24,15 +31,36 @@ def fio(name, limit_s=120, **variables):
         raise Failure(f'fio {name}: not done within {limit_s} s') from late
     except (ValueError, LookupError) as odd:
         raise Failure(f'fio {name}: {done.stdout.strip()[-300:]}') from odd
-    need(done.returncode == 0 and len(found) == 1 and found[0]['error'] == 0,
+    need(done.returncode == 0 and not any(job['error'] for job in found),
          f'fio {name}: status {done.returncode}: {done.stdout.strip()[:300]}')
-    return found[0]
+    return found
 
 
 def random_writes(array, depth, jobs, run_s, warm_s=1):
     """4 KiB random writes per second."""
     return fio('steady', DEVICE=array.path, DEPTH=depth, JOBS=jobs, RUN_S=run_s,
                WARM_S=warm_s, limit_s=run_s + 60)['write']['iops']
+
+
+def turns(arrays, depth, jobs, count, first):
+    """4 KiB random writes for a second on each array, count times in turn, in one fio.
+    Returns {array: writes per second, each time}."""
+    order = [array for turn in range(count) for at in [(first + turn) % len(arrays)]
+             for array in arrays[at:] + arrays[:at]]
+    with open(f'{HERE}/steady.fio', encoding='utf-8') as file:
+        head, _ = file.read().split('[steady]')
+    with open('/tmp/turns.fio', 'w', encoding='utf-8') as file:
+        file.write(head)
+        for number, array in enumerate(order):
+            file.write(f'[turn{number}]\nstonewall\nfilename={array.path}\n')
+    done = fio_jobs('/tmp/turns.fio', 60 + 5 * len(order), {
+        'DEVICE': '/dev/null', 'DEPTH': depth, 'JOBS': jobs, 'RUN_S': 1, 'WARM_S': '300ms'})
+    need([job['jobname'] for job in done] == [f'turn{number}' for number in range(len(order))],
+         f'fio ran {[job["jobname"] for job in done]}')
+    found = {array: [] for array in arrays}
+    for array, job in zip(order, done):
+        found[array].append(job['write']['iops'])
+    return found
 
 
 def fill(path, size):
@@ -97,8 +125,9 @@ class Plan:
                   f'{", ".join(said)} ({time.monotonic() - began:.0f} s)', flush=True)
 
 
-def emit(bench, level, load, variant, metric, unit, value, number):
-    """One measured value, for the host (tests/bench/report)."""
+def emit(bench, level, load, variant, metric, unit, value, number, none=None):
+    """One measured value, for the host (tests/bench/report); none: what it is to be
+    compared to, if that is not the round's value of the variant none."""
     print('DATA ' + json.dumps({
         'bench': bench, 'level': level, 'qd': load, 'variant': variant, 'metric': metric,
-        'unit': unit, 'value': value, 'round': number}), flush=True)
+        'unit': unit, 'value': value, 'round': number, 'none': none}), flush=True)

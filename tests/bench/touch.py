@@ -6,11 +6,10 @@ Requests are counted by the kernel's tracepoint block_bio_queue, on null_blk mem
 with a write cache: without one the block layer drops flushes and FUA before it."""
 
 import random
-import re
 
 from llb import disk
-from llb.sh import device_number, need, write
-from llb.trace import EVENT, TRACING
+from llb.sh import need
+from llb.trace import Trace
 
 from measure import emit, fill, fio, random_writes
 from members import null_disks, ramdisks
@@ -22,62 +21,39 @@ TOUCHES = 2000
 STEP = 64 << 10 # between two first touches: a chunk of these arrays
 COUNTED_MIB, TIMED_MIB = 8, 128 # of sequential writes
 LIST = '/tmp/list.fio'
-LINE = re.compile(r'block_bio_queue: (\d+),(\d+) (\w+) (\d+) \+ (\d+) ')
 SUPER_SECTOR = 8
 LATENCY_US = 200 # (d): of every request, a flush too
 
 
-class Requests:
+class Requests(Trace):
     """with Requests(members) as seen: ...; then its counts: what reached the members
     below the data, and every flush. The superblock is not counted."""
 
     def __init__(self, paths):
-        self.paths, self.writes, self.bytes, self.fua, self.flushes = paths, 0, 0, 0, 0
-        self.numbers = [device_number(path) for path in paths]
-        self.data = min(sup.data_offset for sup in disk.supers(paths))
+        super().__init__(paths, below=min(sup.data_offset for sup in disk.supers(paths)))
+        self.writes = self.bytes = self.fua = self.flush_count = 0
 
-    def __enter__(self):
-        write(f'{TRACING}/tracing_on', 0)
-        write(f'{TRACING}/buffer_size_kb', 8192)
-        with open(f'{TRACING}/trace', 'w', encoding='utf-8'):
-            pass # empties it
-        devices = ' || '.join(f'dev == {major << 20 | minor}' for major, minor in self.numbers)
-        write(f'{EVENT}/filter', f'({devices}) && sector < {self.data}')
-        write(f'{EVENT}/enable', 1)
-        write(f'{TRACING}/tracing_on', 1)
-        return self
-
-    def __exit__(self, kind, *_):
-        write(f'{TRACING}/tracing_on', 0)
-        write(f'{EVENT}/enable', 0)
-        if kind:
-            return
-        with open(f'{TRACING}/trace', encoding='utf-8', errors='replace') as file:
-            text = file.read()
-        kept = re.search(r'entries-in-buffer/entries-written: (\d+)/(\d+)', text)
-        need(kept and kept[1] == kept[2], 'the trace lost events')
-        for major, minor, rwbs, sector, sectors in LINE.findall(text):
-            if (int(major), int(minor)) in self.numbers:
-                self.count(rwbs, int(sector), int(sectors))
-
-    def count(self, rwbs, sector, sectors):
-        # F before the operation: a flush; after it: FUA.
-        flush = rwbs[0] == 'F' and rwbs[1:2] in tuple('WDRFN')
-        kind, rest = (rwbs[1], rwbs[2:]) if flush else (rwbs[0], rwbs[1:])
-        if SUPER_SECTOR <= sector < SUPER_SECTOR + 8 and sectors:
-            return
-        self.flushes += flush
-        if kind == 'W' and sectors:
-            self.writes += 1
-            self.bytes += sectors * 512
-            self.fua += 'F' in rest
+    def __exit__(self, *exception):
+        super().__exit__(*exception)
+        # A flush without data, and one before a write: F before the operation; after
+        # it: FUA.
+        self.flush_count = len(self.flushes)
+        for (_, kind, sector, sectors, _), rwbs in zip(self.bios, self.flags):
+            if SUPER_SECTOR <= sector < SUPER_SECTOR + 8:
+                continue
+            before, _, after = rwbs.partition(kind)
+            self.flush_count += 'F' in before
+            if kind == 'W':
+                self.writes += 1
+                self.bytes += sectors * 512
+                self.fua += 'F' in after
 
     def tell(self, *key):
         """Per member: (bench, level, load, variant, pattern, round)."""
         bench, level, load, variant, pattern, number = key
         for name, unit, value in (('bitmap writes', 'writes', self.writes),
                                   ('bitmap bytes', 'KiB', self.bytes / 1024),
-                                  ('FUA', 'writes', self.fua), ('flushes', 'flushes', self.flushes)):
+                                  ('FUA', 'writes', self.fua), ('flushes', 'flushes', self.flush_count)):
             emit(bench, level, load, variant, f'{pattern}: {name} per member', unit,
                  value / len(self.paths), number)
 
@@ -136,7 +112,7 @@ def step(level, state, variant, number):
             seen.tell('c', level, str(depth), variant, f'random, {state}', number)
             emit('c', level, str(depth), variant, f'random, {state}', 'IOPS', iops, number)
             say(f'random QD{depth}: {iops / 1000:.2f}k, {seen.writes / len(nulls):.0f} writes, '
-                f'{seen.fua / len(nulls):.0f} FUA, {seen.flushes / len(nulls):.0f} flushes')
+                f'{seen.fua / len(nulls):.0f} FUA, {seen.flush_count / len(nulls):.0f} flushes')
             array.stop()
         array = fresh_array(level, state, variant, nulls)
         with Requests(nulls) as seen:
@@ -148,7 +124,7 @@ def step(level, state, variant, number):
         iops = sequential(array, TIMED_MIB, 4)[0]
         emit('c', level, '1', variant, f'sequential, {state}', 'IOPS', iops, number)
         say(f'sequential QD1: {iops / 1000:.2f}k, {seen.writes / len(nulls):.0f} writes, '
-            f'{seen.flushes / len(nulls):.0f} flushes')
+            f'{seen.flush_count / len(nulls):.0f} flushes')
         array.stop()
     return measure
 

@@ -75,9 +75,10 @@ class Measured(Array):
         super().__init__(number, members)
         self.variant, self.level = variant, level
 
-    def make(self, *extra, fresh=False):
-        """fresh: the initial sync is md's business. It may be running then."""
-        use(self.variant)
+    def make(self, *extra, fresh=False, modules=None):
+        """fresh: the initial sync is md's business. It may be running then. modules: of
+        which variant, if not of this one."""
+        use(modules or self.variant)
         forget(self.members)
         run('mdadm', '--create', self.path, '--run', f'--level={self.level}',
             f'-n{len(self.members)}', f'--bitmap={VARIANTS[self.variant][2]}',

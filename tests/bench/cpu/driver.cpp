@@ -30,7 +30,7 @@ constexpr unsigned kWrites = 20000, kTouches = 200;
 constexpr double kRun_s = 1;
 
 alignas(4096) unsigned char member[kSpaceBytes];
-unsigned long long allocated, ios, clock_ms = 1000000;
+unsigned long long allocated, per_cpu, ios, clock_ms = 1000000;
 std::atomic<unsigned> threads{0};
 thread_local unsigned this_thread = threads++;
 
@@ -90,6 +90,7 @@ void kx_page_free(void *p)
 
 kx_counters *kx_counters_alloc(llb_u32 count)
 {
+	per_cpu += count * 4ull;
 	auto *c = new kx_counters;
 	for (auto &of : c->of)
 		of = static_cast<llb_u32 *>(aligned_alloc(64, (count * 4 + 63) / 64 * 64));
@@ -349,8 +350,8 @@ void time_writes(kx_host *h, unsigned count)
 	double write_ns = loop_ns(h, count, [&](llb_u64 sector) { write_once(h, sector); });
 	// The same without a bitmap: what the machine itself does to that many threads.
 	double empty_ns = loop_ns(h, count, [](llb_u64 sector) { asm volatile("" : : "r"(sector)); });
-	printf("%llu %llu %f %f %f\n", static_cast<unsigned long long>(m.chunks), allocated, make_s, write_ns,
-	       empty_ns);
+	printf("%llu %llu %llu %f %f %f\n", static_cast<unsigned long long>(m.chunks), allocated, per_cpu,
+	       make_s, write_ns, empty_ns);
 }
 
 // Prints: bitmap writes for first touches, chunks not clean, chunks touched in the last

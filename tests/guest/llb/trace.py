@@ -17,10 +17,12 @@ class Trace:
     """with Trace(paths) as trace: ...; then trace.bios is a list of
     (path, 'R' | 'W' | 'D', sector, sectors, task), .flags of what the kernel calls rwbs
     for each of them, and .flushes of (path, how many bios came before), for a flush
-    without data. Order is that of submission."""
+    without data. Order is that of submission. below: only what begins before this
+    sector, and every flush."""
 
-    def __init__(self, paths):
+    def __init__(self, paths, below=None):
         self.paths = {device_number(path): path for path in paths}
+        self.below = below
         self.bios, self.flags, self.flushes = [], [], []
 
     def __enter__(self):
@@ -29,8 +31,9 @@ class Trace:
         write(f'{TRACING}/buffer_size_kb', 8192)
         with open(f'{TRACING}/trace', 'w', encoding='utf-8'):
             pass  # empties it
-        write(f'{EVENT}/filter', ' || '.join(
-            f'dev == {major << 20 | minor}' for major, minor in self.paths))
+        devices = ' || '.join(f'dev == {major << 20 | minor}' for major, minor in self.paths)
+        write(f'{EVENT}/filter', devices if self.below is None else
+              f'({devices}) && sector < {self.below}')
         write(f'{EVENT}/enable', 1)
         write(f'{TRACING}/tracing_on', 1)
         return self
