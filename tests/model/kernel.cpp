@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: GPL-2.0
+// The kernel services of abi.h that are not I/O.
+#include "machine.hpp"
+
+#include <cstdarg>
+#include <cstdlib>
+
+alignas(4096) u8 g_arena[kArena];
+alignas(4096) u8 g_page[kPages][kPage];
+bool g_zone2;
+u32 g_arena2_used, g_pages2_used;
+u32 g_first_cells;
+
+alignas(4096) static u8 g_arena2[4 * kArena];
+alignas(4096) static u8 g_page2[kPages][kPage];
+
+// ---- memory ----
+
+void *kx_alloc(u64 bytes)
+{
+	if (bytes >= 2048)
+		return kx_page_alloc();
+	bytes = (bytes + 63) & ~u64{63};
+	if (g_zone2) {
+		void *p = g_arena2 + g_arena2_used;
+		g_arena2_used += u32(bytes);
+		memset(p, 0, bytes);
+		return g_arena2_used <= sizeof(g_arena2) ? p : nullptr;
+	}
+	if (w.arena_used + bytes > kArena) {
+		fprintf(stderr, "model: arena full\n");
+		exit(2);
+	}
+	void *p = g_arena + w.arena_used;
+	w.arena_used += u32(bytes);
+	memset(p, 0, bytes);
+	return p;
+}
+
+void kx_free(void *) {}
+
+void *kx_page_alloc(void)
+{
+	u32 &used = g_zone2 ? g_pages2_used : w.pages_used;
+	if (used >= kPages) {
+		fprintf(stderr, "model: pages full\n");
+		exit(2);
+	}
+	void *p = g_zone2 ? g_page2[used] : g_page[used];
+	used++;
+	memset(p, 0, kPage);
+	return p;
+}
+
+void kx_page_free(void *) {}
+
+struct kx_counters *kx_counters_alloc(u32 count)
+{
+	(void)count; // lanes far from chunk 0 share: see slot_of()
+	if (!g_zone2)
+		memset(w.counter, 0, sizeof(w.counter));
+	return reinterpret_cast<kx_counters *>(w.counter);
+}
+
+void kx_counters_free(struct kx_counters *) {}
+
+// ---- counters and grace periods ----
+
+// Lane 0 is what is looked at; lanes that hold one followed chunk at most share.
+static u32 slot_of(u32 index)
+{
+	return index < 40 ? index : 40 + (index & 7);
+}
+
+static void counter_inc(u32 index, bool now)
+{
+	index = slot_of(index);
+	u32 cpu = g_cur < 0 || w.t[g_cur].cpu == 255 ? 0 : w.t[g_cur].cpu;
+	u32 *at = &w.counter[cpu][index];
+	u32 v = *at + 1;
+	if (!plain(at)) {
+		if (now)
+			learn(loc_of(at), false);
+		else
+			access("counter", at, 4, false);
+		if (now)
+			trace("      lane %u, starts -> %u\n", index / 2, *at + 1);
+		else
+			trace(" -> %u\n", *at + 1);
+		v = *at + 1;
+		if (g_weak) {
+			// one CPU's increments follow each other in its program order
+			const Loc &l = w.loc[loc_of(at)];
+			View carries = w.t[g_cur].rel;
+			if (l.last)
+				join(carries, l.ring[l.last % kHist].view);
+			append(w.t[g_cur], loc_of(at), at, 4, v, carries);
+		}
+	}
+	*at = v;
+}
+
+void kx_section_enter(struct kx_counters *, u32 index)
+{
+	if (!g_setup) {
+		Task &t = w.t[g_cur];
+		point("section enter");
+		t.in_section = 1;
+		if (g_weak) {
+			// a section that begins after a grace period began knows what was
+			// before that; one that began earlier is waited for
+			join(t.cur, w.gp);
+		}
+	}
+	counter_inc(index, true); // in one step with the entry: who waits for it sees no difference
+}
+
+void kx_section_leave(void)
+{
+	if (g_setup)
+		return;
+	Task &t = w.t[g_cur]; // no step of its own: to wait longer for it shows nothing new
+	t.in_section = 0;
+	for (Task &o : w.t)
+		o.gp_wait &= u8(~(1u << g_cur));
+	if (g_weak)
+		join(w.left, t.cur);
+}
+
+void kx_counter_inc(struct kx_counters *, u32 index)
+{
+	counter_inc(index, false);
+}
+
+u32 kx_counter_sum(struct kx_counters *, u32 index)
+{
+	u32 sum = 0;
+	for (int cpu = 0; cpu < kCpus; cpu++)
+		sum += u32(mm::load(&w.counter[cpu][slot_of(index)], 4, mm::Relaxed));
+	return sum;
+}
+
+static bool sections_left(u64 n)
+{
+	return w.t[n].gp_wait == 0;
+}
+
+void kx_grace_period(void)
+{
+	if (g_setup)
+		return;
+	Task &t = w.t[g_cur];
+	point("grace period begins");
+	if (g_weak) {
+		sc_fence(t);
+		join(w.gp, t.cur);
+	}
+	t.gp_wait = 0;
+	for (int i = 0; i < kTasks; i++) {
+		if (w.t[i].used && w.t[i].in_section)
+			t.gp_wait |= u8(1u << i);
+	}
+	point("grace period ends", true, sections_left, u64(g_cur));
+	if (g_weak) {
+		join(t.cur, w.left);
+		sc_fence(t);
+	}
+}
+
+// ---- time, work, waiting ----
+
+u64 kx_now_ms(void)
+{
+	observe(w.now_ms);
+	return w.now_ms;
+}
+
+void kx_daemon_arm(struct kx_host *, u32 delay_ms)
+{
+	if (g_zone2)
+		return;
+	if (!g_setup) {
+		point("arm the daemon");
+		if (g_weak) {
+			sc_fence(w.t[g_cur]);
+			join(w.timer, w.t[g_cur].cur);
+		}
+	}
+	if (w.now_ms + delay_ms < w.due_ms)
+		w.due_ms = w.now_ms + delay_ms;
+}
+
+void kx_lead_queue(struct kx_host *)
+{
+	if (!g_setup) {
+		point("queue the lead worker");
+		if (g_weak) {
+			sc_fence(w.t[g_cur]);
+			join(w.work, w.t[g_cur].cur);
+		}
+	}
+	w.lead_pending = 1;
+}
+
+void kx_md_wake(struct kx_host *)
+{
+	if (!g_setup)
+		point("wake mdX");
+	w.md_pending = 1;
+}
+
+void kx_relax(void) {}
+
+static bool not_suspended(u64)
+{
+	return !w.suspended;
+}
+
+// Who sleeps polls for the array's suspension to end: no sooner does it look again.
+void kx_sleep_ms(u32 ms)
+{
+	point("sleep a while", true, not_suspended);
+	w.now_ms += ms;
+}
+
+static bool woken(u64 n)
+{
+	return w.t[n].woken;
+}
+
+void kx_wait(struct kx_host *, struct llb_bitmap *b, u32 kind, u64 arg)
+{
+	if (g_setup) {
+		if (llb_wait_done(b, kind, arg))
+			return;
+		violation("deadlock", "kx_wait(%u) is not woken by anybody", kind);
+		if (g_cur < 0) {
+			fprintf(stderr, "set-up: %s\n", g_detail);
+			exit(2);
+		}
+		to_scheduler();
+	}
+	Task &t = w.t[g_cur];
+	for (;;) {
+		if (g_weak)
+			sc_fence(t); // set_current_state()
+		t.waiting = 1;
+		t.woken = 0;
+		bool done = llb_wait_done(b, kind, arg);
+		if (!done)
+			point("wait: sleep", true, woken, u64(g_cur));
+		t.waiting = 0;
+		t.woken = 0;
+		if (done)
+			return;
+	}
+}
+
+// No barrier of its own: it may find the queue empty with a store before it pending.
+void kx_wake(struct kx_host *)
+{
+	if (g_setup)
+		return;
+	point("wake all");
+	for (Task &o : w.t) {
+		if (!o.used || !o.waiting || o.woken)
+			continue;
+		o.woken = 1;
+		if (g_weak)
+			join(o.cur, w.t[g_cur].cur);
+	}
+}
+
+// ---- the array ----
+
+bool is_second(const kx_host *h)
+{
+	return h == reinterpret_cast<const kx_host *>(2);
+}
+
+void kx_array_get(struct kx_host *h, struct kx_array *out)
+{
+	memset(out, 0, sizeof(*out));
+	out->events = is_second(h) ? w.md_events : w.events;
+	out->sync_size = w.array_size;
+	out->resync_offset = w.resync_offset;
+	out->bitmap_offset = 8;
+	out->bitmap_space = 8;
+	out->level = s32(w.level);
+	out->raid_disks = kMembers;
+	out->degraded = s32(w.degraded);
+	out->flags = w.flags | (w.broken ? KX_ARRAY_BROKEN : 0);
+	for (int i = 0; i < 16; i++)
+		out->uuid[i] = u8(i + 1);
+	observe(out->events ^ u64(out->flags) << 20 ^ u64(out->degraded) << 60);
+}
+
+u32 kx_reconfig_locked(struct kx_host *)
+{
+	observe(w.reconfig);
+	return w.reconfig;
+}
+
+void count_slots(struct kx_slots *out, bool flushed)
+{
+	memset(out, 0, sizeof(*out));
+	out->slots = kMembers;
+	out->degraded = w.degraded;
+	for (Member &m : w.m) {
+		bool ok = m.present && m.in_sync && !m.faulty;
+		out->in_sync += ok;
+		out->flushed += ok && (!flushed || (m.flush_target && m.fl_ok));
+	}
+	observe(out->in_sync | out->flushed << 4 | out->degraded << 8);
+}
+
+void kx_slots_get(struct kx_host *, struct kx_slots *out)
+{
+	count_slots(out, false);
+	out->flushed = 0;
+}
+
+u64 kx_events(struct kx_host *)
+{
+	if (!g_setup)
+		point("read events");
+	observe(w.events);
+	return w.events;
+}
+
+int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
+{
+	if (index >= kMembers)
+		return -LLB_ERANGE;
+	const Member &m = w.m[index];
+	memset(out, 0, sizeof(*out));
+	out->sb_start = 0;
+	out->data_offset = 2048;
+	out->data_sectors = 1 << 20;
+	out->logical_block = 512;
+	out->slot = m.present ? s32(index) : -1;
+	out->flags = (m.in_sync ? KX_MEMBER_IN_SYNC : 0) | (m.faulty ? KX_MEMBER_FAULTY : 0);
+	(void)h;
+	return 0;
+}
+
+void kx_bad_log_disable(struct kx_host *, u32) {}
+
+void kx_chunk_bytes_set(struct kx_host *, u64, u32) {}
+
+void kx_resync_request(struct kx_host *h)
+{
+	if (is_second(h))
+		return;
+	w.resync_wanted = 1;
+	w.resync_offset = 0;
+}
+
+void kx_broken_set(struct kx_host *)
+{
+	w.broken = 1;
+}
+
+void kx_recovery_wait(struct kx_host *) {}
+
+void kx_checkpoint(struct kx_host *, u64) {}
+
+int kx_stripes_forget(struct kx_host *)
+{
+	return 0;
+}
+
+void kx_log(struct kx_host *h, u32, const char *fmt, ...)
+{
+	if (!g_trace)
+		return;
+	va_list a;
+	va_start(a, fmt);
+	printf(is_second(h) ? "      (reload) " : "      log: ");
+	vprintf(fmt, a);
+	printf("\n");
+	va_end(a);
+}

@@ -1,0 +1,267 @@
+// SPDX-License-Identifier: GPL-2.0
+// What md does with the bitmap, and what else scenarios use.
+#include "machine.hpp"
+
+#include <cstdlib>
+
+bool slot_risk(int c)
+{
+	return w.issued[c];
+}
+
+u8 cell_raw(u64 c)
+{
+	core::Table *t = reinterpret_cast<core::Table *>(peek(&bm->table_, 8));
+	return u8(peek(&t->cell(c), 1));
+}
+
+void md_release()
+{
+	if (g_weak && !g_setup)
+		join(w.md, w.t[g_cur].cur);
+}
+
+void md_acquire()
+{
+	if (g_weak && !g_setup)
+		join(w.t[g_cur].cur, w.md);
+}
+
+static bool barrier_open(u64 c)
+{
+	return !w.sync_excl[c] && !w.suspended;
+}
+
+static int issue_to(int c, int m, u8 id, bool discard)
+{
+	// what holds no data may differ
+	if (discard && !w.alive[c] && w.in_flight[c] == 0 && !w.issued[c])
+		return 0;
+	if (!(w.issued[c] & id)) {
+		if (discard) {
+			if (w.in_flight[c] == 0)
+				w.alive[c] = 0;
+		} else {
+			w.alive[c] = 1;
+		}
+		w.in_flight[c]++;
+		w.issued[c] |= id;
+		w.dirtied[c] = 1;
+	}
+	if (!w.m[m].faulty)
+		w.m[m].flight[c] |= id;
+	return 0;
+}
+
+static void complete_at(int c, int m, u8 id)
+{
+	Member &mm_ = w.m[m];
+	if (!(mm_.flight[c] & id))
+		return;
+	mm_.flight[c] &= u8(~id);
+	if (!mm_.faulty)
+		mm_.cache[c] |= id;
+}
+
+static u8 new_id(int c)
+{
+	u8 used = w.issued[c];
+	for (Member &m : w.m)
+		used |= m.flight[c] | m.cache[c] | m.durable[c];
+	for (int i = 0; i < 8; i++) {
+		if (!(used >> i & 1))
+			return u8(1u << i);
+	}
+	fprintf(stderr, "model: more than 8 writes of a chunk pending\n");
+	exit(2);
+}
+
+// What raid1 does for one write (03, raid1_write_request): pick members, start_write,
+// [behind], ask enabled, unplug, issue to each, wait, end_write.
+void write_chunk(int c, unsigned how)
+{
+	const bool discard = how & kDiscard;
+	const u64 sector = chunk_of(c) * 128 + (discard ? 0 : 8), sectors = discard	 ? 128
+									    : how & kTwo ? 128
+											 : 8;
+	const int last = how & kTwo ? c + 1 : c;
+
+	op_begin(discard ? "discard" : "write", barrier_open, u64(c));
+	md_acquire();
+	if (g_trace)
+		printf("      chunk %d%s\n", c, how & kTwo ? " and the next" : "");
+	for (int i = c; i <= last; i++)
+		w.writers[i]++;
+	w.writers_all++;
+	bool to[kMembers];
+	for (int m = 0; m < kMembers; m++)
+		to[m] = w.m[m].present && !w.m[m].faulty;
+	observe(u64(to[0] | to[1] << 1));
+	if (discard)
+		llb_start_discard(bm, sector, sectors);
+	else
+		llb_start_write(bm, sector, sectors);
+	if (how & kBehind)
+		llb_start_behind(bm);
+	if (!w.broken && ((how & kNoAsk) || llb_enabled(bm, 1)))
+		llb_unplug(bm, !(how & kBio));
+	u8 id[2] = {};
+	point("data write");
+	observe(w.broken);
+	for (int i = c; i <= last && !w.broken; i++) { // else md fails it
+		if (!to[0] && !to[1])
+			break;
+		id[i - c] = new_id(i);
+		observe(id[i - c]);
+		for (int m = 0; m < kMembers; m++) {
+			if (to[m])
+				issue_to(i, m, id[i - c], discard);
+		}
+	}
+	if (how & kMigrate)
+		set_cpu(1 - w.t[g_cur].cpu);
+	for (int m = 0; m < kMembers; m++) {
+		if (!to[m] || ((how & kBehind) && m == 1))
+			continue;
+		for (int i = c; i <= last; i++) {
+			if (!id[i - c])
+				continue;
+			point("data write done", true);
+			trace("      chunk %d, member %d\n", i, m);
+			complete_at(i, m, id[i - c]);
+			if (w.in_flight[i] && (m == kMembers - 1 || (to[0] && !to[1])))
+				w.in_flight[i]--;
+		}
+	}
+	w.t[g_cur].irq = !!(how & kIrq);
+	if (discard)
+		llb_end_discard(bm, sector, sectors);
+	else
+		llb_end_write(bm, sector, sectors);
+	if (how & kBehind) {
+		if (id[0]) {
+			point("behind write done", true);
+			complete_at(c, 1, id[0]);
+			w.in_flight[c]--;
+		}
+		llb_end_behind(bm);
+	}
+	w.t[g_cur].irq = 0;
+	for (int i = c; i <= last; i++)
+		w.writers[i]--;
+	w.writers_all--;
+	md_release();
+}
+
+// The sync thread, as md_do_sync and raid1_sync_request: ask, keep writers off, copy,
+// tell. recover: to a member that is not in sync yet.
+static bool no_writer(u64 c)
+{
+	return !w.writers[c];
+}
+
+void sync_array(unsigned how)
+{
+	const bool recover = how & kRecover;
+	u64 n;
+
+	w.sync_active = 1;
+	w.resync_wanted = 0;
+	w.flags |= KX_ARRAY_RUNNING | (recover ? KX_ARRAY_RECOVER : KX_ARRAY_SYNC);
+	u64 c = 0;
+	while (c * 128 < w.array_size) {
+		u64 skip = llb_skip_sync(bm, c * 128);
+		observe(skip);
+		trace("      chunk %d: skip %d sectors\n", int(c), int(skip));
+		if (skip) {
+			c += skip / 128;
+			continue;
+		}
+		bool query = llb_start_sync(bm, c * 128, &n, 1);
+		llb_cond_end_sync(bm, c * 128, how & kForceEnd);
+		if (!query && !(how & kFull)) {
+			c++;
+			continue;
+		}
+		point("raise barrier", true, no_writer, c);
+		md_acquire();
+		w.sync_excl[c] = 1;
+		bool must = llb_start_sync(bm, c * 128, &n, 0);
+		if (must || (how & kFull)) {
+			point("sync write");
+			trace("      chunk %d\n", int(c));
+			for (int i = 0; i < kMembers; i++) {
+				Member &m = w.m[i];
+				if (m.in_sync && !m.faulty && w.degraded == 0 && c < kCh &&
+				    m.d.cell[c] < LLB_STATES && !core::dirty_like(core::State(m.d.cell[c])) &&
+				    w.level == 1)
+					violation("W1", "sync write of chunk %d with byte %d on member %d",
+						  int(c), m.d.cell[c], i);
+			}
+			bool failed = (how & kSyncFails) && c == 0;
+			bool partly = (how & kInterrupt) && c == 0; // it ends in mid-chunk
+			point("sync write done", true);
+			if (failed) {
+				trace("      failed\n");
+				llb_end_sync(bm, c * 128, &n); // the error path of raid1 tells so
+			} else if (partly) {
+				trace("      only a part of it\n");
+			} else if (w.level == 1) {
+				for (Member &m : w.m)
+					m.cache[c] |= m.faulty ? 0 : w.issued[c];
+			} else {
+				w.parity_bad[c] = w.parity_bad[c] == 1 ? 2 : w.parity_bad[c];
+			}
+			w.sync_excl[c] = 0;
+			if (failed || partly) {
+				point("interrupt");
+				w.flags |= KX_ARRAY_INTR;
+				break;
+			}
+		}
+		w.sync_excl[c] = 0;
+		md_release();
+		c++;
+	}
+	llb_close_sync(bm);
+	point("sync ends");
+	md_release();
+	w.md_pending = 1; // mdX reaps it, and asks daemon_work
+	w.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RECOVER | KX_ARRAY_SYNC | KX_ARRAY_INTR);
+	w.sync_active = 0;
+}
+
+static bool timer_due(u64)
+{
+	return w.due_ms != kNever;
+}
+
+void daemon_passes(int n)
+{
+	for (int i = 0; i < n; i++) {
+		op_begin("daemon's turn", timer_due);
+		if (w.now_ms < w.due_ms)
+			w.now_ms = w.due_ms;
+		w.due_ms = kNever;
+		if (g_weak && !g_setup)
+			join(w.t[g_cur].cur, w.timer);
+		trace("      at %llu ms\n", (unsigned long long)w.now_ms);
+		llb_daemon(bm);
+	}
+}
+
+static bool lead_queued(u64)
+{
+	return w.lead_pending;
+}
+
+void lead_worker(int n)
+{
+	for (int i = 0; i < n; i++) {
+		op_begin("lead worker's turn", lead_queued);
+		w.lead_pending = 0;
+		if (g_weak && !g_setup)
+			join(w.t[g_cur].cur, w.work);
+		llb_lead_work(bm);
+	}
+}
