@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // The model checker's atomics policy: every access is a scheduling point and goes
-// through the memory model of world.cpp. Included by base/atomic.hpp. The *_relaxed
+// through the memory model of memory.cpp. Included by base/atomic.hpp. The *_relaxed
 // read-modify-writes and fence_acquire are for mutants only.
 #pragma once
 
