@@ -3,25 +3,8 @@
 # Read after the suite's func.sh, for a run with lockless bitmaps: what only holds for an
 # array whose first resync copies everything (T7), a wait that ends when it may (T8).
 eval "suite_$(declare -f check)"
-
-# Chunks that wait for a sync, over all arrays; "none" if no array has a lockless bitmap.
-chunks_waiting() {
-	cat /sys/block/md*/md/llbitmap/bits 2>/dev/null |
-		awk '/^(need sync|syncing)/ { n += $NF } END { print NR ? n + 0 : "none" }'
-}
-
-all_idle() {
-	local file array
-	for file in /sys/block/md*/md/sync_action; do
-		[[ -e $file ]] || continue
-		array=${file%/*}
-		[[ $(<"$file") == idle ]] || return 1
-		# On a whole array that may be written, what waits will be done.
-		[[ $(<"$array/degraded") != 0 || $(<"$array/array_state") == read* ]] ||
-			! grep -qE '^(need sync|syncing).* [1-9]' "$array/llbitmap/bits" 2>/dev/null ||
-			return 1
-	done
-}
+# shellcheck source=tests/mdadm/state.sh
+. "$SUITE_DIR/state.sh"
 
 # The suite compares members, but its tests go on if they differ (T9).
 cmp() {
