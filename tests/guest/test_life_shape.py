@@ -2,13 +2,14 @@
 """Size, number of disks, level and chunk size change under data: right, or refused in one
 line with nothing moved."""
 
+import os
 import time
 
 from llb import disk, fio
 from llb.array import Array, ramdisks
-from llb.life import (DISKS, MIB, Data, add, kernel_log, layout_of, lose, make, refused,
-                      running, settle, used, whole)
-from llb.sh import copy_device, equal, need, run, wait_until
+from llb.life import (DISKS, MIB, Data, add, fast, kernel_log, layout_of, lose, make, refused,
+                      running, settle, slow, used, whole)
+from llb.sh import copy_device, equal, need, read, run, wait_until
 
 KIB = 1 << 10
 
@@ -324,21 +325,165 @@ def test_chunk_size_raid5():
     data.holds()
 
 
+# What mdadm or the kernel's log says to what is refused: README's limits quote it.
+AT_CREATION = (
+    (('--level=0', '-n2'), 'bitmaps not meaningful with level raid0'),
+    (('--level=linear', '-n2'), 'bitmaps not meaningful with level linear'),
+    (('--level=1', '-n2', '--metadata=1.0'), 'only supported with creating the array with 1.2'),
+    (('--level=1', '-n2', '--metadata=1.1'), 'only supported with creating the array with 1.2'),
+    (('--level=1', '-n2', '--bitmap-chunk=64M'), "lockless bitmap doesn't support chunksize"),
+    (('--level=5', '-n3', '--consistency-policy=ppl'),
+     '--bitmap is not compatible with consistency policy: ppl'),
+    (('--level=5', '-n3', '--write-journal', '/dev/ram5'),
+     'array cannot have both journal and bitmap'),
+    (('--level=1', '-n2', '--data-offset=8K'), 'would overlap data that begins at 16'),
+)
+CHANGES = (
+    (1, (), (
+        (('--bitmap=internal',), 'bitmap already present'),
+        (('--bitmap=lockless',), 'bitmap already present'),
+        (('--size=400M',), 'No space left on device'),
+        (('--level=4',), 'level change request for RAID1'),
+        (('--level=6',), 'level change request for RAID1'),
+        (('--level=10',), 'level change request for RAID1'),
+        (('--chunk=128',), 'chunk size not meaningful for this level'),
+        (('-n1', '--force'), 'failed to set raid disks'),
+        (('-n3',), 'Need 1 spare to avoid degraded array'))),
+    (5, (), (
+        (('-n2',), 'this change will reduce the size of the array'),
+        (('-n4',), 'Need 1 spare to avoid degraded array'),
+        (('--level=1',), 'Can only convert a 2-device array to RAID1'),
+        (('--level=6',), 'Need 1 spare to avoid degraded array'),
+        (('--level=10',), 'Impossible level change requested'),
+        (('--consistency-policy=ppl',), 'Current consistency policy is bitmap'))),
+    (10, (), (
+        (('--level=1',), 'RAID10 can only be changed to RAID0'),
+        (('--level=5',), 'RAID10 can only be changed to RAID0'),
+        (('--layout=f2',), 'Cannot reshape RAID10 to far-mode'))),
+    (10, ('--layout=f2',), (
+        (('--size=40M',), 'Cannot set device size'),)),
+)
+WHILE_SYNCING = (
+    (('--size=56M',), 'is performing resync/recovery and cannot be reshaped'),
+    (('--level=5',), 'is performing resync/recovery and cannot be taken over'),
+    (('--level=0',), 'failed to remove internal bitmap'),
+    (('--bitmap=none',), 'failed to remove internal bitmap'),
+)
+
+
+def says(words, log, *command):
+    """The command is refused in these words, by mdadm or by the kernel."""
+    log()
+    said = refused(*command)
+    if words not in said:
+        kernel = []
+        wait_until(f'{" ".join(command[1:])}: "{words}" instead of "{said}"', lambda: words in
+                   ' / '.join(kernel.extend(log()) or kernel), 5)
+        said += ' / ' + next(line for line in kernel if words in line)
+    print(f'  {" ".join(command)}: {said}', flush=True)
+
+
 # lanes: long
-def test_level_10_to_0_and_others_are_refused():
-    """A level that has no redundancy has no bitmap: md refuses, nothing moves."""
+def test_refused_at_creation():
+    log = kernel_log()
+    for options, words in AT_CREATION:
+        members = ramdisks(8)[:int(options[1].removeprefix('-n'))]
+        says(words, log, 'mdadm', '--create', '/dev/md0', '--run', '--bitmap=lockless', *options,
+             *members)
+        need(not any(name.startswith('md') for name in os.listdir('/sys/block')) or
+             read('/sys/block/md0/md/array_state') in ('clear', 'inactive'), f'{options}: it runs')
+        run('mdadm', '--stop', '/dev/md0', ok=None)
+
+
+def is_now(array):
+    return (array.bytes(), array.metadata(), array.cells(), array.attribute('level'),
+            array.attribute('raid_disks'), array.attribute('chunk_size'),
+            array.attribute('bitmap_type'))
+
+
+# lanes: long
+def test_refused_changes():
+    """In one line, and nothing moves: size, level, disks and every state byte stay."""
+    log = kernel_log()
+    for level, options, changes in CHANGES:
+        array = make(level, *options, mib=24)
+        data = Data(array)
+        data.fill(0, 6)
+        settle(array)
+        before = is_now(array)
+        for change, words in changes:
+            says(words, log, 'mdadm', '--grow', array.path, *change)
+            equal(is_now(array), before, f'level {level}, {change}: what it is')
+        data.holds()
+        whole(array)
+        array.stop()
+
+
+# lanes: long
+def test_refused_while_syncing():
+    """md changes no shape while it resynchronises, and lets no bitmap go: later it does."""
+    log = kernel_log()
+    array = make(1)
+    data = Data(array)
+    data.fill(0, 24)
+    settle(array)
+    slow(array)
+    array.set('bitmap_set_bits', '0-300')
+    running(array, 'resync')
+    before = is_now(array)
+    for change, words in WHILE_SYNCING:
+        says(words, log, 'mdadm', '--grow', array.path, *change)
+        now = is_now(array)
+        equal(now[:2] + now[3:], before[:2] + before[3:], f'{change}: what it is')
+    need(array.attribute('sync_action') == 'resync', 'the resync was over too soon')
+    fast(array)
+    settle(array)
+    data.holds()
+    run('mdadm', '--grow', array.path, '--size=56M')
+    array.wait_idle()
+    geometry_agrees(array)
+    settle(array)
+    run('mdadm', '--grow', array.path, '--bitmap=none')
+    array.wait_idle()
+    data.holds()
+
+
+def to_raid0(degraded):
+    """Raid0 has no bitmap: mdadm takes it away before it asks md, which then has to build
+    what was never written, and refuses. Asked again it is made. The data is there all the
+    time."""
+    log = kernel_log()
     array = make(10, mib=24)
     data = Data(array)
-    data.fill(0, 4)
+    data.fill(0, 6)
     settle(array)
-    log = kernel_log()
-    lose(array, array.members[1])
-    lose(array, array.members[3])
-    need(not changed_or_refused(array, data, '--level=0'), 'raid0 with a bitmap')
+    if degraded:
+        lose(array, array.members[1])
+        lose(array, array.members[3])
+        data.sprinkle(range(0, 4 * MIB, 400 * KIB), '3c')
+    says('is performing resync/recovery and cannot be taken over', log, 'mdadm', '--grow',
+         array.path, '--level=0')
     equal(array.attribute('level'), 'raid10', 'level')
-    print('  ' + ' / '.join(line for line in log() if 'raid0' in line or 'bitmap' in line))
-    data.sprinkle(range(0, 4 * MIB, 400 * KIB), '3c')
+    need('[none]' in array.attribute('bitmap_type'), 'the bitmap is still there')
+    wait_until('idle', lambda: array.attribute('sync_action') == 'idle' and
+               array.attribute('resync_start') == 'none', 60)
     data.holds()
+    if not degraded:
+        equal(array.sync('check'), 0, 'mismatch_cnt')
+    data.sprinkle(range(MIB, 4 * MIB, 400 * KIB), '69')
+    run('mdadm', '--grow', array.path, '--level=0')
+    equal(array.attribute('level'), 'raid0', 'level')
+    data.holds()
+
+
+# lanes: long
+def test_level_10_to_0():
+    to_raid0(degraded=False)
+
+
+# lanes: long
+def test_level_10_to_0_degraded():
+    to_raid0(degraded=True)
 
 
 def cut_while_reshaping(level, count):
