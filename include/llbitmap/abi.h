@@ -166,6 +166,12 @@ void kx_checkpoint(struct kx_host *h, llb_u64 sector); /* sync thread */
 /* Raid4/5/6: empty md's cache of stripes, so that blocks are read from the members again;
  * 0 or a negative error. Waits for all I/O under way. Sync thread [sleep] */
 int kx_stripes_forget(struct kx_host *h);
+/* Raid4/5/6, before kx_recover: nothing on the new members counts as in sync. Sync thread */
+void kx_recovery_back(struct kx_host *h);
+/* Raid4/5/6, at the end of a recovery: recover these member sectors (a multiple of 8),
+ * perhaps once more. Calls llb_start_sync, as md does for each step. Their I/O ends by
+ * kx_recovery_wait(). 0, or a negative error if told to stop. Sync thread [sleep] */
+int kx_recover(struct kx_host *h, llb_u64 sector, llb_u64 sectors);
 __attribute__((format(printf, 3, 4))) void kx_log(struct kx_host *h, llb_u32 level, const char *fmt, ...);
 #define KX_LOG_ERR 3
 #define KX_LOG_WARN 4

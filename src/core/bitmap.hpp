@@ -146,6 +146,7 @@ class Bitmap : public llb_bitmap {
 	void end_chunks(Table *t, u64 from, u64 to);
 	bool disturbed() const;
 	void forget_stripes();
+	void recover_again(Table *t);
 	void convert_level(s32 level);
 	void settle_in_sync_thread(u64 target);
 
@@ -212,6 +213,7 @@ class Bitmap : public llb_bitmap {
 	u64 ended_to_ = 0; // chunks below were ended in this run
 	u64 last_end_ms_ = 0;
 	bool stripes_stale_ = false; // see forget_stripes()
+	bool recovering_again_ = false;
 	base::Atomic<u64> next_request_ms_{0};
 	base::Atomic<u8> written_marked_{0}; // no chunk is unwritten: a reshape runs
 };

@@ -12,6 +12,7 @@ namespace {
 
 constexpr u64 kSkipChunksMax = 65536; // in one call, so that the caller can be stopped
 constexpr u32 kSuspendedPoll_ms = 20;
+constexpr u32 kRecoverAgainMax = 16; // runs over what was written during the one before
 
 enum class Action { Resync, Check, Repair, Recover, Reshape };
 
@@ -30,6 +31,11 @@ Action action_of(const kx_array &a)
 bool other_address_space(const kx_array &a)
 {
 	return a.level == 10 && action_of(a) == Action::Recover;
+}
+
+bool parity_recovery(const kx_array &a)
+{
+	return a.level >= 4 && a.level <= 6 && action_of(a) == Action::Recover;
 }
 
 bool skippable(u8 raw, Action action)
@@ -166,14 +172,16 @@ bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
 	bool recover = action == Action::Recover;
 	bool must = (wants_sync(s) && !(raw & kEnded)) || (recover && s == State::Dirty);
 
+	if (parity_recovery(a)) {
+		if (s == State::NeedSync) // been there: for recover_again()
+			apply(cell, Event::StartSync, Context{true, true});
+		return must;
+	}
 	// A query, or a sync that leaves a slot empty, or one that changes nothing, or
 	// one that covers only part of the chunk: nothing is committed.
 	bool whole_chunk = (sector & (t->geo.chunk_sectors() - 1)) == 0;
-	// A recovery makes all copies agree only where there is one mirror to copy from.
-	// Two mirrors are not compared; nor is parity: what raid5 still has in memory of the
-	// lost member is written to the new one, whether it belongs to the others or not.
-	u32 present = u32(a.raid_disks) - u32(a.degraded);
-	bool agrees = !recover || (!is_parity(a.level) && present == 1);
+	// A recovery makes two mirrors agree only if there is no third one.
+	bool agrees = !recover || u32(a.raid_disks) - u32(a.degraded) == 1;
 	if (!must || degraded || !agrees || action == Action::Check || action == Action::Reshape ||
 	    other_address_space(a) || !whole_chunk)
 		return must;
@@ -226,6 +234,34 @@ void Bitmap::forget_stripes()
 		       error);
 }
 
+// The end of a recovery of raid4/5/6. A first write to a chunk that it had skipped made
+// parity from what raid5 computed for the new member, which holds something else: a
+// second member could fail now, and that write would be lost with it. So these chunks
+// (NeedSync: the others are Syncing) are recovered before md calls the member in sync,
+// from what is on the members.
+// Parity is not compared by that; all of them are resynchronised when the array is whole.
+void Bitmap::recover_again(Table *t)
+{
+	bool found = true;
+
+	recovering_again_ = true;
+	for (u32 i = 0; i < kRecoverAgainMax && found && !disturbed(); i++) {
+		found = false;
+		kx_recovery_back(host_); // first: what is read from here on is computed again
+		forget_stripes();
+		for (u64 c = 0; c < t->geo.chunks; c++) {
+			if (state_of(t->cell(c).load_relaxed()) != State::NeedSync)
+				continue;
+			found = true;
+			if (kx_recover(host_, c << t->geo.chunk_shift, t->geo.chunk_sectors()))
+				break; // told to stop
+		}
+		kx_recovery_wait(host_);
+	}
+	recovering_again_ = false;
+	stripes_stale_ = true; // reads go on until md calls the member in sync
+}
+
 // End the begun chunks of [from, to).
 void Bitmap::end_chunks(Table *t, u64 from, u64 to)
 {
@@ -253,7 +289,8 @@ void Bitmap::cond_end_sync(u64 sector, bool force)
 	Action action = action_of(a);
 	u64 now = kx_now_ms();
 
-	if (action == Action::Reshape || action == Action::Check || other_address_space(a))
+	if (action == Action::Reshape || action == Action::Check || other_address_space(a) ||
+	    recovering_again_)
 		return;
 	if (sector == 0 || last_end_ms_ == 0)
 		last_end_ms_ = now;
@@ -265,8 +302,10 @@ void Bitmap::cond_end_sync(u64 sector, bool force)
 		return;
 	Table *t = table();
 	u64 to = base::min(sector >> t->geo.chunk_shift, t->geo.chunks);
-	end_chunks(t, base::min(ended_to_, to), to);
-	ended_to_ = to;
+	if (!parity_recovery(a)) {
+		end_chunks(t, base::min(ended_to_, to), to);
+		ended_to_ = to;
+	}
 	kx_checkpoint(host_, sector);
 }
 
@@ -274,27 +313,26 @@ void Bitmap::close_sync()
 {
 	kx_array a;
 	kx_array_get(host_, &a);
-	Action action = action_of(a);
 	Table *t = table();
-	bool stopped = disturbed();
 	bool left = false;
 
-	if (!stopped)
+	if (parity_recovery(a) && !disturbed())
+		recover_again(t);
+	bool stopped = disturbed();
+	bool ends = !stopped && !parity_recovery(a);
+	if (ends)
 		end_chunks(t, 0, t->geo.chunks);
 	for (u64 c = 0; c < t->geo.chunks; c++) {
 		Cell &cell = t->cell(c);
 		u8 raw = cell.load_relaxed();
-		if (stopped && !(raw & kEnded) && wants_sync(state_of(raw)))
+		State s = state_of(raw);
+		if (!ends && !(raw & kEnded) && (stopped ? wants_sync(s) : s == State::Syncing))
 			apply(cell, Event::AbortSync, Context{});
 		raw = cell.load_relaxed();
 		left |= wants_sync(state_of(raw)) && !(raw & kEnded);
 	}
 	ended_to_ = 0;
 	last_end_ms_ = 0;
-	if (action == Action::Recover && !stopped && is_parity(a.level)) {
-		forget_stripes();
-		stripes_stale_ = true; // see skip_sync()
-	}
 	if (left) // daemon_work() asks again when the array is whole
 		want_sync();
 	settle_in_sync_thread(spare_seq_.load_acquire()); // pairs with write_all()

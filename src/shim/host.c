@@ -294,6 +294,46 @@ int kx_stripes_forget(struct kx_host *h)
 	return err;
 }
 
+/*
+ * md takes sectors below recovery_offset from the new member, what was skipped included, and
+ * a recovery does nothing there. curr_resync_completed is what recovery_offset follows.
+ */
+void kx_recovery_back(struct kx_host *h)
+{
+	struct mddev *mddev = h->mddev;
+	struct md_rdev *rdev;
+
+	mddev->curr_resync_completed = 0;
+	rcu_read_lock();
+	rdev_for_each_rcu(rdev, mddev)
+		if (rdev->raid_disk >= 0 && !test_bit(In_sync, &rdev->flags) &&
+		    !test_bit(Faulty, &rdev->flags) && !test_bit(Journal, &rdev->flags))
+			rdev->recovery_offset = 0;
+	rcu_read_unlock();
+}
+
+/* As a step of md_do_sync(), which counts what it asked for after asking, too. */
+int kx_recover(struct kx_host *h, u64 sector, u64 sectors)
+{
+	struct mddev *mddev = h->mddev;
+	u64 end = min_t(u64, sector + sectors, mddev->dev_sectors);
+
+	while (sector < end) {
+		int skipped = 0;
+		sector_t done;
+
+		if (test_bit(MD_RECOVERY_INTR, &mddev->recovery))
+			return -EINTR;
+		done = mddev->pers->sync_request(mddev, sector, mddev->dev_sectors, &skipped);
+		if (!done)
+			return -EIO;
+		if (!skipped)
+			atomic_add(done, &mddev->recovery_active);
+		sector += done;
+	}
+	return 0;
+}
+
 void kx_log(struct kx_host *h, u32 level, const char *fmt, ...)
 {
 	struct va_format vaf;

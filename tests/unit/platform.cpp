@@ -641,6 +641,19 @@ int kx_stripes_forget(struct kx_host *h)
 	return h->stripes_error;
 }
 
+void kx_recovery_back(struct kx_host *h)
+{
+	called("kx_recovery_back");
+	h->recovery_back_at.push_back(h->stripes_forgotten);
+}
+
+int kx_recover(struct kx_host *h, llb_u64 sector, llb_u64 sectors)
+{
+	called("kx_recover");
+	h->recovered_again.push_back({sector, sectors});
+	return h->on_recover ? h->on_recover(sector) : 0;
+}
+
 void kx_log(struct kx_host *h, llb_u32 level, const char *fmt, ...)
 {
 	called("kx_log");

@@ -110,6 +110,9 @@ struct kx_host {
 	std::atomic<int> refs{0};
 	std::atomic<u64> waits{0};
 	std::vector<u64> checkpoints;
+	std::vector<int> recovery_back_at; // after how many empty caches
+	std::vector<std::pair<u64, u64>> recovered_again; // sector, sectors
+	std::function<int(u64 sector)> on_recover; // what it returns; 0 if empty
 	int stripes_forgotten = 0; // how often the stripe cache was emptied
 	int stripes_error = 0; // what that returns
 	u64 chunk_bytes = 0;

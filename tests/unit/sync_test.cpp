@@ -168,6 +168,7 @@ TEST(Sync, RecoveryTakesDirtyToo)
 
 // A recovery ends a chunk only where it makes all copies agree, not where it copies
 // from one of two that differ, and no parity: raid5 writes what it still has in memory.
+// There a begun chunk is one that the recovery was at.
 TEST(Sync, RecoveryEndsOnlyWhatItMakesAgree)
 {
 	struct {
@@ -175,8 +176,8 @@ TEST(Sync, RecoveryEndsOnlyWhatItMakesAgree)
 		u32 members, failed;
 		State after;
 	} cases[] = {{1, 2, 1, State::Syncing}, {1, 2, 0, State::NeedSync}, {1, 3, 1, State::NeedSync},
-		     {1, 3, 2, State::Syncing}, {5, 3, 1, State::NeedSync}, {5, 3, 0, State::NeedSync},
-		     {6, 4, 2, State::NeedSync}};
+		     {1, 3, 2, State::Syncing}, {5, 3, 1, State::Syncing},  {5, 3, 0, State::Syncing},
+		     {6, 4, 2, State::Syncing}};
 	for (auto c : cases) {
 		Rig r({.level = c.level, .members = c.members, .fill = LLB_CLEAN});
 		r.start();
@@ -188,6 +189,10 @@ TEST(Sync, RecoveryEndsOnlyWhatItMakesAgree)
 		EXPECT_TRUE(llb_start_sync(r.b(), 3 * kChunk, &blocks, 0));
 		EXPECT_EQ(r.state(3), c.after)
 			<< "level " << c.level << ", " << c.failed << " of " << c.members << " missing";
+		llb_cond_end_sync(r.b(), 8 * kChunk, 1);
+		llb_close_sync(r.b());
+		EXPECT_EQ(r.state(3),
+			  c.level == 1 && c.after == State::Syncing ? State::Dirty : State::NeedSync);
 	}
 }
 
@@ -384,6 +389,57 @@ TEST(Sync, ARecoveryEmptiesTheStripeCache)
 	action(r, kCheck);
 	sync(r);
 	EXPECT_EQ(r.h.stripes_forgotten, 3);
+}
+
+// First writes to what a recovery has skipped: these chunks are recovered before it is
+// over, with an empty cache, until there are no more of them; all are resynchronised later.
+TEST(Sync, ARecoveryGoesBackToWhatItSkipped)
+{
+	Rig r({.level = 5, .members = 3});
+	r.start();
+	r.set_raw(2, LLB_NEED_SYNC);
+	r.set_raw(4, LLB_NEED_SYNC_UNWRITTEN);
+	r.h.fail_member(1);
+	action(r, kRecover);
+	EXPECT_EQ(sync(r), (std::vector<u64>{2 * kChunk}));
+	r.write(9);
+	std::vector<int> forgotten;
+	r.h.on_recover = [&](u64 sector) {
+		u64 blocks;
+		EXPECT_TRUE(llb_start_sync(r.b(), sector, &blocks, 1));
+		llb_cond_end_sync(r.b(), sector, 1);
+		forgotten.push_back(r.h.stripes_forgotten);
+		if (sector == 9 * kChunk)
+			r.write(7); // and again behind it
+		return 0;
+	};
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.h.recovered_again,
+		  (std::vector<std::pair<u64, u64>>{{9 * kChunk, kChunk}, {7 * kChunk, kChunk}}));
+	EXPECT_EQ(forgotten, (std::vector<int>{1, 2}));
+	EXPECT_EQ(r.h.recovery_back_at, (std::vector<int>{0, 1, 2})) << "before the cache is emptied";
+	EXPECT_EQ(r.h.stripes_forgotten, 3) << "after the last, for what is read until now";
+	EXPECT_TRUE(r.h.checkpoints.empty());
+	for (u64 c : {2, 7, 9})
+		EXPECT_EQ(r.state(c), State::NeedSync);
+	EXPECT_EQ(r.state(4), State::NeedSyncUnwritten) << "the user's wish is kept";
+}
+
+TEST(Sync, ARecoveryThatGoesBackCanBeStopped)
+{
+	Rig r({.level = 6, .members = 4});
+	r.start();
+	r.h.fail_member(1);
+	r.write(9);
+	r.write(12);
+	action(r, kRecover);
+	r.h.on_recover = [&](u64) {
+		r.h.flags |= KX_ARRAY_INTR;
+		return -LLB_EIO;
+	};
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.h.recovered_again.size(), 1u);
+	EXPECT_EQ(r.state(9), State::NeedSync);
 }
 
 TEST(Sync, MirrorsHaveNoStripeCache)

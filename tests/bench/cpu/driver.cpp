@@ -149,6 +149,13 @@ int kx_stripes_forget(kx_host *)
 {
 	return 0;
 }
+
+void kx_recovery_back(kx_host *) {}
+
+int kx_recover(kx_host *, llb_u64, llb_u64)
+{
+	return 0;
+}
 void kx_members_put(kx_host *, llb_u32) {}
 void kx_io_begin(kx_host *) {}
 
