@@ -155,7 +155,7 @@ def test_member_lost_before_building_raid5():
     lost_while_building(5, frozen=True)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_two_members_lost_while_building_raid6():
     lost_while_building(6, frozen=False)
 
@@ -431,7 +431,7 @@ def test_read_while_degraded_raid6():
     read_while_degraded(6, back=False)
 
 
-# lanes: stock uml
+# lanes: stock
 def test_recovered_under_load_raid5():
     """One disk after the other takes a member's place, under writes: md is quiesced and its
     stripe cache emptied each time, while somebody else changes the cache's size."""
