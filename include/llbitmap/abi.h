@@ -69,6 +69,7 @@ struct kx_counters; /* per-CPU counters */
 #define KX_ARRAY_DM (1u << 13) /* dm-raid */
 #define KX_ARRAY_BITMAP_FILE (1u << 14)
 #define KX_ARRAY_BARE (1u << 15) /* runs without a bitmap: one would be added now */
+#define KX_ARRAY_OTHER_META (1u << 16) /* metadata other than 1.2 */
 struct kx_array {
 	llb_u64 events;
 	llb_u64 sync_size; /* sectors that the bitmap must cover */

@@ -57,6 +57,13 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 		       "a lockless bitmap lives on the members, not in a file; use --bitmap=lockless");
 		return Result::error(LLB_EINVAL);
 	}
+	if (a.flags & KX_ARRAY_OTHER_META) {
+		// mdadm refuses 1.0 and 1.1 itself; for 0.90 it writes a header that no array
+		// of that size could have.
+		kx_log(h, KX_LOG_ERR,
+		       "a lockless bitmap needs metadata 1.2; create the array with --metadata=1.2");
+		return Result::error(LLB_EOPNOTSUPP);
+	}
 	if (a.flags & KX_ARRAY_BARE) {
 		// md would put the classic bitmap's sysfs files over it, which read and
 		// write in what they take for theirs.

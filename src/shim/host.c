@@ -118,6 +118,8 @@ static u32 array_flags(struct mddev *mddev)
 		f |= KX_ARRAY_CLUSTERED;
 	if (mddev_is_dm(mddev))
 		f |= KX_ARRAY_DM;
+	if (mddev->external || mddev->major_version != 1 || mddev->minor_version != 2)
+		f |= KX_ARRAY_OTHER_META;
 	if (mddev->bitmap_info.file)
 		f |= KX_ARRAY_BITMAP_FILE;
 	return f;

@@ -331,6 +331,7 @@ AT_CREATION = (
     (('--level=linear', '-n2'), 'bitmaps not meaningful with level linear'),
     (('--level=1', '-n2', '--metadata=1.0'), 'only supported with creating the array with 1.2'),
     (('--level=1', '-n2', '--metadata=1.1'), 'only supported with creating the array with 1.2'),
+    (('--level=1', '-n2', '--metadata=0.90'), 'a lockless bitmap needs metadata 1.2'),
     (('--level=1', '-n2', '--bitmap-chunk=64M'), "lockless bitmap doesn't support chunksize"),
     (('--level=5', '-n3', '--consistency-policy=ppl'),
      '--bitmap is not compatible with consistency policy: ppl'),

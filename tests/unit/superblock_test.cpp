@@ -190,6 +190,7 @@ TEST(Superblock, KindsOfArraysThatAreRefused)
 	} cases[] = {{KX_ARRAY_DM, "dm-raid", LLB_EOPNOTSUPP},
 		     {KX_ARRAY_CLUSTERED, "cluster", LLB_EOPNOTSUPP},
 		     {KX_ARRAY_BARE, "running", LLB_EOPNOTSUPP},
+		     {KX_ARRAY_OTHER_META, "metadata 1.2", LLB_EOPNOTSUPP},
 		     {KX_ARRAY_BITMAP_FILE, "file", LLB_EINVAL}};
 	for (auto c : cases) {
 		Rig r;
