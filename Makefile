@@ -97,7 +97,7 @@ help:
 	@echo 'make mdadm-suite  mdadm'\''s own tests with lockless bitmaps; TEST=word as above'
 	@echo 'make sim        SEEDS=1000: simulated power cuts, 200 for each seed'
 	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
-	@echo 'make guest-mutants  do the ordering tests in guests?'
+	@echo 'make guest-mutants  do the tests in guests?'
 	@echo 'make bench      how fast, against none, classic and in-tree; QUICK=1: in ten minutes'
 	@echo 'make check      lint'
 	@echo 'make clean      remove build/'
