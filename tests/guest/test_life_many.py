@@ -10,7 +10,7 @@ from llb import disk, fio
 from llb.array import RAMDISK_MIB, Array, ramdisks
 from llb.life import (MIB, Data, add, lose, make, running, settle, slow, used, waiting,
                       whole)
-from llb.sh import Failure, equal, need, run, wait_until
+from llb.sh import Direct, Failure, equal, need, run, wait_until
 
 KIB = 1 << 10
 
@@ -141,7 +141,8 @@ def test_stop_during_resync_recovery_proactive():
     try:
         before = array.writes()
         wait_until('fio writes', lambda: array.writes() > before + 50, 60)
-        need(run('mdadm', '--stop', array.path, ok=None)[0] != 0, 'stopped while it is written')
+        with Direct(array.path):  # fio closes it for a moment, again and again
+            need(run('mdadm', '--stop', array.path, ok=None)[0] != 0, 'stopped while it is written')
     finally:
         acked, touched = writer.stop(time.monotonic())
     data.acknowledged('5a', acked, touched)

@@ -921,6 +921,16 @@ void resize_relayout_fresh()
 	task_add("grow", grow, 255);
 }
 
+// Chunk 40 becomes 20, which no first touch of 40 has covered.
+void resize_relayout_apart()
+{
+	g_last = 40;
+	g_span = 520;
+	fresh(512);
+	task_add("write", write<3, 0>, 0);
+	task_add("grow", grow, 255);
+}
+
 // ---- load ----
 
 void load_then_write()
@@ -1078,6 +1088,8 @@ const Scenario kScenarios[] = {
 	{"resize-relayout", "the chunk size doubles, a writer, the daemon", resize_relayout, true, nullptr},
 	{"resize-relayout-fresh", "the chunk size doubles, two first writes", resize_relayout_fresh, true,
 	 nullptr},
+	{"resize-relayout-apart", "the chunk size doubles, a first write far from where its chunk goes",
+	 resize_relayout_apart, true, nullptr},
 	{"load-cut", "load after a cut, a write, a resync, md's metadata", load_cut, true, nullptr},
 	{"load-stale", "load of a bitmap older than the array, md's metadata", load_stale, true, nullptr},
 	{"load-first-use", "first use, a write, md's metadata", load_first_use, true, nullptr},
