@@ -54,7 +54,7 @@ def turns(arrays, depth, jobs, count, first):
         for number, array in enumerate(order):
             file.write(f'[turn{number}]\nstonewall\nfilename={array.path}\n')
     done = fio_jobs('/tmp/turns.fio', 60 + 5 * len(order), {
-        'DEVICE': '/dev/null', 'DEPTH': depth, 'JOBS': jobs, 'RUN_S': 1, 'WARM_S': '300ms'})
+        'DEPTH': depth, 'JOBS': jobs, 'RUN_S': 1, 'WARM_S': '300ms'})
     need([job['jobname'] for job in done] == [f'turn{number}' for number in range(len(order))],
          f'fio ran {[job["jobname"] for job in done]}')
     found = {array: [] for array in arrays}
