@@ -155,7 +155,7 @@ def after(level, variant, number, load, members, say, touched=None):
     start = time.monotonic()
     run('mdadm', '--assemble', array.path, *members.paths)
     assembled = sectors(members.paths)
-    run('mdadm', '--readwrite', array.path)
+    array.readwrite()
     done(array, variant)
     took = time.monotonic() - start
     moved = [new - old for new, old in zip(sectors(members.paths), assembled)]
