@@ -213,6 +213,7 @@ class Bitmap : public llb_bitmap {
 	u64 ended_to_ = 0; // chunks below were ended in this run
 	u64 last_end_ms_ = 0;
 	bool stripes_stale_ = false; // see forget_stripes()
+	bool forget_failed_ = false;
 	bool recovering_again_ = false;
 	base::Atomic<u64> next_request_ms_{0};
 	base::Atomic<u8> written_marked_{0}; // no chunk is unwritten: a reshape runs

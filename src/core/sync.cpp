@@ -66,6 +66,8 @@ u64 Bitmap::skip_sync(u64 sector)
 	// the store in round_once().
 	settle_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire()
 							   : spare_seq_.load_acquire());
+	if (stripes_stale_ && !is_parity(a.level))
+		stripes_stale_ = false; // another level came, and with it no cache
 	if (stripes_stale_) // reads went on until md called the new member in sync
 		forget_stripes();
 	if (other_address_space(a))
@@ -228,10 +230,10 @@ void Bitmap::forget_stripes()
 	int error = kx_stripes_forget(host_);
 
 	stripes_stale_ = error != 0;
-	if (error)
-		kx_log(host_, KX_LOG_WARN,
-		       "md's stripe cache could not be emptied (error %d); trying again with the next sync",
+	if (error && !forget_failed_) // once: every step of a sync tries again
+		kx_log(host_, KX_LOG_WARN, "md's stripe cache could not be emptied (error %d); trying again",
 		       error);
+	forget_failed_ = stripes_stale_;
 }
 
 // The end of a recovery of raid4/5/6. A first write to a chunk that it had skipped made

@@ -382,6 +382,10 @@ TEST(Sync, ARecoveryEmptiesTheStripeCache)
 	action(r, kResync);
 	EXPECT_NE(llb_skip_sync(r.b(), 0), 0u);
 	EXPECT_EQ(r.h.stripes_forgotten, 2);
+	llb_skip_sync(r.b(), 0);
+	EXPECT_EQ(r.h.stripes_forgotten, 3) << "until it succeeds";
+	EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "stripe cache"), 1) << "said once";
+	r.h.stripes_forgotten = 2;
 	r.h.stripes_error = 0;
 	sync(r);
 	EXPECT_EQ(r.h.stripes_forgotten, 3);
@@ -444,6 +448,14 @@ TEST(Sync, ARecoveryThatGoesBackCanBeStopped)
 
 TEST(Sync, MirrorsHaveNoStripeCache)
 {
+	Rig raid5({.level = 5, .members = 3, .fill = LLB_CLEAN});
+	raid5.start();
+	action(raid5, kRecover);
+	llb_close_sync(raid5.b());
+	raid5.h.array.level = 1; // before the next sync
+	action(raid5, kResync);
+	llb_skip_sync(raid5.b(), 0);
+	EXPECT_EQ(raid5.h.stripes_forgotten, 1);
 	for (s32 level : {1, 10}) {
 		Rig r({.level = level, .members = 4, .fill = LLB_CLEAN});
 		r.start();
