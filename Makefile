@@ -47,13 +47,13 @@ demo:
 	@scripts/demo
 
 test:
-	@scripts/test $(TEST)
+	@scripts/test $(if $(TEST),'$(TEST)')
 
 test-long:
-	@scripts/test --long $(TEST)
+	@scripts/test --long $(if $(TEST),'$(TEST)')
 
 peer-report:
-	@scripts/peer-report $(TEST)
+	@scripts/peer-report $(if $(TEST),'$(TEST)')
 
 bench:
 	@QUICK='$(QUICK)' scripts/bench

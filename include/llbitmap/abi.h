@@ -153,7 +153,6 @@ void kx_wake(struct kx_host *h); /* [any] */
 
 /* ---- the array ---- */
 void kx_array_get(struct kx_host *h, struct kx_array *out); /* [any] */
-llb_u32 kx_reconfig_locked(struct kx_host *h); /* [any] */
 void kx_slots_get(struct kx_host *h, struct kx_slots *out); /* [task] flushed is 0 */
 llb_u64 kx_events(struct kx_host *h); /* [any] */
 /* The index-th member, spares included; 0 or -LLB_ERANGE past the last. [rm] */
@@ -222,13 +221,15 @@ void llb_wait_behind(struct llb_bitmap *b); /* [sleep] */
 llb_u32 llb_behind_idle(struct llb_bitmap *b); /* [any] 1: no write-behind under way */
 
 llb_u64 llb_skip_sync(struct llb_bitmap *b, llb_u64 sector); /* sync thread [sleep]; sectors, 0 = do not skip */
-llb_u32 llb_blocks_synced(struct llb_bitmap *b, llb_u64 sector); /* [any] */
+bool llb_blocks_synced(struct llb_bitmap *b, llb_u64 sector); /* [any] */
 llb_u32 llb_start_sync(struct llb_bitmap *b, llb_u64 sector, llb_u64 *blocks, llb_u32 degraded); /* [task] */
 void llb_end_sync(struct llb_bitmap *b, llb_u64 sector, llb_u64 *blocks); /* [any] */
 void llb_cond_end_sync(struct llb_bitmap *b, llb_u64 sector, llb_u32 force); /* sync thread [sleep] */
 void llb_close_sync(struct llb_bitmap *b); /* sync thread [sleep] */
 void llb_update_sb(struct llb_bitmap *b); /* [rm] or md's superblock writer */
-llb_u32 llb_enabled(struct llb_bitmap *b, llb_u32 flush); /* [any] */
+/* Something requested is not durable yet: data may have to wait for llb_unplug. Asked for
+ * each write to a member, after its llb_start_write. [any] */
+bool llb_pending(struct llb_bitmap *b);
 
 struct llb_stats {
 	llb_u64 events_cleared;

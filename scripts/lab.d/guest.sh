@@ -27,11 +27,16 @@ good_log_lines+='|KernelAddressSanitizer initialized'
 
 guest_options() {
 	suite=forky kernel=stock cpus=2 mem=2G timeout_s=300 append=''
-	out='' job='' udev=1 allow_log=() disks=()
+	out='' job='' udev=1 count=0 allow_log=() disks=()
 	while [[ $# -gt 0 && $1 != -- ]]; do
 		case $1 in
 		--no-udev)
 			udev=0
+			shift
+			continue
+			;;
+		--count-instructions)
+			count=1
 			shift
 			continue
 			;;
@@ -67,6 +72,8 @@ guest_options() {
 	[[ -n $job ]] || usage_error "guest: --job DIR is missing"
 	[[ -x $job/run ]] || usage_error "guest: $job/run is not an executable"
 	((${#disks[@]} == 0)) || [[ $kernel == stock ]] || usage_error "guest: --disk needs --kernel stock"
+	((count == 0)) || [[ $kernel == stock ]] ||
+		usage_error "guest: --count-instructions needs --kernel stock"
 	local regex disk
 	for disk in "${disks[@]}"; do
 		[[ -f $disk ]] || usage_error "guest: no such file: $disk"
@@ -159,11 +166,13 @@ qemu_args() {
 		-device virtio-serial-pci)
 }
 
-# qemu_accel kvm|tcg: prints the arguments.
+# qemu_accel kvm|tcg|counting: prints the arguments.
 qemu_accel() {
 	case $1 in
 	kvm) echo -accel kvm -cpu host ;;
 	tcg) echo -accel tcg,thread=multi,tb-size=512 -cpu max ;;
+	# All CPUs in turn; a guest that waits is not waited for.
+	counting) echo -accel tcg,thread=single,tb-size=512 -cpu max -icount shift=0,sleep=off ;;
 	esac
 }
 
@@ -212,6 +221,7 @@ start_qemu() {
 	local image accel qemu name n=0
 	root_image "$suite"
 	pick_accel
+	((count == 0)) || accel=counting
 	label="$suite/stock $accel"
 	qemu_args "$root/boot/vmlinuz-$kver" "$tmp/initrd" "$append" "$out/kernel.log"
 	qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"

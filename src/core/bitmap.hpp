@@ -55,13 +55,20 @@ class Bitmap : public llb_bitmap {
 	void remove_live();
 	base::Result resize(u64 sync_size);
 	// write.cpp
-	void start(u64 sector, u64 sectors, bool discard);
+	void start(u64 sector, u64 sectors);
+	void start_discard(u64 sector, u64 sectors);
 	void end(u64 sector, u64 sectors);
 	void start_behind();
 	void end_behind();
 	void wait_behind();
 	// ledger.cpp
-	bool enabled(bool flush) const;
+	bool pending() const
+	{
+		// (d) acquire: pairs with the store in round_once() step 6. A writer that sees
+		// nothing waiting has its own bits durable: its number is in requested.
+		u64 durable = durable_.load_acquire();
+		return requested_.load_relaxed() != durable;
+	}
 	void unplug(bool may_submit);
 	void lead_work();
 	void write_all();
@@ -94,10 +101,12 @@ class Bitmap : public llb_bitmap {
 	Context context() const;
 
 	// write.cpp
-	u32 lane_of(u64 sector) const { return u32(sector >> lane_shift_) & (lanes_ - 1); }
+	u32 lane_of(u64 sector) const { return u32(sector >> (lane_shift_ & 63)) & (lanes_ - 1); }
 	enum class Slow : u8 { Done, NeedsWrite, Frozen };
 	Slow start_slow(Table *t, u64 chunk, bool discard, bool whole);
 	Slow start_chunks(Table *t, u64 sector, u64 stop, bool discard);
+	void start_range(Table *t, u64 sector, u64 sectors, bool discard);
+	void end_lanes(u64 sector, u64 end);
 	void flag(Table *t, u64 chunk);
 	void request();
 

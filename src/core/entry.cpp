@@ -84,7 +84,7 @@ int llb_wait_done(llb_bitmap *b, u32 kind, u64 arg)
 
 void llb_start_write(llb_bitmap *b, u64 sector, u64 sectors)
 {
-	of(b).start(sector, sectors, false);
+	of(b).start(sector, sectors);
 }
 
 void llb_end_write(llb_bitmap *b, u64 sector, u64 sectors)
@@ -94,7 +94,7 @@ void llb_end_write(llb_bitmap *b, u64 sector, u64 sectors)
 
 void llb_start_discard(llb_bitmap *b, u64 sector, u64 sectors)
 {
-	of(b).start(sector, sectors, true);
+	of(b).start_discard(sector, sectors);
 }
 
 void llb_end_discard(llb_bitmap *b, u64 sector, u64 sectors)
@@ -127,7 +127,7 @@ u64 llb_skip_sync(llb_bitmap *b, u64 sector)
 	return of(b).skip_sync(sector);
 }
 
-u32 llb_blocks_synced(llb_bitmap *b, u64 sector)
+bool llb_blocks_synced(llb_bitmap *b, u64 sector)
 {
 	return of(b).blocks_synced(sector);
 }
@@ -162,9 +162,9 @@ void llb_update_sb(llb_bitmap *b)
 	of(b).update_sb();
 }
 
-u32 llb_enabled(llb_bitmap *b, u32 flush)
+bool llb_pending(llb_bitmap *b)
 {
-	return b && of(b).enabled(flush);
+	return of(b).pending();
 }
 
 void llb_stats_get(llb_bitmap *b, llb_stats *out)

@@ -84,16 +84,6 @@ bool Bitmap::wait_done(u32 kind, u64 arg)
 
 // ---- what callers ask ----
 
-bool Bitmap::enabled(bool flush) const
-{
-	if (!flush)
-		return true; // in use, for as long as the object lives
-	// (d) acquire: pairs with the store in round_once() step 6. A writer that sees
-	// nothing waiting has its own bits durable: its number is in requested.
-	u64 durable = durable_.load_acquire();
-	return requested_.load_relaxed() != durable || kx_reconfig_locked(host_);
-}
-
 // Make everything up to target durable. False: cannot now (suspended) or never.
 bool Bitmap::settle(u64 target, Hold hold)
 {

@@ -176,7 +176,7 @@ Result Bitmap::make_parts(const Geometry &geo)
 		page = static_cast<u8 *>(kx_page_alloc());
 		pages &= page != nullptr;
 	}
-	Table *t = Table::make(geo, nullptr);
+	Table *t = Table::make(geo, lane_shift_, nullptr);
 	if (t)
 		table_.store_release(t);
 	if (!t || !pages || !counters_ || !lane_ || !blocks_)

@@ -51,7 +51,7 @@ Result Bitmap::extend(const Geometry &geo)
 {
 	const Hold held{true};
 	Table *old = table();
-	Table *t = Table::make(geo, old);
+	Table *t = Table::make(geo, lane_shift_, old);
 
 	if (!t)
 		return Result::error(LLB_ENOMEM);
@@ -155,7 +155,7 @@ Result Bitmap::relayout(const Geometry &geo)
 {
 	const Hold held{true};
 	Table *old = table();
-	Table *t = Table::make(geo, nullptr);
+	Table *t = Table::make(geo, lane_shift_, nullptr);
 
 	if (!t)
 		return Result::error(LLB_ENOMEM);

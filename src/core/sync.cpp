@@ -146,7 +146,7 @@ void Bitmap::settle_in_sync_thread(u64 target)
 bool Bitmap::blocks_synced(u64 sector)
 {
 	Table *t = table();
-	u64 c = sector >> t->geo.chunk_shift;
+	u64 c = sector >> (t->geo.chunk_shift & 63);
 
 	if (!parity_.load_acquire()) { // the level changed; pairs with convert_level()
 		want_sync();

@@ -5,12 +5,13 @@
 
 namespace core {
 
-Table *Table::make(const Geometry &geo, Table *keep)
+Table *Table::make(const Geometry &geo, u32 lane_shift, Table *keep)
 {
 	Table *t = allocate<Table>();
 	if (!t)
 		return nullptr;
 	t->geo = geo;
+	t->piece_mask = (u64{1} << base::min(geo.chunk_shift, lane_shift)) - 1;
 	t->pages = static_cast<Cell **>(kx_alloc(u64{geo.blocks} * sizeof(Cell *)));
 	if (!t->pages) {
 		kx_free(t);

@@ -16,12 +16,18 @@ struct Table {
 	Table *retired = nullptr; // older tables live until destroy: readers need no reference
 	Cell **pages = nullptr; // geo.blocks of them
 	u32 owned_from = 0; // pages below belong to the table this one grew from
+	u64 piece_mask = 0; // sectors - 1 of a chunk, or of a lane where that is smaller
 
 	static u32 block_of(u64 chunk) { return u32((chunk + LLB_CELLS_OFFSET) >> kBlockShift); }
 	Cell &cell(u64 chunk) const
 	{
 		u64 at = chunk + LLB_CELLS_OFFSET;
 		return pages[at >> kBlockShift][at & (kBlockBytes - 1)];
+	}
+	// All of [sector, sector + sectors) in one chunk and one lane? sectors > 0
+	bool in_one_piece(u64 sector, u64 sectors) const
+	{
+		return ((sector ^ (sector + sectors - 1)) & ~piece_mask) == 0;
 	}
 	// The chunks of a block: [first, end)
 	u64 block_first(u32 block) const
@@ -37,7 +43,7 @@ struct Table {
 
 	// keep: grow or shrink from this table and share its pages (same chunk size).
 	// nullptr: no memory. [sleep]
-	static Table *make(const Geometry &geo, Table *keep);
+	static Table *make(const Geometry &geo, u32 lane_shift, Table *keep);
 	static void destroy(Table *t); // with all that it replaced
 };
 

@@ -9,10 +9,22 @@ namespace {
 
 // The cell may be written as it is: dirty on disk, and nobody needs to know of
 // one more write (the daemon's mark and a pending discard do).
-bool short_path(u8 raw)
+constexpr bool short_path(u8 raw)
 {
-	return dirty_like(state_of(raw)) && (raw & (kCovered | kCleaning | kTrim)) == kCovered;
+	return u8(raw - (kCovered | LLB_DIRTY)) <= LLB_SYNCING - LLB_DIRTY;
 }
+
+// The three values in that range are what it should say yes to.
+constexpr bool short_path_is_right()
+{
+	for (u32 raw = 0; raw < 256; raw++) {
+		bool right = dirty_like(state_of(u8(raw))) && (raw & ~u32{kStateMask}) == kCovered;
+		if (short_path(u8(raw)) != right)
+			return false;
+	}
+	return true;
+}
+static_assert(short_path_is_right());
 
 } // namespace
 
@@ -109,50 +121,81 @@ Bitmap::Slow Bitmap::start_chunks(Table *t, u64 sector, u64 stop, bool discard)
 	return all;
 }
 
-void Bitmap::start(u64 sector, u64 sectors, bool discard)
+// Nearly always a write of one chunk that is dirty: start_range() would do no more than
+// this look at its cell. What lies behind the last chunk is its business, too.
+void Bitmap::start(u64 sector, u64 sectors)
+{
+	u32 starts = lane_of(sector) * 2;
+
+	if (sectors == 0)
+		return;
+	// The count and the cells' loads are one section: the daemon marks, waits for a
+	// grace period, and then reads the sums.
+	kx_section_enter(counters_, starts);
+	Table *t = table();
+	u64 chunk = sector >> (t->geo.chunk_shift & 63);
+	if (t->in_one_piece(sector, sectors) && chunk < t->geo.chunks &&
+	    short_path(t->cell(chunk).load_relaxed()))
+		kx_section_leave();
+	else
+		start_range(t, sector, sectors, false);
+}
+
+void Bitmap::start_discard(u64 sector, u64 sectors)
+{
+	if (sectors == 0) // raid4/5/6: no whole stripe
+		return;
+	kx_section_enter(counters_, lane_of(sector) * 2);
+	start_range(table(), sector, sectors, true);
+}
+
+// Begins in the section in which the first lane was counted, and leaves it.
+void Bitmap::start_range(Table *t, u64 sector, u64 sectors, bool discard)
 {
 	const u64 end = sector + sectors;
 	bool need = false;
 
-	while (sector < end) {
+	for (;;) {
 		u64 stop = base::min(end, ((sector >> lane_shift_) + 1) << lane_shift_);
-		u32 starts = lane_of(sector) * 2;
+		Slow done = start_chunks(t, sector, stop, discard);
 
-		// The count and the cells' loads are one section: the daemon marks,
-		// waits for a grace period, and then reads the sums.
-		kx_section_enter(counters_, starts);
-		Table *t = table();
-		u64 chunk = sector >> t->geo.chunk_shift;
-		Slow done = Slow::Done;
-		// Nearly always a write of one chunk that is dirty: start_chunks() would do
-		// no more than this look at its cell.
-		if (discard || (stop - 1) >> t->geo.chunk_shift != chunk || chunk >= t->geo.chunks ||
-		    !short_path(t->cell(chunk).load_relaxed()))
-			done = start_chunks(t, sector, stop, discard);
 		kx_section_leave();
 		if (done == Slow::Frozen) { // a new layout is being made: as if we had not come yet
-			kx_counter_inc(counters_, starts + 1);
+			kx_counter_inc(counters_, lane_of(sector) * 2 + 1);
 			kx_wait(host_, this, KX_WAIT_THAW, reinterpret_cast<u64>(t));
-			continue;
+		} else {
+			need |= done == Slow::NeedsWrite;
+			sector = stop;
+			if (sector >= end)
+				break;
 		}
-		need |= done == Slow::NeedsWrite;
-		sector = stop;
+		kx_section_enter(counters_, lane_of(sector) * 2);
+		t = table();
 	}
 	if (need)
 		request();
 }
 
-void Bitmap::end(u64 sector, u64 sectors)
+// The lanes of [sector, end), end > sector.
+void Bitmap::end_lanes(u64 sector, u64 end)
 {
-	const u64 end = sector + sectors;
-
-	// (c) release: the write is complete before it is counted as ended; pairs with
-	// the full fence between the two sums in find_quiet()
-	base::fence_release();
 	while (sector < end) {
 		kx_counter_inc(counters_, lane_of(sector) * 2 + 1);
 		sector = ((sector >> lane_shift_) + 1) << lane_shift_;
 	}
+}
+
+void Bitmap::end(u64 sector, u64 sectors)
+{
+	if (sectors == 0)
+		return;
+	// (c) release: the write is complete before it is counted as ended; pairs with
+	// the full fence between the two sums in find_quiet()
+	base::fence_release();
+	if (sector >> (lane_shift_ & 63) == (sector + sectors - 1) >> (lane_shift_ & 63))
+		kx_counter_inc(counters_, lane_of(sector) * 2 + 1); // nearly always
+	else
+		end_lanes(sector, sector + sectors);
 }
 
 void Bitmap::start_behind()

@@ -141,11 +141,6 @@ void kx_array_get(struct kx_host *h, struct kx_array *out)
 	memcpy(out->uuid, mddev->uuid, sizeof(out->uuid));
 }
 
-u32 kx_reconfig_locked(struct kx_host *h)
-{
-	return mutex_is_locked(&h->mddev->reconfig_mutex);
-}
-
 u64 kx_events(struct kx_host *h)
 {
 	return READ_ONCE(h->mddev->events);

@@ -9,11 +9,26 @@ static struct llb_bitmap *bitmap_of(struct mddev *mddev)
 	return h->bitmap;
 }
 
+static bool reconfig_locked(struct mddev *mddev)
+{
+#ifdef CONFIG_PREEMPT_RT
+	return mutex_is_locked(&mddev->reconfig_mutex);
+#else
+	return atomic_long_read(&mddev->reconfig_mutex.owner); /* inline, what that would call */
+#endif
+}
+
+/*
+ * Is it in use? With flush md asks two things: writers, for each member, whether their data
+ * has to wait; and, holding reconfig_mutex, those who would write the bitmap out.
+ */
 static bool llb_op_enabled(void *data, bool flush)
 {
 	struct kx_host *h = data;
 
-	return h && llb_enabled(h->bitmap, flush);
+	if (!flush || !h)
+		return h;
+	return reconfig_locked(h->mddev) || llb_pending(h->bitmap);
 }
 
 static int llb_op_create(struct mddev *mddev)

@@ -295,12 +295,6 @@ void kx_array_get(struct kx_host *h, struct kx_array *out)
 	observe(out->events ^ u64(out->flags) << 20 ^ u64(out->degraded) << 60);
 }
 
-u32 kx_reconfig_locked(struct kx_host *)
-{
-	observe(w.reconfig);
-	return w.reconfig;
-}
-
 void count_slots(struct kx_slots *out, bool flushed)
 {
 	memset(out, 0, sizeof(*out));

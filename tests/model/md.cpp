@@ -76,6 +76,13 @@ static u8 new_id(int c)
 	exit(2);
 }
 
+// md asks the shim, for which a held reconfig_mutex means yes.
+static bool asked_to_unplug()
+{
+	observe(w.reconfig);
+	return w.reconfig || llb_pending(bm);
+}
+
 // What raid1 does for one write (03, raid1_write_request): pick members, start_write,
 // [behind], ask enabled, unplug, issue to each, wait, end_write.
 void write_chunk(int c, unsigned how)
@@ -103,7 +110,7 @@ void write_chunk(int c, unsigned how)
 		llb_start_write(bm, sector, sectors);
 	if (how & kBehind)
 		llb_start_behind(bm);
-	if (!w.broken && ((how & kNoAsk) || llb_enabled(bm, 1)))
+	if (!w.broken && ((how & kNoAsk) || asked_to_unplug()))
 		llb_unplug(bm, !(how & kBio));
 	u8 id[2] = {};
 	point("data write");

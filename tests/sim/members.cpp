@@ -218,11 +218,6 @@ void kx_array_get(kx_host *h, kx_array *out)
 	memset(out->uuid, 7, sizeof(out->uuid));
 }
 
-llb_u32 kx_reconfig_locked(kx_host *)
-{
-	return 0;
-}
-
 void kx_slots_get(kx_host *h, kx_slots *out)
 {
 	*out = {uint32_t(h->members.size()), h->in_sync_members(), 0, h->degraded()};

@@ -390,7 +390,7 @@ class Run {
 
 		switch (op.at) {
 		case Op::Started:
-			if (llb_enabled(h_.bitmap, 1))
+			if (llb_pending(h_.bitmap))
 				llb_unplug(h_.bitmap, rng_.one_in(2));
 			if (h_.broken) { // md fails it
 				end(op);

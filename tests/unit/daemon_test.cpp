@@ -195,13 +195,13 @@ TEST(Daemon, AWriteWhileCleanIsOnItsWayToTheDisk)
 		if (state == 0 && r.state(5) == State::Clean) {
 			state = 1;
 			r.begin_nowait(5); // cannot lead: the round is under way
-			EXPECT_TRUE(llb_enabled(r.b(), 1));
+			EXPECT_TRUE(llb_pending(r.b()));
 		}
 	};
 	r.idle();
 	ASSERT_EQ(state, 1);
 	EXPECT_EQ(r.state(5), State::Dirty);
-	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	EXPECT_TRUE(llb_pending(r.b()));
 	r.wait_durable();
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	r.end(5);
@@ -235,7 +235,7 @@ TEST(Daemon, ACountThatIsSeenLate)
 	go = true;
 	writer.join();
 	stop.join();
-	EXPECT_FALSE(llb_enabled(r.b(), 1) && r.disk(5) != LLB_DIRTY);
+	EXPECT_FALSE(llb_pending(r.b()) && r.disk(5) != LLB_DIRTY);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	r.end(5);
 }

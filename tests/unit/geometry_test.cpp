@@ -53,7 +53,7 @@ TEST(Geometry, CellsLieInOrderAndInsideTheirBlocks)
 {
 	Geometry g;
 	ASSERT_FALSE(geometry_for(9000 * kChunk + 1, 256, 0, &g).failed());
-	core::Table *t = core::Table::make(g, nullptr);
+	core::Table *t = core::Table::make(g, g.chunk_shift, nullptr);
 	ASSERT_NE(t, nullptr);
 	u64 next = 0;
 	for (u32 b = 0; b < g.blocks; b++) {

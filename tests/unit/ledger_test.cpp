@@ -16,17 +16,17 @@ TEST(Ledger, FirstTouchIsDurableOnAllMembers)
 {
 	Rig r({.members = 4, .state = LLB_SB_FIRST_USE});
 	r.start();
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 	llb_start_write(r.b(), 5 * 128, 8);
-	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	EXPECT_TRUE(llb_pending(r.b()));
 	for (u32 m = 0; m < 4; m++)
 		EXPECT_EQ(r.disk(m, 5), LLB_UNWRITTEN);
 	llb_unplug(r.b(), 1);
 	for (u32 m = 0; m < 4; m++)
 		EXPECT_EQ(r.disk(m, 5), LLB_DIRTY);
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 	llb_end_write(r.b(), 5 * 128, 8);
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 	EXPECT_EQ(r.state(5), State::Dirty);
 }
 
@@ -65,21 +65,7 @@ TEST(Ledger, LastChunkOfAnOddSize)
 	llb_end_write(r.b(), 40 * 128, 8);
 	llb_start_write(r.b(), 0, 0);
 	llb_end_write(r.b(), 0, 0);
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
-}
-
-TEST(Ledger, EnabledWithoutFlushIsAlwaysTrue)
-{
-	Rig r(kFirstUse);
-	r.start();
-	EXPECT_TRUE(llb_enabled(r.b(), 0));
-	EXPECT_FALSE(llb_enabled(nullptr, 0));
-	EXPECT_FALSE(llb_enabled(nullptr, 1));
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
-	r.h.reconfig = true; // md's own callers hold the mutex: for them it is true
-	EXPECT_TRUE(llb_enabled(r.b(), 1));
-	r.h.reconfig = false;
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 }
 
 TEST(Ledger, UnplugWithNothingPendingDoesNoIO)
@@ -105,7 +91,7 @@ TEST(Ledger, SecondWriterOfAChunkThatIsNotDurableYet)
 	r.start();
 	r.begin_nowait(5);
 	r.begin_nowait(5);
-	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	EXPECT_TRUE(llb_pending(r.b()));
 	llb_unplug(r.b(), 1);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	r.end(5);
@@ -124,7 +110,7 @@ TEST(Ledger, SecondWriterBeforeTheFirstHasAsked)
 			return;
 		once = false;
 		r.begin_nowait(5);
-		EXPECT_TRUE(llb_enabled(r.b(), 1));
+		EXPECT_TRUE(llb_pending(r.b()));
 		llb_unplug(r.b(), 1);
 		EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	};
@@ -151,7 +137,7 @@ TEST(Ledger, SecondWriterDuringTheRoundOfTheFirst)
 				return;
 			second = std::thread([&] {
 				r.begin_nowait(5); // dirty in memory, on its way to the disk
-				EXPECT_TRUE(llb_enabled(r.b(), 1));
+				EXPECT_TRUE(llb_pending(r.b()));
 				asked = true;
 				llb_unplug(r.b(), submit);
 				EXPECT_EQ(r.disk(5), LLB_DIRTY) << "returned before it was durable";
@@ -193,7 +179,7 @@ TEST(Ledger, AWriterDuringTheRoundIsNotCoveredByIt)
 	llb_unplug(r.b(), 1);
 	EXPECT_FALSE(once);
 	if (r.disk(40) != LLB_DIRTY) {
-		EXPECT_TRUE(llb_enabled(r.b(), 1));
+		EXPECT_TRUE(llb_pending(r.b()));
 		EXPECT_FALSE(r.raw(40) & core::kCovered);
 		llb_unplug(r.b(), 1);
 	}
@@ -221,7 +207,7 @@ TEST(Ledger, AWriterDuringTheRoundInsideItsWindow)
 	EXPECT_EQ(r.disk(3), LLB_CLEAN_UNWRITTEN);
 	EXPECT_EQ(r.state(3), State::Dirty);
 	EXPECT_FALSE(r.raw(3) & core::kCovered);
-	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	EXPECT_TRUE(llb_pending(r.b()));
 	llb_unplug(r.b(), 1);
 	EXPECT_EQ(r.disk(3), LLB_DIRTY);
 	r.end(5);
@@ -287,7 +273,7 @@ TEST(PreCover, NeighboursAreDirtyOnDiskAndTruthfulInMemory)
 		if (!(r.raw(c) & core::kCovered))
 			continue;
 		llb_start_write(r.b(), c * 128, 8);
-		EXPECT_FALSE(llb_enabled(r.b(), 1)) << c;
+		EXPECT_FALSE(llb_pending(r.b())) << c;
 		llb_end_write(r.b(), c * 128, 8);
 		EXPECT_EQ(r.state(c), State::Dirty);
 	}
@@ -416,7 +402,7 @@ TEST(Failures, OneMemberFailsAWrite)
 	EXPECT_EQ(r.h.degraded, 1);
 	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY);
 	EXPECT_EQ(r.disk(2, 5), LLB_DIRTY);
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 	EXPECT_FALSE(r.h.flags & KX_ARRAY_BROKEN);
 	r.end(5);
 	r.write(6);
@@ -432,7 +418,7 @@ TEST(Failures, NobodyTakesItOnceThenSomeone)
 	r.begin(5);
 	EXPECT_FALSE(r.h.flags & KX_ARRAY_BROKEN);
 	EXPECT_EQ(r.disk(1, 5), LLB_DIRTY);
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 	r.end(5);
 }
 
@@ -546,7 +532,7 @@ TEST(Unplug, TheWorkerWasRunningAlready)
 	llb_write_all(r.b());
 	r.h.suspended = true;
 	r.h.run_lead(); // cannot
-	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	EXPECT_TRUE(llb_pending(r.b()));
 	r.begin_nowait(5);
 	llb_unplug(r.b(), 0);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
@@ -594,7 +580,7 @@ TEST(Blocks4096, TheHeaderDoesNotMakeADirtyChunkCleanOnDisk)
 	llb_update_sb(r.b());
 	EXPECT_EQ(r.disk(6), LLB_DIRTY) << "it may be written without I/O";
 	r.begin_nowait(6);
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 	llb_update_sb(r.b());
 	EXPECT_EQ(r.disk(6), LLB_DIRTY);
 	r.end(6);

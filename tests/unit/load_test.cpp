@@ -213,7 +213,7 @@ TEST(Load, AReadOnlyArrayIsNotWritten)
 	EXPECT_EQ(r.h.writes_total(), 0);
 	// its first write makes all of it durable first
 	r.h.flags |= KX_ARRAY_RDWR;
-	EXPECT_TRUE(llb_enabled(r.b(), 1));
+	EXPECT_TRUE(llb_pending(r.b()));
 	r.begin(3);
 	EXPECT_EQ(r.disk(3), LLB_DIRTY);
 	EXPECT_EQ(r.disk(40), LLB_UNWRITTEN);

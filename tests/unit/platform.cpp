@@ -544,12 +544,6 @@ void kx_array_get(struct kx_host *h, struct kx_array *out)
 	out->resync_offset = h->resync_offset.load(RELAXED);
 }
 
-llb_u32 kx_reconfig_locked(struct kx_host *h)
-{
-	called("kx_reconfig_locked");
-	return h->reconfig.load(RELAXED);
-}
-
 static void count_slots(struct kx_host *h, const std::vector<bool> *flushed, struct kx_slots *out)
 {
 	*out = {};

@@ -522,7 +522,7 @@ TEST(Resize, WritersMeetAFrozenTable)
 			return;
 		writer = std::thread([&] {
 			llb_start_write(r.b(), 77 * kChunk, 8);
-			if (llb_enabled(r.b(), 1))
+			if (llb_pending(r.b()))
 				llb_unplug(r.b(), 1);
 			EXPECT_TRUE(r.reloads_to_sync(r.disk(77 * kChunk / r.chunk_sectors())));
 			done = true;

@@ -73,7 +73,7 @@ class Rig {
 	void begin_nowait(u64 chunk) { llb_start_write(b(), chunk * chunk_sectors() + 8, 8); }
 	void wait_durable()
 	{
-		if (llb_enabled(b(), 1))
+		if (llb_pending(b()))
 			llb_unplug(b(), 1);
 	}
 	void end(u64 chunk) { llb_end_write(b(), chunk * chunk_sectors() + 8, 8); }

@@ -832,7 +832,7 @@ TEST(DirtyBits, OutsideTheArrayNothingIsSet)
 		EXPECT_EQ(r.h.log.size(), 1u);
 	}
 	EXPECT_EQ(r.counts()[LLB_CLEAN], 64u);
-	EXPECT_FALSE(llb_enabled(r.b(), 1));
+	EXPECT_FALSE(llb_pending(r.b()));
 }
 
 TEST(DirtyBits, EveryState)

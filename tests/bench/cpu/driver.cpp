@@ -178,11 +178,6 @@ void kx_array_get(kx_host *h, kx_array *out)
 	out->flags = KX_ARRAY_RDWR | KX_ARRAY_LIVE;
 }
 
-llb_u32 kx_reconfig_locked(kx_host *)
-{
-	return 0;
-}
-
 void kx_slots_get(kx_host *, kx_slots *out)
 {
 	*out = {1, 1, 0, 0};
@@ -264,7 +259,7 @@ void make(kx_host *h)
 void write_once(kx_host *h, llb_u64 sector)
 {
 	llb_start_write(h->bitmap, sector, 8);
-	if (llb_enabled(h->bitmap, 1))
+	if (llb_pending(h->bitmap))
 		llb_unplug(h->bitmap, 1);
 	llb_end_write(h->bitmap, sector, 8);
 }
