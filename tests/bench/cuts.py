@@ -23,7 +23,7 @@ from variants import ALL, LOCKLESS, MEMBERS, Measured, in_turn
 MIB = 1 << 20
 SLEEP_S, IDLE_S = 1, 1
 WINDOW_S = IDLE_S + 2 * SLEEP_S
-REST_S = 5 * WINDOW_S
+REST_S = 3 * WINDOW_S
 BUSY_S = 2 * WINDOW_S # the daemon cleans what it can before the cut
 LOADS = {'dense': 4000, 'sparse': 50} # IOPS
 TAG = '5a'

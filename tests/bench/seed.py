@@ -8,7 +8,7 @@ from variants import ALL, LOCKLESS, MEMBERS, Measured, in_turn
 
 
 def plan(steps, size):
-    run_s = size.seconds(3)
+    run_s = size.seconds(2)
     for level in size.levels(*MEMBERS):
         for state in ('initial sync', 'assume clean'):
             # where a target stands: raid5 while it builds, the others where nothing needs to
