@@ -121,7 +121,8 @@ struct kx_io_result {
 /* ---- memory [sleep] ---- */
 void *kx_alloc(llb_u64 bytes); /* zeroed */
 void kx_free(void *p);
-void *kx_page_alloc(void); /* 4096 bytes, aligned, zeroed, fit for I/O */
+/* 4096 bytes, aligned, zeroed, fit for I/O. Without may_wait only what is there at once. [sleep] */
+void *kx_page_alloc(llb_u32 may_wait);
 void kx_page_free(void *p);
 
 /* ---- this-CPU counters ---- */

@@ -2,9 +2,10 @@
 // The bitmap of one array: its parts and who may touch them. The protocol is
 // design/04; the names W1-W8 are its invariants.
 //
-// Memory: one byte per chunk (cells), kBatch pages of 4096 bytes for I/O, one
-// word per 4096 chunks (flags), 12 bytes per lane, and two 32-bit counters per
-// lane and possible CPU. At most kLanesMax lanes, so 16 KiB per CPU.
+// Memory: one byte per chunk (cells), a page of 4096 bytes for I/O, one word per
+// 4096 chunks (flags), 4 bytes per lane, and two 32-bit counters per lane and
+// possible CPU. At most kLanesMax lanes, so 8 KiB per CPU. While several blocks are
+// written, up to kBatch - 1 more pages.
 #pragma once
 
 #include "core/cell.hpp"
@@ -16,8 +17,8 @@ struct llb_bitmap {};
 
 namespace core {
 
-constexpr u32 kLanesMax = 2048; // a power of two
-constexpr u32 kLaneChunksShift = 5; // 32 neighbouring chunks share a lane
+constexpr u32 kLanesMax = 1024; // a power of two
+constexpr u32 kLaneChunksShift = 5; // 32 neighbouring chunks share a lane, or more
 constexpr u32 kBatch = 8; // blocks in one batch of a round
 constexpr u32 kWriteTries = 3; // rounds that no member took, before the array is broken
 constexpr u32 kCoverMin = 16; // chunks, a power of two
@@ -35,11 +36,13 @@ struct BlockInfo {
 
 // What the daemon knows of a lane; the daemon's only.
 struct LaneInfo {
-	u8 marked; // cells were marked, and a grace period has passed since the latest
-	u8 marking; // cells are being marked in this pass
-	u8 quiet; // found quiet in this pass, after that grace period
-	u32 first_mark_ms;
+	u32 first_mark_ms : 29; // of kx_now_ms(); six days, barrier_idle is one at most
+	u32 flags : 3;
 };
+constexpr u32 kLaneMarked = 1; // cells were marked, and a grace period has passed since the latest
+constexpr u32 kLaneMarking = 2; // cells are being marked in this pass
+constexpr u32 kLaneQuiet = 4; // found quiet in this pass, after that grace period
+constexpr u32 kLaneTimeMask = (1u << 29) - 1;
 
 // Who does the bitmap's I/O, and may members be picked without a reference?
 struct Hold {
@@ -100,7 +103,7 @@ class Bitmap : public llb_bitmap {
 	static constexpr bool is_parity(s32 level) { return level >= 4 && level <= 6; }
 	Context context() const;
 
-	// write.cpp
+	// write.cpp. Shifts on a write's way are & 63: kernels with UBSAN_SHIFT check others.
 	u32 lane_of(u64 sector) const { return u32(sector >> (lane_shift_ & 63)) & (lanes_ - 1); }
 	enum class Slow : u8 { Done, NeedsWrite, Frozen };
 	Slow start_slow(Table *t, u64 chunk, bool discard, bool whole);
@@ -117,7 +120,8 @@ class Bitmap : public llb_bitmap {
 	bool settle(u64 target, Hold hold);
 	base::Result round(Hold hold);
 	base::Result round_once();
-	u32 gather(Table *t, u32 from, u32 *batch, u32 *next_block);
+	u32 flagged_from(const Table *t, u32 from) const;
+	u32 gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block);
 	struct Span {
 		u32 from, to; // bytes of a block, multiples of eight
 	};
@@ -140,8 +144,8 @@ class Bitmap : public llb_bitmap {
 	bool clear_cells(Table *t);
 	bool mark_cells(Table *t);
 	void unmark_cells(Table *t, bool drop_ended);
-	bool cell_lanes_have(const Table *t, u64 chunk, u8 LaneInfo::*what) const;
-	void cell_lanes_set(const Table *t, u64 chunk, u8 LaneInfo::*what);
+	bool cell_lanes_have(const Table *t, u64 chunk, u32 flag) const;
+	void cell_lanes_set(const Table *t, u64 chunk, u32 flag);
 	bool anything_to_clean(const Table *t) const;
 	void arm(u32 delay_ms);
 	void arm_for_sync();
@@ -209,8 +213,7 @@ class Bitmap : public llb_bitmap {
 
 	// Under LEAD.
 	Super sb_ = {};
-	u8 *header_page_ = nullptr;
-	u8 *batch_page_[kBatch] = {};
+	u8 *page_ = nullptr; // for I/O; create()'s and load()'s before
 	bool header_dirty_ = false;
 
 	u64 invalid_bytes_ = 0; // load only

@@ -96,23 +96,23 @@ bool Bitmap::whole(const kx_slots &s, bool flushed) const
 }
 
 // A chunk belongs to one lane, or to several after a resize made chunks larger.
-bool Bitmap::cell_lanes_have(const Table *t, u64 chunk, u8 LaneInfo::*what) const
+bool Bitmap::cell_lanes_have(const Table *t, u64 chunk, u32 flag) const
 {
 	u64 sector = chunk << t->geo.chunk_shift;
 	u64 end = sector + t->geo.chunk_sectors();
 	for (; sector < end; sector = ((sector >> lane_shift_) + 1) << lane_shift_) {
-		if (!(lane_[lane_of(sector)].*what))
+		if (!(lane_[lane_of(sector)].flags & flag))
 			return false;
 	}
 	return true;
 }
 
-void Bitmap::cell_lanes_set(const Table *t, u64 chunk, u8 LaneInfo::*what)
+void Bitmap::cell_lanes_set(const Table *t, u64 chunk, u32 flag)
 {
 	u64 sector = chunk << t->geo.chunk_shift;
 	u64 end = sector + t->geo.chunk_sectors();
 	for (; sector < end; sector = ((sector >> lane_shift_) + 1) << lane_shift_)
-		lane_[lane_of(sector)].*what = 1;
+		lane_[lane_of(sector)].flags |= flag;
 }
 
 // Clear 1: lanes that were quiet at an instant after the grace period of their
@@ -125,16 +125,20 @@ bool Bitmap::find_quiet(Table *, bool now)
 	bool any = false;
 
 	for (u32 l = 0; l < lanes_; l++) {
-		lane_[l].quiet = 0;
-		if (!lane_[l].marked || (!now && time - lane_[l].first_mark_ms < idle_ms()))
+		LaneInfo &lane = lane_[l];
+		lane.flags &= ~kLaneQuiet;
+		u32 rested_ms = (time - lane.first_mark_ms) & kLaneTimeMask;
+		if (!(lane.flags & kLaneMarked) || (!now && rested_ms < idle_ms()))
 			continue;
 		// all ends, then all starts: a write that is not in the ends is in the
 		// starts, whichever CPU it ends on. Pairs with (c) in end().
 		u32 ends = kx_counter_sum(counters_, l * 2 + 1);
 		base::fence_full();
 		u32 starts = kx_counter_sum(counters_, l * 2);
-		lane_[l].quiet = ends == starts;
-		any |= lane_[l].quiet;
+		if (ends == starts) {
+			lane.flags |= kLaneQuiet;
+			any = true;
+		}
 	}
 	// After that instant: a write-behind that began before the mark may not have
 	// counted itself until then. Pairs with start_behind() and end_behind().
@@ -189,7 +193,7 @@ bool Bitmap::clear_cells(Table *t)
 		for (u64 c = t->block_first(b); c < t->block_end(b); c++) {
 			Cell &cell = t->cell(c);
 			u8 raw = cell.load_relaxed();
-			if (!(raw & kCleaning) || !cell_lanes_have(t, c, &LaneInfo::quiet))
+			if (!(raw & kCleaning) || !cell_lanes_have(t, c, kLaneQuiet))
 				continue;
 			while (raw & kCleaning) {
 				State s = state_of(raw);
@@ -215,8 +219,8 @@ bool Bitmap::clear_cells(Table *t)
 		kx_relax();
 	}
 	for (u32 l = 0; l < lanes_; l++) {
-		if (lane_[l].quiet)
-			lane_[l].marked = 0;
+		if (lane_[l].flags & kLaneQuiet)
+			lane_[l].flags &= ~kLaneMarked;
 	}
 	return any;
 }
@@ -240,7 +244,7 @@ void Bitmap::unmark_cells(Table *t, bool drop_ended)
 			kx_relax();
 	}
 	for (u32 l = 0; l < lanes_; l++)
-		lane_[l].marked = 0;
+		lane_[l].flags &= ~kLaneMarked;
 }
 
 // Mark, then a grace period: a section that loaded a cell before its mark has left
@@ -259,7 +263,7 @@ bool Bitmap::mark_cells(Table *t)
 		// One try: who changed it meanwhile is at work here. Full: pairs with (a).
 		if (!(raw & kCleaning) && !cell.cas_full(raw, raw | kCleaning))
 			continue;
-		cell_lanes_set(t, c, &LaneInfo::marking);
+		cell_lanes_set(t, c, kLaneMarking);
 		any = true;
 	}
 	if (!any)
@@ -267,13 +271,12 @@ bool Bitmap::mark_cells(Table *t)
 	kx_grace_period();
 	u32 now = u32(kx_now_ms());
 	for (u32 l = 0; l < lanes_; l++) {
-		if (!lane_[l].marking)
+		LaneInfo &lane = lane_[l];
+		if (!(lane.flags & kLaneMarking))
 			continue;
-		lane_[l].marking = 0;
-		if (!lane_[l].marked) {
-			lane_[l].marked = 1;
-			lane_[l].first_mark_ms = now;
-		}
+		if (!(lane.flags & kLaneMarked))
+			lane.first_mark_ms = now & kLaneTimeMask;
+		lane.flags = (lane.flags & ~kLaneMarking) | kLaneMarked;
 	}
 	return true;
 }

@@ -35,6 +35,33 @@ u64 keep(u64 eight, u32 count)
 	return get_eight(bytes);
 }
 
+// Pages for a batch: the bitmap's own, and more while they are to be had at once.
+class BatchPages {
+    public:
+	explicit BatchPages(u8 *own)
+		: page_{own}
+	{}
+	~BatchPages()
+	{
+		while (have_ > 1)
+			kx_page_free(page_[--have_]);
+	}
+	BatchPages(const BatchPages &) = delete;
+	BatchPages &operator=(const BatchPages &) = delete;
+	// Returns how many of count there are; one at least, if count is not 0.
+	u32 get(u32 count)
+	{
+		while (have_ < count && (page_[have_] = static_cast<u8 *>(kx_page_alloc(0))))
+			have_++;
+		return base::min(have_, count);
+	}
+	u8 *operator[](u32 i) const { return page_[i]; }
+
+    private:
+	u8 *page_[kBatch];
+	u32 have_ = 1;
+};
+
 // A window lies inside its block, and is made of whole words.
 static_assert(LLB_CELLS_OFFSET % kCoverMax == 0 && kBlockBytes % kCoverMax == 0 && kCoverMin % 8 == 0);
 
@@ -206,18 +233,20 @@ Result Bitmap::round_once()
 	// 1: acquire, before any flag is taken: pairs with (b) in request()
 	u64 seq = requested_.load_acquire();
 	u32 next = 0;
+	BatchPages pages(page_);
 
 	while (next < t->geo.blocks) {
 		u32 batch[kBatch];
-		u32 n = gather(t, next, batch, &next);
+		u32 room = pages.get(flagged_from(t, next));
+		u32 n = gather(t, next, room, batch, &next);
 		if (n == 0)
 			break;
 		Span fresh[kBatch];
 		kx_io_result io;
 		kx_io_begin(host_);
 		for (u32 i = 0; i < n; i++) {
-			fresh[i] = copy_block(t, batch[i], batch_page_[i], true); // 3
-			add_block_io(t, batch[i], batch_page_[i]);
+			fresh[i] = copy_block(t, batch[i], pages[i], true); // 3
+			add_block_io(t, batch[i], pages[i]);
 		}
 		kx_io_wait(host_, &io); // 4
 		if (io.in_sync_ok == 0) {
@@ -226,7 +255,7 @@ Result Bitmap::round_once()
 			return Result::error(LLB_EIO);
 		}
 		for (u32 i = 0; i < n; i++)
-			confirm_block(t, batch[i], batch_page_[i], fresh[i]); // 5
+			confirm_block(t, batch[i], pages[i], fresh[i]); // 5
 	}
 	if (init_pending_.load_relaxed()) {
 		// The whole bitmap is durable as load() made it. Before a write relies on
@@ -245,13 +274,24 @@ Result Bitmap::round_once()
 	return Result::ok();
 }
 
-// 2: take the flags of up to kBatch blocks, before they are copied.
-u32 Bitmap::gather(Table *t, u32 from, u32 *batch, u32 *next_block)
+// How many blocks are flagged, up to kBatch. Relaxed: request()'s number was read after
+// the flags that it stands for.
+u32 Bitmap::flagged_from(const Table *t, u32 from) const
+{
+	u32 n = 0;
+
+	for (u32 b = from; b < t->geo.blocks && n < kBatch; b++)
+		n += blocks_[b].flagged.load_relaxed();
+	return n;
+}
+
+// 2: take the flags of up to room blocks, before they are copied.
+u32 Bitmap::gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block)
 {
 	u32 n = 0;
 	u32 b = from;
 
-	for (; b < t->geo.blocks && n < kBatch; b++) {
+	for (; b < t->geo.blocks && n < room; b++) {
 		// full: pairs with (a) and flag(): either we copy the new cell, or the
 		// flag is set again after this
 		if (blocks_[b].flagged.load_relaxed() && blocks_[b].flagged.exchange_full(0))
@@ -349,9 +389,9 @@ Result Bitmap::write_header_once()
 	kx_io_result io;
 
 	// cells behind the header in the same logical block go along, as they are
-	copy_block(table(), 0, header_page_, false);
+	copy_block(table(), 0, page_, false);
 	kx_io_begin(host_);
-	kx_io_add(host_, 0, header_page_, header_bytes());
+	kx_io_add(host_, 0, page_, header_bytes());
 	kx_io_wait(host_, &io);
 	if (io.in_sync_ok == 0)
 		return Result::error(LLB_EIO);

@@ -77,8 +77,8 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 		return Result::error(LLB_ENOMEM);
 	b->host_ = h;
 	b->parity_.store_relaxed(is_parity(a.level)); // not shared yet
-	b->header_page_ = static_cast<u8 *>(kx_page_alloc());
-	Result r = b->header_page_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
+	b->page_ = static_cast<u8 *>(kx_page_alloc(1));
+	Result r = b->page_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
 	Geometry geo;
 	if (!r.failed())
 		r = b->choose_geometry(a, &geo);
@@ -111,9 +111,9 @@ Result Bitmap::read_superblocks(const kx_array &a)
 		for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
 			if (!usable(m) || m.logical_block > kBlockBytes)
 				continue;
-			if (kx_read(host_, i, 0, header_page_, base::max(512u, m.logical_block)))
+			if (kx_read(host_, i, 0, page_, base::max(512u, m.logical_block)))
 				continue;
-			Super sb = super_decode(header_page_);
+			Super sb = super_decode(page_);
 			Result r = super_validate(host_, sb, a, level);
 			if (r.failed()) {
 				worst = r;
@@ -171,15 +171,10 @@ Result Bitmap::make_parts(const Geometry &geo)
 	block_capacity_ =
 		u32(base::max<u64>(base::div_up(space_sectors_ << kSectorShift, kBlockBytes), geo.blocks));
 	blocks_ = static_cast<BlockInfo *>(kx_alloc(u64{block_capacity_} * sizeof(BlockInfo)));
-	bool pages = true;
-	for (u8 *&page : batch_page_) {
-		page = static_cast<u8 *>(kx_page_alloc());
-		pages &= page != nullptr;
-	}
 	Table *t = Table::make(geo, lane_shift_, nullptr);
 	if (t)
 		table_.store_release(t);
-	if (!t || !pages || !counters_ || !lane_ || !blocks_)
+	if (!t || !counters_ || !lane_ || !blocks_)
 		return Result::error(LLB_ENOMEM);
 	for (u32 i = 0; i < block_capacity_; i++)
 		blocks_[i].cover = kCoverMin;
@@ -225,9 +220,7 @@ void Bitmap::destroy()
 		kx_counters_free(counters_);
 	kx_free(lane_);
 	kx_free(blocks_);
-	for (u8 *page : batch_page_)
-		kx_page_free(page);
-	kx_page_free(header_page_);
+	kx_page_free(page_);
 	kx_free(this);
 }
 
@@ -336,14 +329,18 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 	while (kx_member_get(host_, members, &m) == 0)
 		members++;
 	u8 *fresh = static_cast<u8 *>(kx_alloc(members));
-	if (!fresh)
+	u8 *scratch = static_cast<u8 *>(kx_page_alloc(1));
+	if (!fresh || !scratch) {
+		kx_free(fresh);
+		kx_page_free(scratch);
 		return Result::error(LLB_ENOMEM);
+	}
 	for (u32 i = 0; i < members; i++) {
 		if (kx_member_get(host_, i, &m) || !usable(m))
 			continue;
-		if (kx_read(host_, i, 0, header_page_, base::max(512u, m.logical_block)))
+		if (kx_read(host_, i, 0, page_, base::max(512u, m.logical_block)))
 			continue;
-		Super sb = super_decode(header_page_);
+		Super sb = super_decode(page_);
 		// one that is behind the chosen superblock and the array missed writes
 		fresh[i] = !super_validate(host_, sb, a, 0).failed() && sb.sync_size == sb_.sync_size &&
 			   sb.chunksize == sb_.chunksize &&
@@ -352,14 +349,13 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 
 	Result r = Result::ok();
 	for (u32 b = 0; b < t->geo.blocks && !r.failed(); b++) {
-		u8 *page = batch_page_[0];
-		if (!read_block(b, fresh, members, page, batch_page_[1])) {
+		if (!read_block(b, fresh, members, page_, scratch)) {
 			kx_log(host_, KX_LOG_ERR, "the bitmap could not be read from any in-sync member");
 			r = Result::error(LLB_EIO);
 			break;
 		}
 		for (u64 c = t->block_first(b); c < t->block_end(b); c++) {
-			u8 byte = page[c + LLB_CELLS_OFFSET - (u64{b} << kBlockShift)];
+			u8 byte = page_[c + LLB_CELLS_OFFSET - (u64{b} << kBlockShift)];
 			// Stale: writes went on without the bitmap, so that what it calls
 			// unwritten may not be.
 			if (stale || c >= known_chunks)
@@ -372,6 +368,7 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 		kx_log(host_, KX_LOG_WARN, "%llu state bytes are invalid: these chunks are resynchronised",
 		       static_cast<unsigned long long>(invalid_bytes_));
 	kx_free(fresh);
+	kx_page_free(scratch);
 	return r;
 }
 

@@ -100,19 +100,18 @@ Result Bitmap::cover_disk(u64 bytes)
 
 	if (!kx_members_get(host_, 1))
 		return Result::error(LLB_EBUSY);
-	for (u32 i = 0; i < kBlockBytes; i++)
-		batch_page_[0][i] = LLB_DIRTY;
-	super_encode(sb_, header_page_);
+	super_encode(sb_, page_);
 	for (u32 i = LLB_SB_BYTES; i < LLB_CELLS_OFFSET; i++)
-		header_page_[i] = 0;
+		page_[i] = 0;
 	for (u32 i = LLB_CELLS_OFFSET; i < kBlockBytes; i++)
-		header_page_[i] = LLB_DIRTY;
+		page_[i] = LLB_DIRTY;
 	bytes = base::round_up(bytes, io_align_);
 	for (u64 at = 0; at < bytes && !r.failed(); at += kBlockBytes) {
 		kx_io_begin(host_);
-		kx_io_add(host_, at, at == 0 ? header_page_ : batch_page_[0],
-			  u32(base::min<u64>(kBlockBytes, bytes - at)));
+		kx_io_add(host_, at, page_, u32(base::min<u64>(kBlockBytes, bytes - at)));
 		kx_io_wait(host_, &io);
+		for (u32 i = 0; i < LLB_CELLS_OFFSET; i++)
+			page_[i] = LLB_DIRTY; // behind the first block there is no header
 		if (io.in_sync_ok == 0)
 			r = Result::error(LLB_EIO);
 	}

@@ -23,9 +23,9 @@ void kx_free(void *p)
 	kvfree(p);
 }
 
-void *kx_page_alloc(void)
+void *kx_page_alloc(u32 may_wait)
 {
-	return (void *)get_zeroed_page(GFP_NOIO);
+	return (void *)get_zeroed_page(may_wait ? GFP_NOIO : GFP_NOWAIT | __GFP_NOWARN);
 }
 
 void kx_page_free(void *p)
@@ -277,7 +277,7 @@ int kx_stripes_forget(struct kx_host *h)
 	struct mddev *mddev = h->mddev;
 	struct kernfs_node *node = kernfs_find_and_get(mddev->kobj.sd, "stripe_cache_size");
 	unsigned int noio = memalloc_noio_save(); /* no write-back to an array that stands still */
-	char *page = kx_page_alloc();
+	char *page = kx_page_alloc(1);
 	int err = page ? -ENOENT : -ENOMEM;
 
 	if (node && page) {

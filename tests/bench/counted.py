@@ -8,7 +8,7 @@ from measure import emit, turns
 from steady import LOADS, TOGETHER, made
 from variants import MEMBERS
 
-LOAD = '32x2'
+COUNTED = ('1x1', '32x2')
 TURNS = 5
 GROUPS = (TOGETHER, ('none', 'intree'), ('none', 'nothing'))
 
@@ -16,21 +16,22 @@ GROUPS = (TOGETHER, ('none', 'intree'), ('none', 'nothing'))
 def plan(steps, size):
     for level in size.levels(*MEMBERS):
         for group in GROUPS:
-            steps.add(8 + 2 * len(group), f'(g) {level} {", ".join(group)}',
+            steps.add(8 + 4 * len(group), f'(g) {level} {", ".join(group)}',
                       step(level, group, size.seconds(TURNS)))
 
 
 def step(level, group, count):
     def measure(say):
         arrays = [made(level, variant, at, group[-1]) for at, variant in enumerate(group)]
-        found = {array.variant: [1e9 / iops for iops in done] for array, done in turns(
-            arrays, *LOADS[LOAD], count, 0, run_s='300ms', warm_s='50ms').items()}
-        for variant, counts in found.items():
-            for number, instructions in enumerate(counts):
-                if variant != 'none' or group == TOGETHER:
-                    emit('g', level, LOAD, variant, 'a write, all of the kernel', 'instructions',
-                         instructions, number, none=found['none'][number])
-            say(f'{variant} {min(counts):.0f} to {max(counts):.0f}')
+        for load in COUNTED:
+            found = {array.variant: [1e9 / iops for iops in done] for array, done in turns(
+                arrays, *LOADS[load], count, 0, run_s='300ms', warm_s='50ms').items()}
+            for variant, counts in found.items():
+                for number, instructions in enumerate(counts):
+                    if variant != 'none' or group == TOGETHER:
+                        emit('g', level, load, variant, 'a write, all of the kernel',
+                             'instructions', instructions, number, none=found['none'][number])
+                say(f'{variant} QD{load} {min(counts):.0f} to {max(counts):.0f}')
         for array in arrays:
             array.stop()
     return measure

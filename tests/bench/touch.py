@@ -105,7 +105,7 @@ def sequential(array, mib, run_s):
 def step(level, state, variant, number):
     def measure(say):
         nulls = null_disks(MEMBERS[level], NULL_MIB)
-        for depth in (32, 1):
+        for depth in (32, 1) if level == 'raid1' else (32,):
             array = fresh_array(level, state, variant, nulls)
             with Requests(nulls) as seen:
                 iops = random_touches(array, depth, number)
@@ -130,7 +130,7 @@ def step(level, state, variant, number):
 
 
 def plan_cache(steps, size):
-    for level in size.levels('raid1', 'raid10'):
+    for level in size.levels('raid1'):
         for number, variant in in_turn(size.rounds(3), ALL):
             steps.add(20, f'(d) {level} {variant} round {number + 1}',
                       cache_step(level, variant, number, size.seconds(5)))

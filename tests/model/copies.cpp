@@ -4,18 +4,16 @@
 
 namespace {
 
-// Pages of the core that are in use: 0 header, 1 the first of a batch, and cells.
+// Pages of the core that are in use: 0 for I/O, cells, and in a round of two blocks one more.
 template <class F>
 void each_page_part(F f)
 {
 	for (u32 p = 0; p < w.pages_used; p++) {
-		if (p >= (g_last == kFar ? 3 : 2) && p < g_first_cells)
-			continue;
-		if (g_last == kFar && p >= g_first_cells) {
+		if (g_last == kFar) {
 			f(g_page[p], kPage);
 			continue;
 		}
-		if (p < 3)
+		if (p == 0)
 			f(g_page[p], u32(LLB_SB_BYTES));
 		f(g_page[p] + LLB_CELLS_OFFSET, (g_span + 15) & ~15u);
 	}

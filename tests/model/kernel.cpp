@@ -19,7 +19,7 @@ alignas(4096) static u8 g_page2[kPages][kPage];
 void *kx_alloc(u64 bytes)
 {
 	if (bytes >= 2048)
-		return kx_page_alloc();
+		return kx_page_alloc(1);
 	bytes = (bytes + 63) & ~u64{63};
 	if (g_zone2) {
 		void *p = g_arena2 + g_arena2_used;
@@ -39,7 +39,7 @@ void *kx_alloc(u64 bytes)
 
 void kx_free(void *) {}
 
-void *kx_page_alloc(void)
+void *kx_page_alloc(u32)
 {
 	u32 &used = g_zone2 ? g_pages2_used : w.pages_used;
 	if (used >= kPages) {
@@ -52,7 +52,13 @@ void *kx_page_alloc(void)
 	return p;
 }
 
-void kx_page_free(void *) {}
+// The latest only: what is freed at the end of a round, or of load.
+void kx_page_free(void *p)
+{
+	u32 &used = g_zone2 ? g_pages2_used : w.pages_used;
+	if (used && p == (g_zone2 ? g_page2 : g_page)[used - 1])
+		used--;
+}
 
 struct kx_counters *kx_counters_alloc(u32 count)
 {

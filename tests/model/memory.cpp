@@ -137,8 +137,7 @@ static void observe_plain()
 	observe(bm->header_dirty_ | u64(bm->io_align_) << 8);
 	observe(bm->blocks_[0].cover | u64(bm->blocks_[0].touched_ms) << 16);
 	for (u32 l = 0; l < bm->lanes_; l++) {
-		observe(bm->lane_[l].marked | bm->lane_[l].marking << 1 | bm->lane_[l].quiet << 2 |
-			u64(bm->lane_[l].first_mark_ms) << 8);
+		observe(bm->lane_[l].flags | u64(bm->lane_[l].first_mark_ms) << 8);
 	}
 	observe(bm->next_pass_ms_);
 }

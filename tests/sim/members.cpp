@@ -109,7 +109,7 @@ void kx_free(void *p)
 	free(p);
 }
 
-void *kx_page_alloc(void)
+void *kx_page_alloc(llb_u32)
 {
 	void *p = aligned_alloc(4096, 4096);
 	memset(p, 0, 4096);

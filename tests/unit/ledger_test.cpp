@@ -51,6 +51,24 @@ TEST(Ledger, AWriteOverManyChunksBlocksAndLanes)
 		EXPECT_EQ(r.disk(c), LLB_CLEAN) << c;
 }
 
+// Pages for a batch are taken from what is there at once: without any, block after block.
+TEST(Ledger, BlocksShareABatchWhereThereArePages)
+{
+	for (bool pages : {true, false}) {
+		Rig r({.chunks = 20000, .state = LLB_SB_FIRST_USE});
+		r.start();
+		int batches = r.h.io_batches;
+		fake::no_pages_at_once = !pages;
+		llb_start_write(r.b(), 0, 20000 * 128);
+		llb_unplug(r.b(), 1);
+		fake::no_pages_at_once = false;
+		EXPECT_EQ(r.h.io_batches - batches, pages ? 1 : 6);
+		for (u64 c = 0; c < 20000; c++)
+			ASSERT_EQ(r.disk(c), LLB_DIRTY) << c;
+		llb_end_write(r.b(), 0, 20000 * 128);
+	}
+}
+
 TEST(Ledger, LastChunkOfAnOddSize)
 {
 	Rig r({.sync_size = 10 * 128 + 5, .state = LLB_SB_FIRST_USE});

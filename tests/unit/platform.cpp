@@ -141,6 +141,8 @@ void set_jitter(u32 every)
 	jitter_every.store(every, RELAXED);
 }
 
+std::atomic<bool> no_pages_at_once{false};
+
 void fail_allocation(int n)
 {
 	std::lock_guard<std::mutex> hold(memory_mutex);
@@ -324,9 +326,11 @@ void kx_free(void *p)
 	fake::release(p);
 }
 
-void *kx_page_alloc(void)
+void *kx_page_alloc(llb_u32 may_wait)
 {
 	called("kx_page_alloc");
+	if (!may_wait && fake::no_pages_at_once.load(RELAXED))
+		return nullptr;
 	return fake::allocate(4096, 4096);
 }
 

@@ -151,6 +151,7 @@ namespace fake {
 
 // Memory: the n-th allocation from now on fails (1 is the next); 0: none does.
 void fail_allocation(int n);
+extern std::atomic<bool> no_pages_at_once; // kx_page_alloc() without waiting fails
 int allocations(); // since the last fail_allocation()
 int live_allocations();
 std::vector<u8> memory(); // what is in all of them, but for the this-CPU counters

@@ -30,7 +30,7 @@ constexpr unsigned kWrites = 20000, kTouches = 200;
 constexpr double kRun_s = 1;
 
 alignas(4096) unsigned char member[kSpaceBytes];
-unsigned long long allocated, per_cpu, ios, clock_ms = 1000000;
+unsigned long long held, per_cpu, ios, clock_ms = 1000000;
 std::atomic<unsigned> threads{0};
 thread_local unsigned this_thread = threads++;
 
@@ -66,18 +66,24 @@ extern "C" {
 
 void *kx_alloc(llb_u64 bytes)
 {
-	allocated += bytes;
-	return calloc(1, bytes);
+	auto *p = static_cast<llb_u64 *>(calloc(1, bytes + 64)) + 8;
+	p[-1] = bytes;
+	held += bytes;
+	return p;
 }
 
 void kx_free(void *p)
 {
-	free(p);
+	if (!p)
+		return;
+	auto *begin = static_cast<llb_u64 *>(p) - 8;
+	held -= begin[7];
+	free(begin);
 }
 
-void *kx_page_alloc(void)
+void *kx_page_alloc(llb_u32)
 {
-	allocated += 4096;
+	held += 4096;
 	void *p = aligned_alloc(4096, 4096);
 	memset(p, 0, 4096);
 	return p;
@@ -85,6 +91,7 @@ void *kx_page_alloc(void)
 
 void kx_page_free(void *p)
 {
+	held -= p ? 4096 : 0;
 	free(p);
 }
 
@@ -349,10 +356,11 @@ void time_writes(kx_host *h, unsigned count)
 
 	llb_metadata m;
 	llb_metadata_get(h->bitmap, &m);
+	unsigned long long resting = held;
 	double write_ns = loop_ns(h, count, [&](llb_u64 sector) { write_once(h, sector); });
 	// The same without a bitmap: what the machine itself does to that many threads.
 	double empty_ns = loop_ns(h, count, [](llb_u64 sector) { asm volatile("" : : "r"(sector)); });
-	printf("%llu %llu %llu %f %f %f\n", static_cast<unsigned long long>(m.chunks), allocated, per_cpu,
+	printf("%llu %llu %llu %f %f %f\n", static_cast<unsigned long long>(m.chunks), resting, per_cpu,
 	       make_s, write_ns, empty_ns);
 }
 
