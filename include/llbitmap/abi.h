@@ -38,6 +38,9 @@ extern "C" {
 #define LLB_STATIC_ASSERT(cond) _Static_assert(cond, #cond)
 #endif
 
+/* On the way of every write: the compiler puts these beside each other, in one page of code. */
+#define LLB_HOT __attribute__((hot))
+
 #define LLB_EIO 5
 #define LLB_ENOMEM 12
 #define LLB_EBUSY 16
@@ -130,9 +133,9 @@ struct kx_counters *kx_counters_alloc(llb_u32 count); /* [sleep] zeroed */
 void kx_counters_free(struct kx_counters *c);
 /* Enter a section that an RCU grace period waits for, and add one to this CPU's
  * copy of a counter, in that order. [task] No sleep until kx_section_leave. */
-void kx_section_enter(struct kx_counters *c, llb_u32 index);
-void kx_section_leave(void);
-void kx_counter_inc(struct kx_counters *c, llb_u32 index); /* [any] */
+LLB_HOT void kx_section_enter(struct kx_counters *c, llb_u32 index);
+LLB_HOT void kx_section_leave(void);
+LLB_HOT void kx_counter_inc(struct kx_counters *c, llb_u32 index); /* [any] */
 llb_u32 kx_counter_sum(struct kx_counters *c, llb_u32 index); /* modulo 2^32 */
 void kx_grace_period(void); /* [sleep] all sections entered before have left */
 
@@ -212,8 +215,8 @@ void llb_daemon(struct llb_bitmap *b); /* worker [sleep] */
 void llb_lead_work(struct llb_bitmap *b); /* worker [sleep] */
 int llb_wait_done(struct llb_bitmap *b, llb_u32 kind, llb_u64 arg); /* [task] */
 
-void llb_start_write(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [sleep] */
-void llb_end_write(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [any] */
+LLB_HOT void llb_start_write(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [sleep] */
+LLB_HOT void llb_end_write(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [any] */
 void llb_start_discard(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [sleep] */
 void llb_end_discard(struct llb_bitmap *b, llb_u64 sector, llb_u64 sectors); /* [any] */
 void llb_start_behind(struct llb_bitmap *b); /* [task] */
@@ -222,7 +225,7 @@ void llb_wait_behind(struct llb_bitmap *b); /* [sleep] */
 llb_u32 llb_behind_idle(struct llb_bitmap *b); /* [any] 1: no write-behind under way */
 
 llb_u64 llb_skip_sync(struct llb_bitmap *b, llb_u64 sector); /* sync thread [sleep]; sectors, 0 = do not skip */
-bool llb_blocks_synced(struct llb_bitmap *b, llb_u64 sector); /* [any] */
+LLB_HOT bool llb_blocks_synced(struct llb_bitmap *b, llb_u64 sector); /* [any] */
 llb_u32 llb_start_sync(struct llb_bitmap *b, llb_u64 sector, llb_u64 *blocks, llb_u32 degraded); /* [task] */
 void llb_end_sync(struct llb_bitmap *b, llb_u64 sector, llb_u64 *blocks); /* [any] */
 void llb_cond_end_sync(struct llb_bitmap *b, llb_u64 sector, llb_u32 force); /* sync thread [sleep] */
@@ -230,7 +233,7 @@ void llb_close_sync(struct llb_bitmap *b); /* sync thread [sleep] */
 void llb_update_sb(struct llb_bitmap *b); /* [rm] or md's superblock writer */
 /* Something requested is not durable yet: data may have to wait for llb_unplug. Asked for
  * each write to a member, after its llb_start_write. [any] */
-bool llb_pending(struct llb_bitmap *b);
+LLB_HOT bool llb_pending(struct llb_bitmap *b);
 
 struct llb_stats {
 	llb_u64 events_cleared;

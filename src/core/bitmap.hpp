@@ -58,9 +58,9 @@ class Bitmap : public llb_bitmap {
 	void remove_live();
 	base::Result resize(u64 sync_size);
 	// write.cpp
-	void start(u64 sector, u64 sectors);
+	LLB_HOT void start(u64 sector, u64 sectors);
 	void start_discard(u64 sector, u64 sectors);
-	void end(u64 sector, u64 sectors);
+	LLB_HOT void end(u64 sector, u64 sectors);
 	void start_behind();
 	void end_behind();
 	void wait_behind();
@@ -84,7 +84,7 @@ class Bitmap : public llb_bitmap {
 	base::Result tune(u32 what, u64 seconds);
 	// sync.cpp
 	u64 skip_sync(u64 sector);
-	bool blocks_synced(u64 sector);
+	LLB_HOT bool blocks_synced(u64 sector);
 	bool start_sync(u64 sector, u64 *blocks, bool degraded);
 	void end_sync(u64 sector, u64 *blocks);
 	void cond_end_sync(u64 sector, bool force);
@@ -140,7 +140,7 @@ class Bitmap : public llb_bitmap {
 	void daemon_take();
 	void daemon_give();
 	bool clear_marked(Table *t, bool now, Hold hold);
-	bool find_quiet(Table *t, bool now);
+	bool find_quiet(bool now);
 	bool clear_cells(Table *t);
 	bool mark_cells(Table *t);
 	void unmark_cells(Table *t, bool drop_ended);

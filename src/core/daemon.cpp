@@ -119,7 +119,7 @@ void Bitmap::cell_lanes_set(const Table *t, u64 chunk, u32 flag)
 // latest mark. now: do not wait for barrier_idle. That is counted from the lane's
 // first mark: where daemon_sleep is shorter, a chunk that was marked later is cleared
 // with the others, so that W4's bound holds for it too.
-bool Bitmap::find_quiet(Table *, bool now)
+bool Bitmap::find_quiet(bool now)
 {
 	u32 time = u32(kx_now_ms());
 	bool any = false;
@@ -149,7 +149,7 @@ bool Bitmap::clear_marked(Table *t, bool now, Hold hold)
 {
 	bool cleared = false;
 
-	if (find_quiet(t, now)) {
+	if (find_quiet(now)) {
 		kx_slots slots;
 		if (kx_flush(host_, hold.held, &slots)) // 2
 			return false;

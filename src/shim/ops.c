@@ -22,7 +22,7 @@ static bool reconfig_locked(struct mddev *mddev)
  * Is it in use? With flush md asks two things: writers, for each member, whether their data
  * has to wait; and, holding reconfig_mutex, those who would write the bitmap out.
  */
-static bool llb_op_enabled(void *data, bool flush)
+static LLB_HOT bool llb_op_enabled(void *data, bool flush)
 {
 	struct kx_host *h = data;
 
@@ -144,12 +144,12 @@ static void llb_op_wait_behind_writes(struct mddev *mddev)
 }
 #endif
 
-static void llb_op_start_write(struct mddev *mddev, sector_t offset, unsigned long sectors)
+static LLB_HOT void llb_op_start_write(struct mddev *mddev, sector_t offset, unsigned long sectors)
 {
 	llb_start_write(bitmap_of(mddev), offset, sectors);
 }
 
-static void llb_op_end_write(struct mddev *mddev, sector_t offset, unsigned long sectors)
+static LLB_HOT void llb_op_end_write(struct mddev *mddev, sector_t offset, unsigned long sectors)
 {
 	llb_end_write(bitmap_of(mddev), offset, sectors);
 }
@@ -199,7 +199,7 @@ static sector_t llb_op_skip_sync_blocks(struct mddev *mddev, sector_t offset)
 	return h ? llb_skip_sync(h->bitmap, offset) : 0;
 }
 
-static bool llb_op_blocks_synced(struct mddev *mddev, sector_t offset)
+static LLB_HOT bool llb_op_blocks_synced(struct mddev *mddev, sector_t offset)
 {
 	struct kx_host *h = mddev->bitmap;
 

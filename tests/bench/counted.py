@@ -5,12 +5,12 @@ machine does besides changes nothing; two runs differ by some tenths of a percen
 for another CPU is not in it: that is (a)'s."""
 
 from measure import emit, turns
-from steady import LOADS, TOGETHER, made
+from steady import LOADS, made
 from variants import MEMBERS
 
 COUNTED = ('1x1', '32x2')
 TURNS = 5
-GROUPS = (TOGETHER, ('none', 'intree'), ('none', 'nothing'))
+GROUPS = (('none', 'classic', 'llbitmap'), ('none', 'intree'), ('none', 'nothing'))
 
 
 def plan(steps, size):
@@ -25,10 +25,10 @@ def step(level, group, count):
         arrays = [made(level, variant, at, group[-1]) for at, variant in enumerate(group)]
         for load in COUNTED:
             found = {array.variant: [1e9 / iops for iops in done] for array, done in turns(
-                arrays, *LOADS[load], count, 0, run_s='300ms', warm_s='50ms').items()}
+                arrays, *LOADS[load], count, 0, '300ms', '50ms').items()}
             for variant, counts in found.items():
                 for number, instructions in enumerate(counts):
-                    if variant != 'none' or group == TOGETHER:
+                    if variant != 'none' or group == GROUPS[0]:
                         emit('g', level, load, variant, 'a write, all of the kernel',
                              'instructions', instructions, number, none=found['none'][number])
                 say(f'{variant} QD{load} {min(counts):.0f} to {max(counts):.0f}')

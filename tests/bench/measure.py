@@ -42,9 +42,9 @@ def random_writes(array, depth, jobs, run_s, warm_s=1):
                WARM_S=warm_s, limit_s=run_s + 60)['write']['iops']
 
 
-def turns(arrays, depth, jobs, count, first, run_s='1', warm_s='300ms'):
-    """4 KiB random writes for a second on each array, count times in turn, in one fio.
-    Returns {array: writes per second, each time}."""
+def turns(arrays, depth, jobs, count, first, run, warm):
+    """4 KiB random writes on each array for a time (fio's form) after another to warm up,
+    count times in turn, in one fio. Returns {array: writes per second, each time}."""
     order = [array for turn in range(count) for at in [(first + turn) % len(arrays)]
              for array in arrays[at:] + arrays[:at]]
     with open(f'{HERE}/steady.fio', encoding='utf-8') as file:
@@ -54,7 +54,7 @@ def turns(arrays, depth, jobs, count, first, run_s='1', warm_s='300ms'):
         for number, array in enumerate(order):
             file.write(f'[turn{number}]\nstonewall\nfilename={array.path}\n')
     done = fio_jobs('/tmp/turns.fio', 60 + 5 * len(order), {
-        'DEPTH': depth, 'JOBS': jobs, 'RUN_S': run_s, 'WARM_S': warm_s})
+        'DEPTH': depth, 'JOBS': jobs, 'RUN_S': run, 'WARM_S': warm})
     need([job['jobname'] for job in done] == [f'turn{number}' for number in range(len(order))],
          f'fio ran {[job["jobname"] for job in done]}')
     found = {array: [] for array in arrays}

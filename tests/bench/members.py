@@ -10,7 +10,7 @@ from measure import fill
 
 CONFIG = '/sys/kernel/config/nullb'
 MIB = 1 << 20
-COUNT = 12 # three arrays of four, or one and its copies after a cut
+COUNT = 16 # four arrays of four, or one and its copies after a cut
 filled = set()
 ramdisk_mib = 0
 

@@ -5,7 +5,8 @@ changes any more, so that what differs from no bitmap is the cost of having one.
 An emulated machine's speed may change twofold from one minute to the next. Variants
 therefore exist side by side, and a round takes short turns on them. Those that need
 other modules have an array without a bitmap of their own beside them: it is what they
-are compared to."""
+are compared to. A second array without a bitmap tells how much of a difference is chance;
+what that hides, (g) counts."""
 
 from statistics import mean
 
@@ -15,8 +16,10 @@ from variants import LOCKLESS, MEMBERS, Measured
 
 SIZE_MIB = 128 # of each member
 LOADS = {'1x1': (1, 1), '32x2': (32, 2), '128x2': (128, 2)}
-TOGETHER = ('none', 'classic', 'llbitmap')
-TURNS = 3 # of a second each
+TOGETHER = ('none', 'none-again', 'classic', 'llbitmap')
+TURNS = 5 # a fifth of a turn's speed is chance: many short ones
+TURN, WARM = '400ms', '100ms'
+TURN_S = 0.9 # with what fio needs besides
 REST_S = 60 # a chunk that waits for its array's next turn does not become clean
 
 
@@ -30,7 +33,7 @@ def plan(steps, size):
             groups.append(('none', 'nothing'))
         for number in range(size.rounds(3 if size.quick else 5)):
             for group in (groups if number % 2 == 0 else reversed(groups)):
-                steps.add(len(group) * (3 + len(loads) * count * 1.4),
+                steps.add(len(group) * (3 + len(loads) * count * TURN_S),
                           f'(a) {level} {", ".join(group)} round {number + 1}',
                           step(level, group, number, loads, count))
 
@@ -55,7 +58,7 @@ def step(level, group, number, loads, count):
                   for place, variant in enumerate(group[at:] + group[:at])]
         for load in loads:
             found = {array.variant: mean(iops) for array, iops in
-                     turns(arrays, *LOADS[load], count, number).items()}
+                     turns(arrays, *LOADS[load], count, number, TURN, WARM).items()}
             for variant, iops in found.items():
                 if variant != 'none' or group == TOGETHER:
                     emit('a', level, load, variant, 'randwrite', 'IOPS', iops, number,

@@ -16,6 +16,7 @@ MIB = 1 << 20
 # name: (whose md_mod, the module beside it, mdadm's --bitmap)
 VARIANTS = {
     'none': ('stock', None, 'none'),
+    'none-again': ('stock', None, 'none'), # how far apart are two measurements of the same?
     'classic': ('stock', None, 'internal'),
     'intree': ('peer', None, 'lockless'),
     'llbitmap': ('stock', 'llbitmap', 'lockless'),

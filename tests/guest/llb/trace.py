@@ -27,6 +27,9 @@ class Trace:
 
     def __enter__(self):
         write(f'{TRACING}/tracing_on', 0)
+        # The event names its task. For the names of others the kernel would patch its
+        # scheduler, and under emulation a CPU was seen to trip over that (int3).
+        write(f'{TRACING}/options/record-cmd', 0)
         write(f'{TRACING}/trace_clock', 'mono')
         write(f'{TRACING}/buffer_size_kb', 8192)
         with open(f'{TRACING}/trace', 'w', encoding='utf-8'):
