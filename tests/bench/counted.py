@@ -4,12 +4,14 @@ load in a guest with one CPU whose clock counts instructions, one a nanosecond. 
 machine does besides changes nothing; two runs differ by some tenths of a percent. Waiting
 for another CPU is not in it: that is (a)'s."""
 
-from measure import emit, turns
+from measure import emit, fio, random_writes, turns
+from members import ramdisks
 from steady import LOADS, made
-from variants import MEMBERS
+from variants import ALL, MEMBERS, Measured, in_turn
 
 COUNTED = ('1x1', '32x2')
 TURNS = 5
+FRESH_MIB = 128 # of each member
 GROUPS = (('none', 'classic', 'llbitmap'), ('none', 'intree'), ('none', 'nothing'))
 
 
@@ -18,6 +20,28 @@ def plan(steps, size):
         for group in GROUPS:
             steps.add(8 + 4 * len(group), f'(g) {level} {", ".join(group)}',
                       step(level, group, size.seconds(TURNS)))
+        for number, variant in in_turn(size.rounds(3), ALL):
+            steps.add(10, f'(g) {level} fresh {variant} round {number + 1}',
+                      fresh(level, variant, number))
+
+
+def fresh(level, variant, number):
+    """Arrays as after --assume-clean, where every chunk is touched for the first time:
+    random writes for half a second of the guest's, and all in order."""
+    def measure(say):
+        for pattern in 'random', 'sequential':
+            array = Measured(variant, level, ramdisks(MEMBERS[level]))
+            array.make(f'--size={FRESH_MIB}M')
+            if pattern == 'random':
+                iops = random_writes(array, *LOADS['32x2'], run_s='500ms', warm_s=0)
+            else:
+                iops = fio('sequential', DEVICE=array.path, DEPTH=1, BYTES=array.bytes(),
+                           RUN_S=60)['write']['iops']
+            emit('g', level, '32x2' if pattern == 'random' else '1x1', variant,
+                 f'a write, fresh array, {pattern}', 'instructions', 1e9 / iops, number)
+            say(f'{pattern} {1e9 / iops:.0f}')
+            array.stop()
+    return measure
 
 
 def step(level, group, count):

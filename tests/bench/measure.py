@@ -37,9 +37,9 @@ def fio_jobs(path, limit_s, variables):
 
 
 def random_writes(array, depth, jobs, run_s, warm_s=1):
-    """4 KiB random writes per second."""
+    """4 KiB random writes per second; times in fio's form."""
     return fio('steady', DEVICE=array.path, DEPTH=depth, JOBS=jobs, RUN_S=run_s,
-               WARM_S=warm_s, limit_s=run_s + 60)['write']['iops']
+               WARM_S=warm_s, limit_s=120)['write']['iops']
 
 
 def turns(arrays, depth, jobs, count, first, run, warm):
