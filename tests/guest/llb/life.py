@@ -298,12 +298,21 @@ def running(array, action, limit_s=20):
 
 
 def copies(array, spares):
-    """The members as they are now, on other disks: a power cut. Only while nothing
-    is written, or the members are frozen."""
-    for source, target in zip(array.members, spares):
+    """The members as they are now, on other disks: a power cut. Mapped members, those of
+    ramdisks() with a size, are frozen for it; others only while nothing is written."""
+    mapped = [path for path in array.members if path.startswith('/dev/mapper/ram')]
+    spares = spares[:len(array.members)]
+    for target in spares:
         run('blkdiscard', '-f', target)
-        copy_device(source, target)
-    return spares[:len(array.members)]
+    try:
+        if mapped:
+            run('dmsetup', 'suspend', '--noflush', '--nolockfs', *mapped)
+        for source, target in zip(array.members, spares):
+            copy_device(source.replace('mapper/', ''), target)
+    finally:
+        for path in mapped:
+            run('dmsetup', 'resume', path)
+    return spares
 
 
 def cut(array, spares):
