@@ -25,15 +25,11 @@ constexpr u32 kCoverMin = 16; // chunks, a power of two
 constexpr u32 kCoverMax = 1024;
 constexpr u32 kCoverGrowth = 64;
 constexpr u32 kCoverWindow_ms = 30; // first touches nearer than this grow the cover
-constexpr u8 kCrowd = 8; // as do so many that wait for one round
 constexpr u64 kNoLimit = ~u64{0};
 
 // What a block of the bitmap needs besides its cells.
 struct BlockInfo {
-	// Cells changed since the last round copied them; how many writes did it, about,
-	// and kCrowd at most.
-	base::Atomic<u8> flagged{0};
-	u8 crowded = 0; // so many waited for this round; LEAD only
+	base::Atomic<u8> flagged{0}; // cells changed since the last round copied them
 	u16 cover = kCoverMin; // chunks that a first touch covers; LEAD only
 	u32 touched_ms = 0; // when it last did; LEAD only
 };

@@ -281,7 +281,7 @@ u32 Bitmap::flagged_from(const Table *t, u32 from) const
 	u32 n = 0;
 
 	for (u32 b = from; b < t->geo.blocks && n < kBatch; b++)
-		n += blocks_[b].flagged.load_relaxed() != 0;
+		n += blocks_[b].flagged.load_relaxed();
 	return n;
 }
 
@@ -294,10 +294,8 @@ u32 Bitmap::gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block)
 	for (; b < t->geo.blocks && n < room; b++) {
 		// full: pairs with (a) and flag(): either we copy the new cell, or the
 		// flag is set again after this
-		if (!blocks_[b].flagged.load_relaxed())
-			continue;
-		blocks_[b].crowded = blocks_[b].flagged.exchange_full(0) == kCrowd;
-		batch[n++] = b;
+		if (blocks_[b].flagged.load_relaxed() && blocks_[b].flagged.exchange_full(0))
+			batch[n++] = b;
 	}
 	*next_block = b;
 	return n;
@@ -308,7 +306,7 @@ u32 Bitmap::cover_size(u32 block)
 {
 	BlockInfo &info = blocks_[block];
 	u32 now = u32(kx_now_ms()) | 1; // 0: never
-	bool again = info.crowded || (info.touched_ms && now - info.touched_ms < kCoverWindow_ms);
+	bool again = info.touched_ms && now - info.touched_ms < kCoverWindow_ms;
 
 	info.cover = again ? u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax)) : u16(kCoverMin);
 	info.touched_ms = now;

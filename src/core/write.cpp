@@ -87,9 +87,7 @@ Bitmap::Slow Bitmap::start_slow(Table *t, u64 chunk, bool discard, bool whole)
 // of round_once() step 2.
 void Bitmap::flag(Table *t, u64 chunk)
 {
-	base::Atomic<u8> &flagged = blocks_[t->block_of(chunk)].flagged;
-	u8 others = flagged.load_relaxed();
-	flagged.exchange_full(others < kCrowd ? u8(others + 1) : kCrowd);
+	blocks_[t->block_of(chunk)].flagged.exchange_full(1);
 }
 
 // (b) full, after the flags: pairs with the load of requested in round_once() step 1.

@@ -377,24 +377,6 @@ TEST(PreCover, GrowsWithTheRateAndShrinksAgain)
 	EXPECT_LE(covered, core::kCoverMin);
 }
 
-// Many that wait for one round are a load of many, however long they waited.
-TEST(PreCover, GrowsAtOnceForACrowd)
-{
-	for (u32 writers : {core::kCrowd - 1u, u32{core::kCrowd}}) {
-		Rig r({.chunks = 3072, .state = LLB_SB_FIRST_USE});
-		r.start();
-		r.h.clock_ms += 60000;
-		for (u64 c = 0; c < writers; c++)
-			r.begin_nowait(c * 100);
-		llb_unplug(r.b(), 1);
-		const bool crowd = writers == core::kCrowd;
-		EXPECT_EQ((r.raw(50) & core::kCovered) != 0, crowd);
-		EXPECT_EQ((r.raw(1023) & core::kCovered) != 0, crowd);
-		for (u64 c = 0; c < writers; c++)
-			r.end(c * 100);
-	}
-}
-
 TEST(PreCover, GrowsWithinOneMillisecond)
 {
 	Rig r({.chunks = 4 * 3072, .state = LLB_SB_FIRST_USE});
