@@ -27,6 +27,11 @@ constexpr u32 kCoverGrowth = 64;
 constexpr u32 kCoverWindow_ms = 30; // first touches nearer than this grow the cover
 constexpr u64 kNoLimit = ~u64{0};
 
+constexpr bool is_parity(s32 level)
+{
+	return level >= 4 && level <= 6;
+}
+
 // What a block of the bitmap needs besides its cells.
 struct BlockInfo {
 	base::Atomic<u8> flagged{0}; // cells changed since the last round copied them
@@ -100,7 +105,6 @@ class Bitmap : public llb_bitmap {
 	// pairs with the release in publish(); a reader may keep what it got: tables
 	// live until destroy
 	Table *table() const { return table_.load_acquire(); }
-	static constexpr bool is_parity(s32 level) { return level >= 4 && level <= 6; }
 	Context context() const;
 
 	// write.cpp. Shifts on a write's way are & 63: kernels with UBSAN_SHIFT check others.
@@ -139,9 +143,13 @@ class Bitmap : public llb_bitmap {
 	bool whole(const kx_slots &s, bool flushed) const;
 	void daemon_take();
 	void daemon_give();
-	bool clear_marked(Table *t, bool now, Hold hold);
+	void clear_marked(Table *t, bool now, Hold hold);
 	bool find_quiet(bool now);
-	bool clear_cells(Table *t);
+	bool raise_events_cleared(Hold hold);
+	bool clearable(const Table *t, u64 chunk) const;
+	bool anything_to_clear(const Table *t, u32 from, u32 to) const;
+	bool clear_blocks(Table *t, u32 from, u32 to, Hold hold);
+	bool clear_cells(Table *t, u32 from, u32 to);
 	bool mark_cells(Table *t);
 	void unmark_cells(Table *t, bool drop_ended);
 	bool cell_lanes_have(const Table *t, u64 chunk, u32 flag) const;

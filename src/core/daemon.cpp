@@ -145,56 +145,100 @@ bool Bitmap::find_quiet(bool now)
 	return any && behind_.load_seq_cst() == 0;
 }
 
-bool Bitmap::clear_marked(Table *t, bool now, Hold hold)
+void Bitmap::clear_marked(Table *t, bool now, Hold hold)
 {
-	bool cleared = false;
+	bool left = flagged_from(t, 0) > 0; // could not be written before
 
 	if (find_quiet(now)) {
 		kx_slots slots;
 		if (kx_flush(host_, hold.held, &slots)) // 2
-			return false;
+			return;
 		if (!whole(slots, true)) { // 3
 			unmark_cells(t, true);
-			return false;
+			return;
 		}
-		lead_take();
-		u64 events = kx_events(host_);
-		u64 before = sb_.events_cleared;
-		if (before < events) { // 4: W5
-			sb_.events_cleared = events;
-			if (write_header(hold).failed()) {
-				sb_.events_cleared = before;
-				lead_give();
-				return false;
-			}
+		if (!raise_events_cleared(hold)) // 4
+			return;
+		// A batch at a time: a first touch waits for one write of the daemon's, as
+		// for another writer's, and never for the pass.
+		for (u32 b = 0; b < t->geo.blocks; b += kBatch) {
+			u32 end = base::min(b + kBatch, t->geo.blocks);
+			if (!anything_to_clear(t, b, end))
+				continue;
+			if (!clear_blocks(t, b, end, hold))
+				return;
+			left = false; // a round writes all that is flagged
 		}
-		events_cleared_.store_release(sb_.events_cleared); // before what it stands for
-		cleared = clear_cells(t); // 5, and the flags of 6
-	} else {
-		lead_take();
+		for (u32 l = 0; l < lanes_; l++) {
+			if (lane_[l].flags & kLaneQuiet)
+				lane_[l].flags &= ~kLaneMarked;
+		}
 	}
-	// 6: one round for what was cleared now, or could not be written before
-	bool flagged = cleared;
-	for (u32 b = 0; b < t->geo.blocks && !flagged; b++)
-		flagged = blocks_[b].flagged.load_relaxed();
-	if (flagged)
-		(void)round(hold).failed(); // stays flagged if it could not be written
+	if (left) {
+		lead_take();
+		(void)round(hold).failed(); // stays flagged if it still cannot
+		lead_give();
+	}
+}
+
+// Clear 4: W5. Durable before the first byte that it stands for.
+bool Bitmap::raise_events_cleared(Hold hold)
+{
+	lead_take();
+	u64 events = kx_events(host_);
+	u64 before = sb_.events_cleared;
+	bool ok = true;
+	if (before < events) {
+		sb_.events_cleared = events;
+		ok = !write_header(hold).failed();
+		if (!ok)
+			sb_.events_cleared = before;
+	}
+	if (ok)
+		events_cleared_.store_release(sb_.events_cleared); // before what it stands for
 	lead_give();
-	return cleared;
+	return ok;
+}
+
+bool Bitmap::clearable(const Table *t, u64 chunk) const
+{
+	return (t->cell(chunk).load_relaxed() & kCleaning) && cell_lanes_have(t, chunk, kLaneQuiet);
+}
+
+// Without LEAD: only the daemon marks, so none comes meanwhile.
+bool Bitmap::anything_to_clear(const Table *t, u32 from, u32 to) const
+{
+	u64 end = t->block_end(to - 1);
+
+	kx_relax();
+	for (u64 c = t->block_first(from); c < end; c++) {
+		if (clearable(t, c))
+			return true;
+	}
+	return false;
+}
+
+// Clear 5 and 6, of these blocks. False: not written now; it stays flagged.
+bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, Hold hold)
+{
+	lead_take();
+	bool ok = !clear_cells(t, from, to) || !round(hold).failed();
+	lead_give();
+	return ok;
 }
 
 // 5. The caller holds LEAD, so no round is between its copy and its confirm.
-bool Bitmap::clear_cells(Table *t)
+bool Bitmap::clear_cells(Table *t, u32 from, u32 to)
 {
 	bool any = false;
 
-	for (u32 b = 0; b < t->geo.blocks; b++) {
+	for (u32 b = from; b < to; b++) {
 		bool changed = false;
 		for (u64 c = t->block_first(b); c < t->block_end(b); c++) {
+			if (!clearable(t, c))
+				continue;
 			Cell &cell = t->cell(c);
 			u8 raw = cell.load_relaxed();
-			if (!(raw & kCleaning) || !cell_lanes_have(t, c, kLaneQuiet))
-				continue;
 			while (raw & kCleaning) {
 				State s = state_of(raw);
 				State to = s;
@@ -216,11 +260,6 @@ bool Bitmap::clear_cells(Table *t)
 			blocks_[b].flagged.exchange_full(1); // after the cells: pairs with gather()
 			any = true;
 		}
-		kx_relax();
-	}
-	for (u32 l = 0; l < lanes_; l++) {
-		if (lane_[l].flags & kLaneQuiet)
-			lane_[l].flags &= ~kLaneMarked;
 	}
 	return any;
 }

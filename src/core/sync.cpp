@@ -35,7 +35,7 @@ bool other_address_space(const kx_array &a)
 
 bool parity_recovery(const kx_array &a)
 {
-	return a.level >= 4 && a.level <= 6 && action_of(a) == Action::Recover;
+	return is_parity(a.level) && action_of(a) == Action::Recover;
 }
 
 bool skippable(u8 raw, Action action)

@@ -207,6 +207,35 @@ TEST(Daemon, AWriteWhileCleanIsOnItsWayToTheDisk)
 	r.end(5);
 }
 
+// It cleans a large bitmap in steps: a first touch that comes meanwhile waits for the
+// writes of one, not of all.
+TEST(Daemon, AFirstTouchDoesNotWaitForThePass)
+{
+	constexpr u32 kBlocks = 5 * core::kBatch;
+	Rig r({.chunks = kBlocks * 4096,
+	       .space = (kBlocks + 1) * 8,
+	       .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
+	r.start();
+	for (u64 b = 0; b < kBlocks; b++)
+		r.write(b * 4096 + 10);
+	const u64 last = kBlocks * 4096 - 2000; // in the last block
+	u32 batches = 0, waited = 0;
+	r.h.on_io_wait = [&] {
+		if (r.state(10) != State::Clean)
+			return;
+		if (batches++ == 0)
+			r.begin_nowait(last);
+		else
+			waited += llb_pending(r.b());
+	};
+	r.idle();
+	EXPECT_GE(batches, 5u);
+	EXPECT_LE(waited, 2u) << "its own round's writes";
+	EXPECT_FALSE(llb_pending(r.b()));
+	EXPECT_EQ(r.disk(last), LLB_DIRTY);
+	r.end(last);
+}
+
 // A write counted itself and found the chunk dirty, before the mark; its count is not
 // seen yet. The daemon must wait for its section.
 TEST(Daemon, ACountThatIsSeenLate)
