@@ -223,6 +223,7 @@ class Bitmap : public llb_bitmap {
 	Super sb_ = {};
 	u8 *page_ = nullptr; // for I/O; create()'s and load()'s before
 	bool header_dirty_ = false;
+	bool events_due_ = false; // the next header says which events it has seen
 
 	u64 invalid_bytes_ = 0; // load only
 

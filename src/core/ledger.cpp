@@ -183,19 +183,20 @@ void Bitmap::update_sb()
 	const Hold held{true};
 
 	lead_take();
-	// W5: what a stale bitmap, or one of a first use, became is durable first
-	bool ready = !init_pending_.load_relaxed() || !round(held).failed(); // all is flagged
-	if (ready && !broken_.load_relaxed()) {
-		u64 events = kx_events(host_);
-		// md takes the last event back when an array becomes clean again. A cut
-		// before it wrote that must not find a bitmap older than the array.
-		if (sb_.events != events + 1)
-			sb_.events = events;
-		sb_.events_cleared = base::min(sb_.events_cleared, events);
-		events_cleared_.store_relaxed(sb_.events_cleared); // md asks under reconfig_mutex
+	u64 before = sb_.events, cleared = sb_.events_cleared;
+	bool first = init_pending_.load_relaxed();
+	events_due_ = !broken_.load_relaxed();
+	// W5: what a stale bitmap, or one of a first use, became is durable first: a
+	// round, and its header takes them. All is flagged.
+	Result r = first ? round(held) : write_header(held);
+	events_due_ = false;
+	if (r.failed()) {
+		sb_.events = before;
+		sb_.events_cleared = cleared;
 	}
+	events_cleared_.store_relaxed(sb_.events_cleared); // md asks under reconfig_mutex
 	// broken: the old events and the stale mark, in case a member takes them now
-	if (ready || broken_.load_relaxed())
+	if (first && broken_.load_relaxed())
 		(void)write_header(held).failed();
 	lead_give();
 }
@@ -388,6 +389,14 @@ Result Bitmap::write_header_once()
 {
 	kx_io_result io;
 
+	if (events_due_) {
+		u64 events = kx_events(host_);
+		// md takes the last event back when an array becomes clean again. A cut
+		// before it wrote that must not find a bitmap older than the array.
+		if (sb_.events != events + 1)
+			sb_.events = events;
+		sb_.events_cleared = base::min(sb_.events_cleared, events);
+	}
 	// cells behind the header in the same logical block go along, as they are
 	copy_block(table(), 0, page_, false);
 	kx_io_begin(host_);

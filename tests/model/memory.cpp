@@ -134,7 +134,7 @@ static void observe_plain()
 	const u64 *p = reinterpret_cast<const u64 *>(&bm->sb_);
 	for (u32 i = 0; i < sizeof(bm->sb_) / 8; i++)
 		observe(p[i]);
-	observe(bm->header_dirty_ | u64(bm->io_align_) << 8);
+	observe(bm->header_dirty_ | u64(bm->events_due_) << 1 | u64(bm->io_align_) << 8);
 	observe(bm->blocks_[0].cover | u64(bm->blocks_[0].touched_ms) << 16);
 	for (u32 l = 0; l < bm->lanes_; l++) {
 		observe(bm->lane_[l].flags | u64(bm->lane_[l].first_mark_ms) << 8);

@@ -221,6 +221,22 @@ TEST(Load, AReadOnlyArrayIsNotWritten)
 	r.end(3);
 }
 
+// Its first superblock: the bytes that were not written yet, then one header.
+TEST(Load, OneHeaderForTheBytesAndTheEvents)
+{
+	Rig r({.state = LLB_SB_FIRST_USE});
+	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.start();
+	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.events = 105;
+	int before = r.h.io_batches;
+	llb_update_sb(r.b());
+	EXPECT_EQ(r.h.io_batches - before, 2);
+	EXPECT_EQ(r.get64(0, 24), 105u);
+	EXPECT_EQ(r.get32(0, 48), 0u);
+	EXPECT_FALSE(llb_pending(r.b()));
+}
+
 TEST(Load, AReadOnlyArrayThatIsStaleStaysSo)
 {
 	Rig r({.fill = LLB_CLEAN, .disk_events = 90});
