@@ -32,11 +32,19 @@ constexpr bool is_parity(s32 level)
 	return level >= 4 && level <= 6;
 }
 
+// Bytes of a block: [from, to), multiples of eight.
+struct Span {
+	u16 from, to;
+};
+
 // What a block of the bitmap needs besides its cells.
 struct BlockInfo {
 	base::Atomic<u8> flagged{0}; // cells changed since the last round copied them
-	u16 cover = kCoverMin; // chunks that a first touch covers; LEAD only
-	u32 touched_ms = 0; // when it last did; LEAD only
+	// LEAD only: how many chunks a first touch covers, when one last did, and where all
+	// lie that followed each other so quickly that the cover grew.
+	u16 cover = kCoverMin;
+	u32 touched_ms = 0;
+	Span run = {};
 };
 
 // What the daemon knows of a lane; the daemon's only.
@@ -126,13 +134,11 @@ class Bitmap : public llb_bitmap {
 	base::Result round_once();
 	u32 flagged_from(const Table *t, u32 from) const;
 	u32 gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block);
-	struct Span {
-		u32 from, to; // bytes of a block, multiples of eight
-	};
 	Span copy_block(Table *t, u32 block, u8 *page, bool may_cover);
 	void confirm_block(Table *t, u32 block, const u8 *page, Span fresh);
 	void add_block_io(Table *t, u32 block, u8 *page);
-	u32 cover_size(u32 block);
+	static void cover_grow(BlockInfo &info);
+	static Span cover_from(BlockInfo &info, u32 at);
 	base::Result write_header(Hold hold);
 	base::Result write_header_once();
 	u32 header_bytes() const { return base::max(io_align_, LLB_CELLS_OFFSET); }

@@ -302,30 +302,42 @@ u32 Bitmap::gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block)
 	return n;
 }
 
-// How many chunks a first touch covers, decided once per copy of a block.
-u32 Bitmap::cover_size(u32 block)
+// How much first touches cover, decided once per copy of a block.
+void Bitmap::cover_grow(BlockInfo &info)
 {
-	BlockInfo &info = blocks_[block];
 	u32 now = u32(kx_now_ms()) | 1; // 0: never
 	bool again = info.touched_ms && now - info.touched_ms < kCoverWindow_ms;
 
-	info.cover = again ? u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax)) : u16(kCoverMin);
 	info.touched_ms = now;
-	return info.cover;
+	if (again) {
+		info.cover = u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax));
+	} else {
+		info.cover = kCoverMin;
+		info.run = {kBlockBytes, 0};
+	}
 }
 
-// 3: the bytes to write. A first touch covers its aligned window: clean and unwritten
-// neighbours are called dirty on disk, while memory keeps the truth. Returns where
-// those windows lie: elsewhere all that is written as dirty is COVERED already, and
-// only the holder of LEAD takes that off.
-Bitmap::Span Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
+// What a first touch at this byte of the block covers: its aligned window; and if the
+// cover has grown, all between it and those before it.
+Span Bitmap::cover_from(BlockInfo &info, u32 at)
+{
+	Span window = {u16(at & ~u32{info.cover - 1u}), 0};
+	window.to = u16(window.from + info.cover);
+	info.run = {base::min(info.run.from, window.from), base::max(info.run.to, window.to)};
+	return info.cover == kCoverMax ? info.run : window;
+}
+
+// 3: the bytes to write. A first touch covers neighbours: clean and unwritten ones are
+// called dirty on disk, while memory keeps the truth. Returns where these lie: elsewhere
+// all that is written as dirty is COVERED already, and only the holder of LEAD takes that
+// off.
+Span Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
 {
 	const u64 start = u64{block} << kBlockShift;
 	const u32 first = u32(t->block_first(block) + LLB_CELLS_OFFSET - start);
 	const u32 end = u32(t->block_end(block) + LLB_CELLS_OFFSET - start);
 	const Cell *cells = t->pages[block];
 	Span fresh = {kBlockBytes, 0};
-	u32 window = 0, window_end = 0;
 	u64 raw = 0, bytes = 0, touched = 0;
 
 	for (u32 i = 0; i < first; i++)
@@ -340,17 +352,17 @@ Bitmap::Span Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
 			bytes = eight::disk_bytes(raw);
 			touched = eight::fresh(raw);
 		}
-		if (touched && may_cover && at >= window_end && eight::fresh(keep(raw, end - at))) {
-			if (!window)
-				window = cover_size(block);
-			u32 from = at & ~(window - 1);
-			window_end = from + window;
-			fresh = {base::min(fresh.from, from), base::min(window_end, end)};
-			for (u32 i = from; i < at; i += 8)
+		if (touched && may_cover && at >= fresh.to && eight::fresh(keep(raw, end - at))) {
+			if (!fresh.to)
+				cover_grow(blocks_[block]);
+			Span cover = cover_from(blocks_[block], at);
+			fresh = {base::min(fresh.from, cover.from), cover.to};
+			for (u32 i = cover.from; i < at; i += 8)
 				put_eight(page + i, eight::covered(get_eight(page + i)));
 		}
-		put_eight(page + at, at < window_end ? eight::covered(bytes) : bytes);
+		put_eight(page + at, at < fresh.to ? eight::covered(bytes) : bytes);
 	}
+	fresh.to = base::min(fresh.to, u16(end));
 	for (u32 i = end; i < kBlockBytes; i++)
 		page[i] = 0;
 	return fresh;

@@ -136,6 +136,7 @@ static void observe_plain()
 		observe(p[i]);
 	observe(bm->header_dirty_ | u64(bm->events_due_) << 1 | u64(bm->io_align_) << 8);
 	observe(bm->blocks_[0].cover | u64(bm->blocks_[0].touched_ms) << 16);
+	observe(bm->blocks_[0].run.from | u64(bm->blocks_[0].run.to) << 16);
 	for (u32 l = 0; l < bm->lanes_; l++) {
 		observe(bm->lane_[l].flags | u64(bm->lane_[l].first_mark_ms) << 8);
 	}

@@ -377,6 +377,28 @@ TEST(PreCover, GrowsWithTheRateAndShrinksAgain)
 	EXPECT_LE(covered, core::kCoverMin);
 }
 
+// First touches all over a block that follow each other: what lies between them is
+// likely to be next. After a rest it begins anew.
+TEST(PreCover, AllBetweenThoseThatFollowEachOther)
+{
+	Rig r({.chunks = 3072 + 4096, .state = LLB_SB_FIRST_USE});
+	r.start();
+	auto covered = [&](u64 c) { return (r.raw(c) & core::kCovered) != 0; };
+	r.h.clock_ms += 60000;
+	r.write(3072 + 100);
+	r.h.clock_ms += core::kCoverWindow_ms - 1;
+	r.write(3072 + 3500);
+	for (u64 c : {96, 3000, 4095})
+		EXPECT_TRUE(covered(3072 + c)) << c;
+	EXPECT_FALSE(covered(3072 + 95));
+	EXPECT_FALSE(covered(3071)) << "another block";
+	r.write(100);
+	r.h.clock_ms += core::kCoverWindow_ms;
+	r.write(2900);
+	EXPECT_TRUE(covered(2900));
+	EXPECT_FALSE(covered(1500)) << "not so soon after the one before";
+}
+
 TEST(PreCover, GrowsWithinOneMillisecond)
 {
 	Rig r({.chunks = 4 * 3072, .state = LLB_SB_FIRST_USE});
