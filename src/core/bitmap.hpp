@@ -2,8 +2,8 @@
 // The bitmap of one array: its parts and who may touch them. The protocol is
 // design/04; the names W1-W8 are its invariants.
 //
-// Memory: one byte per chunk (cells), a page of 4096 bytes for I/O, one word per
-// 4096 chunks (flags), 4 bytes per lane, and two 32-bit counters per lane and
+// Memory: one byte per chunk (cells), a page of 4096 bytes for I/O, 12 bytes per
+// 4096 chunks (BlockInfo), 4 bytes per lane, and two 32-bit counters per lane and
 // possible CPU. At most kLanesMax lanes, so 8 KiB per CPU. While several blocks are
 // written, up to kBatch - 1 more pages.
 #pragma once
