@@ -21,10 +21,9 @@ constexpr u32 kLanesMax = 1024; // a power of two
 constexpr u32 kLaneChunksShift = 5; // 32 neighbouring chunks share a lane, or more
 constexpr u32 kBatch = 8; // blocks in one batch of a round
 constexpr u32 kWriteTries = 3; // rounds that no member took, before the array is broken
-constexpr u32 kCoverMin = 16; // chunks, a power of two
-constexpr u32 kCoverMax = 1024;
-constexpr u32 kCoverGrowth = 64;
-constexpr u32 kCoverWindow_ms = 30; // first touches nearer than this grow the cover
+constexpr u16 kCoverMin = 16; // chunks, powers of two
+constexpr u16 kCoverMax = 1024;
+constexpr u32 kCoverWindow_ms = 30; // first touches nearer than this cover the most
 constexpr u64 kNoLimit = ~u64{0};
 
 constexpr bool is_parity(s32 level)
@@ -32,7 +31,7 @@ constexpr bool is_parity(s32 level)
 	return level >= 4 && level <= 6;
 }
 
-// Bytes of a block: [from, to), multiples of eight.
+// Bytes of a block: [from, to).
 struct Span {
 	u16 from, to;
 };

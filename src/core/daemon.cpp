@@ -200,6 +200,7 @@ bool Bitmap::raise_events_cleared(Hold hold)
 	return ok;
 }
 
+// Relaxed: what only looks so is decided by the cas in clear_cells().
 bool Bitmap::clearable(const Table *t, u64 chunk) const
 {
 	return (t->cell(chunk).load_relaxed() & kCleaning) && cell_lanes_have(t, chunk, kLaneQuiet);

@@ -309,12 +309,9 @@ void Bitmap::cover_grow(BlockInfo &info)
 	bool again = info.touched_ms && now - info.touched_ms < kCoverWindow_ms;
 
 	info.touched_ms = now;
-	if (again) {
-		info.cover = u16(base::min<u32>(info.cover * kCoverGrowth, kCoverMax));
-	} else {
-		info.cover = kCoverMin;
+	info.cover = again ? kCoverMax : kCoverMin;
+	if (!again)
 		info.run = {kBlockBytes, 0};
-	}
 }
 
 // What a first touch at this byte of the block covers: its aligned window; and if the

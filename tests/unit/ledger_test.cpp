@@ -504,6 +504,29 @@ TEST(Failures, AHeaderThatNobodyTakes)
 	EXPECT_EQ(r.get64(1, 24), 100u);
 }
 
+// The array's first one, after its bytes: a member that takes the next one reads the old
+// events and the mark.
+TEST(Failures, TheFirstHeaderThatNobodyTakes)
+{
+	Rig r(kFirstUse);
+	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.start();
+	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.members[1]->flags = KX_MEMBER_FAULTY;
+	r.h.degraded = 1;
+	r.h.events = 105;
+	u32 n = 0;
+	r.h.on_io_wait = [&] {
+		if (++n > 1 && n <= 1 + core::kWriteTries)
+			r.h.members[0]->fail_writes = 1;
+	};
+	llb_update_sb(r.b());
+	EXPECT_EQ(n, 2 + core::kWriteTries);
+	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_EQ(r.get64(0, 24), 100u);
+	EXPECT_TRUE(r.get32(0, 48) & LLB_SB_STALE);
+}
+
 // One block takes, another does not: the first writer may go on only when its own is durable.
 TEST(Failures, TheSecondBatchFailsOnce)
 {
