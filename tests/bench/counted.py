@@ -20,7 +20,7 @@ def plan(steps, size):
         for group in GROUPS:
             steps.add(8 + 4 * len(group), f'(g) {level} {", ".join(group)}',
                       step(level, group, size.seconds(TURNS)))
-        for number, variant in in_turn(size.rounds(3), ALL):
+        for number, variant in in_turn(size.rounds(5), ALL):
             steps.add(10, f'(g) {level} fresh {variant} round {number + 1}',
                       fresh(level, variant, number))
 

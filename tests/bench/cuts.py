@@ -34,7 +34,7 @@ def plan(steps, size):
     for level in size.levels(*MEMBERS):
         loads = () if size.quick else \
             tuple(LOADS) if level == 'raid1' and not size.trying else ('dense',)
-        count = size.rounds(1 if size.quick else 5 if level == 'raid1' else 3)
+        count = size.rounds(1 if size.quick else 5)
         variants = ALL if level == 'raid1' else ('llbitmap',) if size.quick else LOCKLESS
         for number, variant in in_turn(count, variants):
             if number >= 3 and variant != 'llbitmap':

@@ -15,7 +15,7 @@ PERCENTILES = {'p50': '50.000000', 'p99': '99.000000', 'p99.9': '99.900000',
 def plan(steps, size):
     run_s = size.seconds(7)
     for level in size.levels(*MEMBERS):
-        for number, variant in in_turn(size.rounds(3 if level == 'raid5' else 5), ALL):
+        for number, variant in in_turn(size.rounds(5), ALL):
             steps.add(run_s + 7, f'(e) {level} {variant} round {number + 1}',
                       step(level, variant, number, run_s))
 

@@ -62,7 +62,7 @@ def plan(steps, size):
     for level in size.levels(*MEMBERS):
         # never-written chunks: raid5 resynchronises meanwhile, raid10 does as raid1
         for state in ('clean', 'unwritten') if level == 'raid1' else ('clean',):
-            for number, variant in in_turn(size.rounds(5 if (level, state) == ('raid1', 'clean') else 3), ALL):
+            for number, variant in in_turn(size.rounds(5 if state == 'clean' else 3), ALL):
                 steps.add(12 if variant in ('none', 'llbitmap') else 25, f'(c) {level} {state} {variant} round {number + 1}',
                           step(level, state, variant, number))
 
