@@ -27,9 +27,9 @@ def plan(steps, size):
     loads = ('32x2',) if size.quick else tuple(LOADS)
     count = size.seconds(TURNS)
     for level in size.levels(*MEMBERS):
-        # raid5 takes another path as soon as there is a bitmap, whatever it does.
         groups = [TOGETHER, ('none', 'intree')]
-        if level == 'raid5' and not size.quick:
+        # What md does as soon as there is a bitmap; raid5 takes another path then.
+        if not size.quick:
             groups.append(('none', 'nothing'))
         for number in range(size.rounds(3 if size.quick else 5)):
             for group in (groups if number % 2 == 0 else reversed(groups)):
