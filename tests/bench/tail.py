@@ -10,11 +10,12 @@ SIZE_MIB = 256 # of each member
 DEPTH, JOBS = 8, 2
 PERCENTILES = {'p50': '50.000000', 'p99': '99.000000', 'p99.9': '99.900000',
                'p99.99': '99.990000'}
+RUN_S = {'raid1': 7, 'raid10': 7, 'raid5': 14} # a million writes and more in the rounds
 
 
 def plan(steps, size):
-    run_s = size.seconds(7)
     for level in size.levels(*MEMBERS):
+        run_s = size.seconds(RUN_S[level])
         for number, variant in in_turn(size.rounds(5), ALL):
             steps.add(run_s + 7, f'(e) {level} {variant} round {number + 1}',
                       step(level, variant, number, run_s))
