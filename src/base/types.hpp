@@ -2,6 +2,10 @@
 // Integer types and small helpers that the freestanding core is written in.
 #pragma once
 
+#if __SIZEOF_POINTER__ != 8
+#error "llbitmap needs a 64-bit kernel: its counters are 64-bit atomics"
+#endif
+
 using u8 = __UINT8_TYPE__;
 using u16 = __UINT16_TYPE__;
 using u32 = __UINT32_TYPE__;
