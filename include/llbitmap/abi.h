@@ -73,6 +73,7 @@ struct kx_counters; /* per-CPU counters */
 #define KX_ARRAY_BITMAP_FILE (1u << 14)
 #define KX_ARRAY_BARE (1u << 15) /* runs without a bitmap: one would be added now */
 #define KX_ARRAY_OTHER_META (1u << 16) /* metadata other than 1.2 */
+#define KX_ARRAY_SNAPSHOT (1u << 17) /* hibernation: memory is, or will be, an image that comes back */
 struct kx_array {
 	llb_u64 events;
 	llb_u64 sync_size; /* sectors that the bitmap must cover */
@@ -83,9 +84,11 @@ struct kx_array {
 	llb_s32 raid_disks;
 	llb_s32 degraded;
 	llb_u32 flags;
+	llb_u32 raid_chunk; /* sectors; 0: none */
+	llb_u32 reserved; /* 0 */
 	llb_u8 uuid[16];
 };
-LLB_STATIC_ASSERT(sizeof(struct kx_array) == 72);
+LLB_STATIC_ASSERT(sizeof(struct kx_array) == 80);
 
 #define KX_MEMBER_IN_SYNC (1u << 0)
 #define KX_MEMBER_FAULTY (1u << 1)
@@ -96,7 +99,10 @@ LLB_STATIC_ASSERT(sizeof(struct kx_array) == 72);
 struct kx_member {
 	llb_u64 sb_start; /* sectors on the metadata device */
 	llb_u64 data_offset; /* sectors */
+	llb_u64 new_data_offset; /* sectors; another one only in a reshape that moves data there */
 	llb_u64 data_sectors;
+	llb_u64 ppl_start; /* sectors on the metadata device: the partial parity log */
+	llb_u64 ppl_sectors; /* 0: none */
 	llb_s64 bad_log_offset; /* sectors from sb_start */
 	llb_u32 bad_log_sectors;
 	llb_u32 bad_log_entries;
@@ -105,7 +111,7 @@ struct kx_member {
 	llb_s32 slot; /* -1: a spare */
 	llb_u32 flags;
 };
-LLB_STATIC_ASSERT(sizeof(struct kx_member) == 56);
+LLB_STATIC_ASSERT(sizeof(struct kx_member) == 80);
 
 /* Is every slot filled? Taken after a flush: see kx_flush. */
 struct kx_slots {
@@ -162,9 +168,20 @@ llb_u64 kx_events(struct kx_host *h); /* [any] */
 /* The index-th member, spares included; 0 or -LLB_ERANGE past the last. [rm] */
 int kx_member_get(struct kx_host *h, llb_u32 index, struct kx_member *out);
 void kx_bad_log_disable(struct kx_host *h, llb_u32 index); /* [rm] */
+void kx_member_fail(struct kx_host *h, llb_u32 index); /* [rm] as if it had failed a write */
+/* Write-behind: how many writes may be under way on write-mostly members when their master
+ * write has ended; 0: none. Once, in llb_load. [rm] */
+void kx_write_behind_set(struct kx_host *h, llb_u32 writes);
+/* raid4/5/6: the member sectors that md will name for a write of [*sector, *sector +
+ * *sectors) of the array. The personality is there: in llb_load or later. [sleep] */
+void kx_map_write(struct kx_host *h, llb_u64 *sector, llb_u64 *sectors);
 void kx_chunk_bytes_set(struct kx_host *h, llb_u64 bytes, llb_u32 daemon_sleep_s); /* [rm] for /proc/mdstat */
 void kx_resync_request(struct kx_host *h); /* resync from 0; mdX thread, or no sync can run */
 void kx_broken_set(struct kx_host *h); /* md fails further writes [any] */
+/* Have md write its superblock, with a newer event count; calls llb_update_sb. Not by the
+ * holder of LEAD. 0, or -LLB_EBUSY: another task holds reconfig_mutex now, and may be
+ * waiting for the caller. [sleep] */
+int kx_superblock_write(struct kx_host *h);
 void kx_recovery_wait(struct kx_host *h); /* sync thread: all sync I/O issued so far is done */
 void kx_checkpoint(struct kx_host *h, llb_u64 sector); /* sync thread */
 /* Raid4/5/6: empty md's cache of stripes, so that blocks are read from the members again;
@@ -235,6 +252,7 @@ void llb_update_sb(struct llb_bitmap *b); /* [rm] or md's superblock writer */
  * each write to a member, after its llb_start_write. [any] */
 LLB_HOT bool llb_pending(struct llb_bitmap *b);
 
+#define LLB_PAGE_BYTES 4096ull /* of the bitmap, on disk and in memory */
 struct llb_stats {
 	llb_u64 events_cleared;
 	llb_u64 sync_size; /* sectors */

@@ -129,6 +129,7 @@ class Bitmap : public llb_bitmap {
 	void lead_take();
 	void lead_give();
 	bool settle(u64 target, Hold hold);
+	bool settle_for_bios(u64 target);
 	base::Result round(Hold hold);
 	base::Result round_once();
 	u32 flagged_from(const Table *t, u32 from) const;
@@ -143,6 +144,7 @@ class Bitmap : public llb_bitmap {
 	u32 header_bytes() const { return base::max(io_align_, LLB_CELLS_OFFSET); }
 	void flag_all(Table *t);
 	void give_up();
+	void record_failure();
 
 	// daemon.cpp
 	bool whole(const kx_slots &s, bool flushed) const;
@@ -156,12 +158,13 @@ class Bitmap : public llb_bitmap {
 	bool clear_blocks(Table *t, u32 from, u32 to, Hold hold);
 	bool clear_cells(Table *t, u32 from, u32 to);
 	bool mark_cells(Table *t);
-	void unmark_cells(Table *t, bool drop_ended);
+	void unmark_cells(Table *t);
 	bool cell_lanes_have(const Table *t, u64 chunk, u32 flag) const;
 	void cell_lanes_set(const Table *t, u64 chunk, u32 flag);
 	bool anything_to_clean(const Table *t) const;
 	void arm(u32 delay_ms);
 	void arm_for_sync();
+	bool stuck(const kx_array &a, bool left) const;
 	u32 sleep_ms() const { return daemon_sleep_s_.load_relaxed() * 1000; }
 	u32 idle_ms() const { return barrier_idle_s_.load_relaxed() * 1000; }
 
@@ -178,7 +181,13 @@ class Bitmap : public llb_bitmap {
 
 	// life.cpp
 	base::Result read_superblocks(const kx_array &a);
-	base::Result check_members();
+	enum class Unfit : u8 { Refuse, Fail };
+	base::Result check_members(u64 bytes, Unfit unfit);
+	u64 room_now(const kx_array &a, bool spares) const;
+	bool reads_back(const Geometry &geo, u64 space_sectors) const;
+	u64 reserve_for(const Geometry &geo) const;
+	base::Result check_mapping(const kx_array &a);
+	void set_write_behind(const kx_array &a);
 	base::Result choose_geometry(const kx_array &a, Geometry *out);
 	base::Result make_parts(const Geometry &geo);
 	base::Result read_state(const kx_array &a);
@@ -203,7 +212,8 @@ class Bitmap : public llb_bitmap {
 	BlockInfo *blocks_ = nullptr; // block_capacity_ of them
 	LaneInfo *lane_ = nullptr;
 	u32 block_capacity_ = 0;
-	u64 space_sectors_ = 0;
+	u64 claimed_sectors_ = 0; // what the header on disk says that the bitmap may use
+	u64 space_sectors_ = 0; // what it may use: also no more than lies there on every member
 	u32 io_align_ = 512; // bytes: the largest logical block of a member; LEAD or rm
 	base::Atomic<u8> parity_{0}; // the states were made for raid4/5/6
 
@@ -211,15 +221,17 @@ class Bitmap : public llb_bitmap {
 	alignas(64) base::Atomic<u64> requested_{0};
 	base::Atomic<u64> durable_{0};
 	base::Atomic<u8> broken_{0}; // no member takes bitmap writes
+	base::Atomic<u8> recorded_{0}; // ... and the next assembly will see that
 	alignas(64) base::Atomic<u8> lead_{0};
 	base::Atomic<u8> daemon_busy_{0};
 	base::Atomic<u8> armed_{0};
+	base::Atomic<u8> asleep_{0}; // something is to be cleaned, and cannot be as the array is
 	base::Atomic<u8> sync_wanted_{0};
 	base::Atomic<u64> events_cleared_{0}; // sb_'s, for who has no LEAD
 	base::Atomic<u64> spare_seq_{0}; // what close_sync must see durable
 	base::Atomic<s32> behind_{0};
 	base::Atomic<s32> behind_waiters_{0};
-	base::Atomic<s32> bio_waiters_{0}; // writers inside submit_bio that wait for a worker
+	base::Atomic<u64> bio_target_{0}; // what a writer inside submit_bio waits for, the highest
 	base::Atomic<u8> init_pending_{0}; // the full round after load is not durable yet
 	base::Atomic<u32> daemon_sleep_s_{kDaemonSleepDefault_s};
 	base::Atomic<u32> barrier_idle_s_{kBarrierIdleDefault_s};
@@ -229,6 +241,9 @@ class Bitmap : public llb_bitmap {
 	u8 *page_ = nullptr; // for I/O; create()'s and load()'s before
 	bool header_dirty_ = false;
 	bool events_due_ = false; // the next header says which events it has seen
+	bool absent_void_ = false; // ... and that nothing is known of members that are away
+	bool moving_ = false; // update_sb() has seen that a reshape is not finished
+	s32 level_seen_ = 0; // by update_sb()
 
 	u64 invalid_bytes_ = 0; // load only
 

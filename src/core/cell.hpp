@@ -159,8 +159,10 @@ constexpr State next(State s, Event e, Context ctx)
 		// parity was never built here
 		if (s == State::Unwritten && ctx.parity)
 			return State::NeedSync;
-		// a member that comes back or is added needs this chunk
-		if (ctx.degraded &&
+		// A member that comes back or is added needs this chunk. A recovery of
+		// raid4/5/6 computes it from parity, which is valid here and stays so: Dirty
+		// tells that as well, and lets md update parity instead of making it anew.
+		if (ctx.degraded && !ctx.parity &&
 		    (s == State::Unwritten || s == State::Clean || s == State::CleanUnwritten))
 			return State::NeedSync;
 	}

@@ -11,6 +11,7 @@ namespace core {
 namespace {
 
 constexpr u32 kRelaxEvery = 4096; // chunks between two offers to the scheduler
+constexpr u32 kRelaxLanes = 32; // lanes
 
 // Dirty, or dirty on disk only, or built parity that waits for a flush.
 bool cleanable(u8 raw)
@@ -73,13 +74,22 @@ void Bitmap::daemon()
 	kx_array_get(host_, &a);
 	u64 now = kx_now_ms();
 
-	if ((a.flags & KX_ARRAY_RDWR) && !broken_.load_relaxed() && now >= next_pass_ms_) {
+	// What an image of this memory takes for dirty on disk stays so: W1.
+	if ((a.flags & KX_ARRAY_RDWR) && !(a.flags & KX_ARRAY_SNAPSHOT) && !broken_.load_relaxed() &&
+	    now >= next_pass_ms_) {
 		clear_marked(t, false, Hold{false});
 		mark_cells(t);
 		// a little early is on time: two passes and the idle time bound W4
 		next_pass_ms_ = now + sleep_ms() - base::min(sleep_ms() / 8, 100u);
 	}
-	bool again = anything_to_clean(t);
+	bool left = flagged_from(t, 0) > 0;
+	bool again = left || anything_to_clean(t);
+	if (again && stuck(a, left)) {
+		// full, then look again: pairs with daemon_work(), which follows the change
+		asleep_.exchange_full(1);
+		kx_array_get(host_, &a);
+		again = !stuck(a, left);
+	}
 	daemon_give();
 	if (sync_wanted_.load_relaxed()) {
 		kx_md_wake(host_); // daemon_work() decides
@@ -87,6 +97,17 @@ void Bitmap::daemon()
 	}
 	if (again) // woken early, for a sync, it does not put off the pass
 		arm(next_pass_ms_ > now ? u32(next_pass_ms_ - now) : sleep_ms());
+}
+
+// Would every pass find that it can do nothing, until md tells of a change? left: blocks
+// are flagged that could not be written.
+bool Bitmap::stuck(const kx_array &a, bool left) const
+{
+	if (!(a.flags & KX_ARRAY_RDWR) || broken_.load_relaxed())
+		return true;
+	kx_slots slots;
+	kx_slots_get(host_, &slots);
+	return !left && !whole(slots, false);
 }
 
 // W3: every slot has an in-sync member, and this flush reached all of them.
@@ -126,6 +147,8 @@ bool Bitmap::find_quiet(bool now)
 
 	for (u32 l = 0; l < lanes_; l++) {
 		LaneInfo &lane = lane_[l];
+		if (l % kRelaxLanes == 0)
+			kx_relax(); // each lane is two loads from every possible CPU
 		lane.flags &= ~kLaneQuiet;
 		u32 rested_ms = (time - lane.first_mark_ms) & kLaneTimeMask;
 		if (!(lane.flags & kLaneMarked) || (!now && rested_ms < idle_ms()))
@@ -148,13 +171,16 @@ bool Bitmap::find_quiet(bool now)
 void Bitmap::clear_marked(Table *t, bool now, Hold hold)
 {
 	bool left = flagged_from(t, 0) > 0; // could not be written before
+	kx_slots slots;
 
-	if (find_quiet(now)) {
-		kx_slots slots;
+	kx_slots_get(host_, &slots);
+	if (!whole(slots, false)) { // 3, before any disk is woken for a flush
+		unmark_cells(t);
+	} else if (find_quiet(now)) {
 		if (kx_flush(host_, hold.held, &slots)) // 2
 			return;
 		if (!whole(slots, true)) { // 3
-			unmark_cells(t, true);
+			unmark_cells(t);
 			return;
 		}
 		if (!raise_events_cleared(hold)) // 4
@@ -219,11 +245,16 @@ bool Bitmap::anything_to_clear(const Table *t, u32 from, u32 to) const
 	return false;
 }
 
-// Clear 5 and 6, of these blocks. False: not written now; it stays flagged.
+// Clear 5 and 6, of these blocks. False: not written now; it stays flagged. A last look at
+// the slots: raid5 ends a write some microseconds before it fails the member that could
+// not take it.
 bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, Hold hold)
 {
+	kx_slots slots;
+
 	lead_take();
-	bool ok = !clear_cells(t, from, to) || !round(hold).failed();
+	kx_slots_get(host_, &slots);
+	bool ok = whole(slots, false) && (!clear_cells(t, from, to) || !round(hold).failed());
 	lead_give();
 	return ok;
 }
@@ -267,14 +298,14 @@ bool Bitmap::clear_cells(Table *t, u32 from, u32 to)
 
 // The array is not whole: nothing is clean now. Parity that was built but not
 // flushed is forgotten.
-void Bitmap::unmark_cells(Table *t, bool drop_ended)
+void Bitmap::unmark_cells(Table *t)
 {
 	for (u64 c = 0; c < t->geo.chunks; c++) {
 		Cell &cell = t->cell(c);
 		u8 raw = cell.load_relaxed();
-		while (raw & kCleaning) {
+		while (raw & (kCleaning | kEnded)) {
 			u8 want = raw & ~kCleaning;
-			if (drop_ended && (raw & kEnded))
+			if (raw & kEnded)
 				want = u8(with_state(want, next(state_of(raw), Event::ClearUnwritten, {})) &
 					  ~kEnded);
 			if (cell.cas_full(raw, want)) // pairs with (a)
@@ -331,6 +362,10 @@ void Bitmap::flush()
 	kx_array_get(host_, &a);
 	if (!(a.flags & KX_ARRAY_RDWR) || broken_.load_relaxed())
 		return;
+	if (a.flags & KX_ARRAY_SNAPSHOT) { // the power-off that ends a hibernation
+		settle(requested_.load_acquire(), held);
+		return;
+	}
 	settle(requested_.load_acquire(), held);
 	daemon_take();
 	Table *t = table();
@@ -388,9 +423,17 @@ bool Bitmap::anything_to_sync(const Table *t) const
 // The only place where a sync may be asked for: no sync starts behind its back.
 void Bitmap::daemon_work()
 {
+	kx_array a;
+
+	if (asleep_.load_relaxed()) { // relaxed: md wakes its thread after each change
+		kx_array_get(host_, &a);
+		if (!stuck(a, false)) {
+			asleep_.exchange_full(0);
+			arm(sleep_ms());
+		}
+	}
 	if (!sync_wanted_.load_relaxed())
 		return;
-	kx_array a;
 	kx_array_get(host_, &a);
 	if (!(a.flags & KX_ARRAY_RDWR) || !(a.flags & KX_ARRAY_LIVE) ||
 	    (a.flags & (KX_ARRAY_RUNNING | KX_ARRAY_FROZEN | KX_ARRAY_RESHAPE_PENDING | KX_ARRAY_BROKEN)))

@@ -47,6 +47,28 @@ bool bad_log_inside(const kx_array &array, const kx_member &m, u64 bytes, u64 sp
 	return overlap(array.bitmap_offset, len, m.bad_log_offset, m.bad_log_sectors);
 }
 
+u64 room(const kx_array &array, const kx_member &m)
+{
+	const s64 start = s64(m.sb_start) + array.bitmap_offset;
+	u64 least = ~u64{0};
+	auto thing = [&](s64 at, s64 sectors) {
+		if (sectors && at >= start)
+			least = base::min(least, u64(at - start));
+		else if (sectors && at + sectors > start)
+			least = 0;
+	};
+
+	thing(s64(m.sb_start), kSuperblockSectors);
+	if (!m.separate_meta) {
+		thing(s64(m.data_offset), s64(m.data_sectors));
+		thing(s64(m.new_data_offset), s64(m.data_sectors));
+	}
+	if ((m.flags & KX_MEMBER_BAD_LOG) && m.bad_log_entries)
+		thing(s64(m.sb_start) + m.bad_log_offset, m.bad_log_sectors);
+	thing(s64(m.ppl_start), s64(m.ppl_sectors));
+	return least;
+}
+
 Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors)
 {
 	s64 start = s64(m.sb_start) + array.bitmap_offset;
@@ -71,11 +93,21 @@ Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 b
 		       static_cast<unsigned long long>(m.sb_start));
 		return Result::error(LLB_EINVAL);
 	}
-	if (!m.separate_meta && overlap(start, len, s64(m.data_offset), s64(m.data_sectors))) {
+	const u64 data_at[] = {m.data_offset, m.new_data_offset};
+	for (u64 data : data_at) {
+		if (m.separate_meta || !overlap(start, len, s64(data), s64(m.data_sectors)))
+			continue;
 		kx_log(h, KX_LOG_ERR,
 		       "the bitmap at sector %lld, %lld sectors long, would overlap data that begins at %llu; it is not used",
 		       static_cast<long long>(start), static_cast<long long>(len),
-		       static_cast<unsigned long long>(m.data_offset));
+		       static_cast<unsigned long long>(data));
+		return Result::error(LLB_EINVAL);
+	}
+	if (m.ppl_sectors && overlap(start, len, s64(m.ppl_start), s64(m.ppl_sectors))) {
+		kx_log(h, KX_LOG_ERR,
+		       "the bitmap at sector %lld, %lld sectors long, would overlap the partial parity log at %llu; it is not used",
+		       static_cast<long long>(start), static_cast<long long>(len),
+		       static_cast<unsigned long long>(m.ppl_start));
 		return Result::error(LLB_EINVAL);
 	}
 	if (bad_log_inside(array, m, bytes, space_sectors) && m.bad_log_entries) {

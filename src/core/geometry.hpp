@@ -66,6 +66,10 @@ constexpr base::Result geometry_for(u64 sync_size, u64 space_sectors, u32 from, 
 // value is 512 times what this array needs. 0: neither.
 u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field);
 
+// Sectors from where the bitmap begins on this member to the next thing that lies there:
+// data, now and where a reshape moves it; a bad-block log with entries; a partial parity
+// log; md's superblock. What a header says it may use is not asked. ~0: nothing follows.
+u64 room(const kx_array &array, const kx_member &m);
 // May the bitmap lie where md put it on this member? Says why not. bytes: what is
 // written, rounded up to whole logical blocks.
 base::Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes,

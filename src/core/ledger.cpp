@@ -62,6 +62,9 @@ class BatchPages {
 	u32 have_ = 1;
 };
 
+constexpr u32 kRecordPoll_ms = 20;
+constexpr u32 kRecordTries = 250; // five seconds
+
 // A window lies inside its block, and is made of whole words.
 static_assert(LLB_CELLS_OFFSET % kCoverMax == 0 && kBlockBytes % kCoverMax == 0 && kCoverMin % 8 == 0);
 
@@ -95,7 +98,8 @@ bool Bitmap::wait_done(u32 kind, u64 arg)
 	switch (kind) {
 	case KX_WAIT_DURABLE:
 		// acquire: pairs with the store of durable in round_once() step 6
-		return durable_.load_acquire() >= arg || broken_.load_acquire();
+		return durable_.load_acquire() >= arg ||
+		       recorded_.load_acquire(); // pairs with record_failure()
 	case KX_WAIT_LEAD:
 		return !lead_.load_acquire() || durable_.load_acquire() >= arg;
 	case KX_WAIT_BEHIND:
@@ -125,12 +129,35 @@ bool Bitmap::settle(u64 target, Hold hold)
 			continue;
 		}
 		Result r = Result::ok();
-		if (durable_.load_acquire() < target)
+		if (durable_.load_acquire() < target && !broken_.load_relaxed())
 			r = round(hold);
 		lead_give();
 		if (r.failed())
 			return false;
 	}
+}
+
+// A worker's settle(): whoever waits inside submit_bio holds the members in place, but only
+// until what it waits for is durable. So each round looks anew, under LEAD: then nobody
+// else makes that durable.
+bool Bitmap::settle_for_bios(u64 target)
+{
+	while (durable_.load_acquire() < target) { // pairs with round_once() step 6
+		if (broken_.load_acquire())
+			return false;
+		if (!try_lead()) {
+			kx_wait(host_, this, KX_WAIT_LEAD, target);
+			continue;
+		}
+		u64 durable = durable_.load_acquire();
+		Result r = Result::ok();
+		if (durable < target && !broken_.load_relaxed())
+			r = round(Hold{bio_target_.load_seq_cst() > durable});
+		lead_give();
+		if (r.failed())
+			return false;
+	}
+	return true;
 }
 
 void Bitmap::unplug(bool may_submit)
@@ -142,21 +169,38 @@ void Bitmap::unplug(bool may_submit)
 		return;
 	if (may_submit) {
 		// a writer of the caller is under way, so members stay
-		settle(target, Hold{true});
+		if (!settle(target, Hold{true}) && broken_.load_acquire()) // pairs with give_up()
+			record_failure();
 		return;
 	}
 	// Inside submit_bio our bios would wait behind ourselves: a worker leads.
-	bio_waiters_.fetch_add_full(1); // before the queueing: lead_work() reads it
+	u64 before = bio_target_.load_relaxed();
+	while (before < target && !bio_target_.cas_full(before, target))
+		; // full, before the queueing: settle_for_bios() reads it
 	kx_lead_queue(host_);
 	kx_wait(host_, this, KX_WAIT_DURABLE, target);
-	bio_waiters_.fetch_sub_full(1);
 }
 
 void Bitmap::lead_work()
 {
-	// someone in unplug() waits for us and holds the members in place
-	bool held = bio_waiters_.load_seq_cst() > 0;
-	settle(requested_.load_acquire(), Hold{held});
+	if (!settle_for_bios(requested_.load_acquire()) && broken_.load_acquire()) // pairs with give_up()
+		record_failure();
+}
+
+// No member took what a writer waits for, so its data goes to the members with nothing on
+// disk that says so. Before that, the next assembly must know: give_up() may have marked
+// the header; else md's superblock gets a newer event count than the bitmap has. Whoever
+// holds md's mutex may be waiting for this very writer (to freeze the array): then md
+// writes the superblock when it is let go, and the wait ends here. [sleep]
+void Bitmap::record_failure()
+{
+	for (u32 i = 0; i < kRecordTries && !recorded_.load_acquire(); i++) {
+		if (kx_superblock_write(host_) == 0)
+			break;
+		kx_sleep_ms(kRecordPoll_ms);
+	}
+	recorded_.store_release(1); // pairs with wait_done(DURABLE)
+	kx_wake(host_);
 }
 
 void Bitmap::flag_all(Table *t)
@@ -168,8 +212,7 @@ void Bitmap::flag_all(Table *t)
 void Bitmap::write_all()
 {
 	lead_take();
-	if (check_members().failed())
-		kx_log(host_, KX_LOG_WARN, "a member was added whose bitmap cannot be written; it will fail");
+	(void)check_members(table()->geo.bytes(), Unfit::Fail).failed(); // never refuses
 	header_dirty_ = true;
 	lead_give();
 	flag_all(table());
@@ -178,26 +221,41 @@ void Bitmap::write_all()
 	kx_lead_queue(host_);
 }
 
+// md writes its superblocks next. It does so when a reshape starts, before its first stripe
+// moves; at each of its checkpoints; for each member that fails or comes; and when it is over.
+// A reshape moves data, so that what the bitmap knows of members that are away is about
+// other places: each of these headers says that nothing is known of who has not seen this
+// event. One more follows when a reshape is over. Another level is like a reshape.
+// Members that it adds are in sync from its start, and md does not call write_all() for them:
+// they get the check, the header and all cells here.
 void Bitmap::update_sb()
 {
 	const Hold held{true};
+	Table *t = table();
+	kx_array a;
 
+	kx_array_get(host_, &a);
+	bool moving = a.flags & KX_ARRAY_RESHAPE_PENDING;
 	lead_take();
-	u64 before = sb_.events, cleared = sb_.events_cleared;
 	bool first = init_pending_.load_relaxed();
+	bool begins = moving && !moving_;
+	if (begins) {
+		(void)check_members(t->geo.bytes(), Unfit::Fail).failed(); // never refuses
+		flag_all(t);
+	}
+	absent_void_ = moving || moving_ || a.level != level_seen_;
 	events_due_ = !broken_.load_relaxed();
 	// W5: what a stale bitmap, or one of a first use, became is durable first: a
 	// round, and its header takes them. All is flagged.
-	Result r = first ? round(held) : write_header(held);
+	header_dirty_ = header_dirty_ || begins;
+	Result r = first || begins ? round(held) : write_header(held);
 	events_due_ = false;
-	if (r.failed()) {
-		sb_.events = before;
-		sb_.events_cleared = cleared;
+	absent_void_ = false;
+	if (!r.failed()) {
+		moving_ = moving;
+		level_seen_ = a.level;
 	}
 	events_cleared_.store_relaxed(sb_.events_cleared); // md asks under reconfig_mutex
-	// broken: the old events and the stale mark, in case a member takes them now
-	if (first && broken_.load_relaxed())
-		(void)write_header(held).failed();
 	lead_give();
 }
 
@@ -216,13 +274,23 @@ Result Bitmap::round(Hold hold)
 	return r;
 }
 
-// W7: no member takes the bitmap. What md writes from now on would be unknown.
+// W7: no member takes the bitmap. What md writes from now on would be unknown. The header
+// lies in sectors of its own, and may still be taken: then the next assembly sees there
+// that all must be resynchronised. Under LEAD; the caller keeps the members in place.
 void Bitmap::give_up()
 {
 	if (broken_.exchange_full(1))
 		return;
 	sb_.state |= LLB_SB_STALE;
 	kx_broken_set(host_);
+	events_due_ = false; // the old events, older than md's next superblock
+	kx_members_get(host_, 1);
+	bool taken = !write_header_once().failed();
+	kx_members_put(host_, 1);
+	if (taken) {
+		recorded_.store_release(1); // pairs with wait_done(DURABLE)
+		kx_wake(host_);
+	}
 	kx_log(host_, KX_LOG_ERR,
 	       "no member takes writes of the bitmap: the array accepts no more writes; repair a member and assemble again, it will be resynchronised");
 	kx_wake(host_);
@@ -396,6 +464,7 @@ void Bitmap::add_block_io(Table *t, u32 block, u8 *page)
 
 Result Bitmap::write_header_once()
 {
+	const u64 before = sb_.events, cleared = sb_.events_cleared;
 	kx_io_result io;
 
 	if (events_due_) {
@@ -404,15 +473,20 @@ Result Bitmap::write_header_once()
 		// before it wrote that must not find a bitmap older than the array.
 		if (sb_.events != events + 1)
 			sb_.events = events;
-		sb_.events_cleared = base::min(sb_.events_cleared, events);
+		sb_.events_cleared = absent_void_ ? events : base::min(sb_.events_cleared, events);
 	}
 	// cells behind the header in the same logical block go along, as they are
 	copy_block(table(), 0, page_, false);
 	kx_io_begin(host_);
 	kx_io_add(host_, 0, page_, header_bytes());
 	kx_io_wait(host_, &io);
-	if (io.in_sync_ok == 0)
+	if (io.in_sync_ok == 0) {
+		if (events_due_) {
+			sb_.events = before;
+			sb_.events_cleared = cleared;
+		}
 		return Result::error(LLB_EIO);
+	}
 	header_dirty_ = false;
 	return Result::ok();
 }

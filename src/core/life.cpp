@@ -10,6 +10,9 @@ namespace core {
 
 namespace {
 
+constexpr u32 kMappedStripes = 16; // check_mapping()
+constexpr u64 kMappedSectors = 8; // a page, what raid4/5/6 works with
+
 bool usable(const kx_member &m)
 {
 	return m.slot >= 0 && (m.flags & KX_MEMBER_IN_SYNC) &&
@@ -34,6 +37,31 @@ u8 merged(u8 a, u8 b)
 	bool no_data = (a == LLB_UNWRITTEN || a == LLB_CLEAN_UNWRITTEN) &&
 		       (b == LLB_UNWRITTEN || b == LLB_CLEAN_UNWRITTEN);
 	return no_data ? LLB_UNWRITTEN : LLB_NEED_SYNC;
+}
+
+// As new as the array, or as the newest of its bitmaps: it missed no write of the bitmap.
+bool is_current(const Super &sb, const kx_array &a, u64 newest)
+{
+	return sb.events >= a.events || sb.events >= newest;
+}
+
+// Two current superblocks. They differ after a cut in the middle of a header's write, or
+// if one is damaged: for each field the one that resynchronises more, or promises less.
+Super merged(const Super &a, const Super &b)
+{
+	// A used bitmap says more than one that calls itself new.
+	bool take_a = a.first_use() == b.first_use() ? a.events >= b.events : !a.first_use();
+	Super m = take_a ? a : b;
+	m.state = ((a.state | b.state) & LLB_SB_STALE) | (a.state & b.state & ~LLB_SB_STALE);
+	m.events_cleared = base::max(a.events_cleared, b.events_cleared);
+	if (a.first_use() != b.first_use())
+		return m;
+	if (a.chunksize != b.chunksize)
+		m.state |= LLB_SB_STALE; // the bytes of one mean something else
+	m.sync_size = base::min(a.sync_size, b.sync_size); // beyond, one knows nothing
+	if (a.sectors_reserved && b.sectors_reserved)
+		m.sectors_reserved = base::min(a.sectors_reserved, b.sectors_reserved);
+	return m;
 }
 
 } // namespace
@@ -77,6 +105,7 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 		return Result::error(LLB_ENOMEM);
 	b->host_ = h;
 	b->parity_.store_relaxed(is_parity(a.level)); // not shared yet
+	b->level_seen_ = a.level;
 	b->page_ = static_cast<u8 *>(kx_page_alloc(1));
 	Result r = b->page_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
 	Geometry geo;
@@ -85,7 +114,7 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 	if (!r.failed())
 		r = b->make_parts(geo);
 	if (!r.failed())
-		r = b->check_members();
+		r = b->check_members(geo.bytes(), Unfit::Refuse);
 	if (!r.failed())
 		r = b->read_state(a);
 	if (r.failed()) {
@@ -97,14 +126,16 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 	return Result::ok();
 }
 
-// The newest valid superblock of the in-sync members.
+// The newest valid superblock of the in-sync members, merged with others that are as new.
 Result Bitmap::read_superblocks(const kx_array &a)
 {
 	Result worst = Result::error(LLB_EIO);
 	bool found = false;
+	u64 newest = 0;
 
-	// First without a word; then a warning for each bad one, or, if no member has a
-	// good one, one error.
+	// First without a word, for the newest; then those as new are merged, with a warning
+	// for each bad one, or, if no member has a good one, one error.
+	bool merging = false;
 	for (int pass = 0; pass < 2; pass++) {
 		u32 level = pass == 0 ? 0 : found ? KX_LOG_WARN : KX_LOG_ERR;
 		kx_member m;
@@ -121,26 +152,64 @@ Result Bitmap::read_superblocks(const kx_array &a)
 					return worst;
 				continue;
 			}
-			if (!found || sb.events > sb_.events)
-				sb_ = sb;
-			found = true;
+			if (pass == 0) {
+				newest = base::max(newest, sb.events);
+				found = true;
+			} else if (is_current(sb, a, newest)) {
+				sb_ = merging ? merged(sb_, sb) : sb;
+				merging = true;
+			}
 		}
 	}
-	if (found) {
-		events_cleared_.store_relaxed(sb_.events_cleared); // not shared yet
-		return Result::ok();
+	if (!merging) {
+		kx_log(host_, KX_LOG_ERR, "the bitmap superblock could not be read from any in-sync member");
+		return worst;
 	}
-	kx_log(host_, KX_LOG_ERR, "the bitmap superblock could not be read from any in-sync member");
-	return worst;
+	events_cleared_.store_relaxed(sb_.events_cleared); // not shared yet
+	return Result::ok();
+}
+
+// Sectors that the bitmap may use, by what lies on the members. spares: those without a
+// slot count, too: they may get one. [rm]
+u64 Bitmap::room_now(const kx_array &a, bool spares) const
+{
+	u64 least = claimed_sectors_;
+	kx_member m;
+
+	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
+		if ((m.slot >= 0 || spares) && !(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)))
+			least = base::min(least, room(a, m));
+	}
+	return least;
+}
+
+// Would a load find this geometry in a header that reserves so much?
+bool Bitmap::reads_back(const Geometry &geo, u64 space_sectors) const
+{
+	return chunk_shift_from_disk(geo.sync_size, space_sectors, u32(geo.chunk_sectors())) ==
+	       geo.chunk_shift;
+}
+
+// What the header says that the bitmap may use: the truth, unless that made the chunk size
+// be taken for bytes.
+u64 Bitmap::reserve_for(const Geometry &geo) const
+{
+	return reads_back(geo, space_sectors_) ? space_sectors_ : claimed_sectors_;
 }
 
 Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
 {
-	space_sectors_ = sb_.sectors_reserved ? sb_.sectors_reserved : a.bitmap_space;
+	claimed_sectors_ = sb_.sectors_reserved ? sb_.sectors_reserved : a.bitmap_space;
+	space_sectors_ = room_now(a, sb_.first_use());
+	if (space_sectors_ < claimed_sectors_)
+		kx_log(host_, KX_LOG_WARN,
+		       "the bitmap's header reserves %llu sectors, but on a member only %llu are free: these are used",
+		       static_cast<unsigned long long>(claimed_sectors_),
+		       static_cast<unsigned long long>(space_sectors_));
 	u32 from = kChunkShiftMin;
 	if (!sb_.first_use()) {
-		from = chunk_shift_from_disk(sb_.sync_size, space_sectors_, sb_.chunksize);
-		if (sb_.sync_size == a.sync_size) {
+		from = chunk_shift_from_disk(sb_.sync_size, claimed_sectors_, sb_.chunksize);
+		if (from && sb_.sync_size == a.sync_size) {
 			// as it is, even if the in-tree driver let it overrun by its header
 			*out = geometry_at(a.sync_size, from);
 			return Result::ok();
@@ -169,7 +238,7 @@ Result Bitmap::make_parts(const Geometry &geo)
 	counters_ = kx_counters_alloc(lanes_ * 2);
 	lane_ = static_cast<LaneInfo *>(kx_alloc(u64{lanes_} * sizeof(LaneInfo)));
 	block_capacity_ =
-		u32(base::max<u64>(base::div_up(space_sectors_ << kSectorShift, kBlockBytes), geo.blocks));
+		u32(base::max<u64>(base::div_up(claimed_sectors_ << kSectorShift, kBlockBytes), geo.blocks));
 	blocks_ = static_cast<BlockInfo *>(kx_alloc(u64{block_capacity_} * sizeof(BlockInfo)));
 	Table *t = Table::make(geo, lane_shift_, nullptr);
 	if (t)
@@ -181,28 +250,37 @@ Result Bitmap::make_parts(const Geometry &geo)
 	return Result::ok();
 }
 
-// Every member must have room for the bitmap; also for one that was added. Under
-// LEAD, or before any I/O.
-Result Bitmap::check_members()
+// Every member with a slot must have room for a bitmap of so many bytes. One that has not:
+// the caller is refused; or the member fails, if it has come to a running array. Under
+// LEAD, or before any I/O. [rm]
+Result Bitmap::check_members(u64 bytes, Unfit unfit)
 {
-	Table *t = table();
 	kx_array a;
 	kx_member m;
+	u32 align = io_align_;
 
 	kx_array_get(host_, &a);
+	auto written = [&m] { return m.slot >= 0 && !(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)); };
 	// All members are written in the largest logical block of any.
-	u32 align = io_align_;
 	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
-		if (!(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)))
+		if (written() && m.logical_block <= kBlockBytes)
 			align = base::max(align, m.logical_block);
 	}
+	space_sectors_ = claimed_sectors_;
 	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
-		if (m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL))
+		if (!written())
 			continue;
-		Result r = check_member(host_, a, m, base::round_up(t->geo.bytes(), align), space_sectors_);
-		if (r.failed())
+		Result r = check_member(host_, a, m, base::round_up(bytes, align), claimed_sectors_);
+		if (r.failed() && unfit == Unfit::Refuse)
 			return r;
-		if (bad_log_inside(a, m, t->geo.bytes(), space_sectors_)) {
+		if (r.failed()) {
+			kx_log(host_, KX_LOG_ERR, "slot %d: its member cannot take the bitmap and is failed",
+			       m.slot);
+			kx_member_fail(host_, i);
+			continue;
+		}
+		space_sectors_ = base::min(space_sectors_, room(a, m));
+		if (bad_log_inside(a, m, bytes, claimed_sectors_) && !m.bad_log_entries) {
 			kx_log(host_, KX_LOG_NOTICE,
 			       "slot %d: its empty bad-block log lies inside the bitmap's space and is switched off: a bad block fails the member",
 			       m.slot);
@@ -231,6 +309,8 @@ Result Bitmap::read_state(const kx_array &a)
 {
 	Table *t = table();
 	bool first = sb_.first_use();
+	// mdadm makes such a header with no event in it, and the first load takes the mark off.
+	bool used = first && (sb_.events || sb_.events_cleared);
 	bool stale = !first && ((sb_.state & LLB_SB_STALE) || sb_.events < a.events);
 
 	if (stale)
@@ -238,10 +318,15 @@ Result Bitmap::read_state(const kx_array &a)
 		       "the bitmap is older than the array (events %llu, array %llu): everything is resynchronised",
 		       static_cast<unsigned long long>(sb_.events),
 		       static_cast<unsigned long long>(a.events));
-	if (first) {
+	if (used) {
+		kx_log(host_, KX_LOG_WARN,
+		       "the bitmap calls itself new, but has seen event %llu: everything is resynchronised",
+		       static_cast<unsigned long long>(base::max(sb_.events, sb_.events_cleared)));
+		set_all(t, State::NeedSync);
+	} else if (first) {
 		set_all(t, sb_.state & LLB_SB_CLEAN ? State::Clean : State::Unwritten);
 	} else {
-		u32 disk_shift = chunk_shift_from_disk(sb_.sync_size, space_sectors_, sb_.chunksize);
+		u32 disk_shift = chunk_shift_from_disk(sb_.sync_size, claimed_sectors_, sb_.chunksize);
 		if (disk_shift != t->geo.chunk_shift) {
 			kx_log(host_, KX_LOG_WARN,
 			       "the array's size changed without its bitmap: everything is resynchronised");
@@ -255,11 +340,12 @@ Result Bitmap::read_state(const kx_array &a)
 				return r;
 		}
 	}
+	if (first) // it knows of all there is until now
+		sb_.events = a.events;
 	sb_.sync_size = t->geo.sync_size;
 	sb_.chunksize = u32(t->geo.chunk_sectors());
 	sb_.daemon_sleep_s = daemon_sleep_s_.load_relaxed();
-	if (!sb_.sectors_reserved)
-		sb_.sectors_reserved = u32(space_sectors_);
+	sb_.sectors_reserved = u32(reserve_for(t->geo));
 	init_pending_.exchange_full(1);
 	flag_all(t);
 	request();
@@ -275,6 +361,10 @@ Result Bitmap::load()
 	kx_array a;
 
 	kx_array_get(host_, &a);
+	Result mapped = check_mapping(a);
+	if (mapped.failed())
+		return mapped;
+	set_write_behind(a);
 	// A read-only array is not written: the round waits for its first write.
 	if ((a.flags & KX_ARRAY_RDWR) && !settle(requested_.load_acquire(), Hold{true}))
 		return Result::error(LLB_EIO);
@@ -288,6 +378,41 @@ Result Bitmap::load()
 	if (anything_to_clean(t))
 		arm(sleep_ms());
 	return Result::ok();
+}
+
+// Some kernels' raid4/5/6 (6.14 until a fix of 2026) divide by masks: where the number of
+// data disks is no power of two, they name chunks that a write does not touch, and not
+// those that it does. Seen by asking for the begin of each raid chunk of some stripes.
+Result Bitmap::check_mapping(const kx_array &a)
+{
+	if (!is_parity(a.level) || !a.raid_chunk || (a.flags & KX_ARRAY_RESHAPE_PENDING))
+		return Result::ok();
+	const u32 data_disks = u32(a.raid_disks) - (a.level == 6 ? 2 : 1);
+	for (u32 number = 0; number < kMappedStripes * data_disks; number++) {
+		u64 member_sector = u64{number / data_disks} * a.raid_chunk;
+		u64 sector = u64{number} * a.raid_chunk;
+		u64 sectors = kMappedSectors;
+		kx_map_write(host_, &sector, &sectors);
+		if (sector <= member_sector && sector + sectors >= member_sector + kMappedSectors)
+			continue;
+		kx_log(host_, KX_LOG_ERR,
+		       "md of this kernel names the wrong chunks for writes to an array of %u data disks; use a newer kernel, or the classic bitmap",
+		       data_disks);
+		return Result::error(LLB_EOPNOTSUPP);
+	}
+	return Result::ok();
+}
+
+void Bitmap::set_write_behind(const kx_array &a)
+{
+	if (!sb_.write_behind || a.level != 1)
+		return;
+	if (sb_.write_behind > kWriteBehindMax)
+		kx_log(host_, KX_LOG_WARN,
+		       "the bitmap's write_behind is %u, more than the possible %u: write-behind is off",
+		       sb_.write_behind, kWriteBehindMax);
+	else
+		kx_write_behind_set(host_, sb_.write_behind);
 }
 
 void Bitmap::set_all(Table *t, State s)
@@ -342,9 +467,8 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 			continue;
 		Super sb = super_decode(page_);
 		// one that is behind the chosen superblock and the array missed writes
-		fresh[i] = !super_validate(host_, sb, a, 0).failed() && sb.sync_size == sb_.sync_size &&
-			   sb.chunksize == sb_.chunksize &&
-			   (sb.events >= a.events || sb.events >= sb_.events);
+		fresh[i] = !super_validate(host_, sb, a, 0).failed() && sb.chunksize == sb_.chunksize &&
+			   is_current(sb, a, sb_.events);
 	}
 
 	Result r = Result::ok();

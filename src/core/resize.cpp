@@ -23,10 +23,15 @@ Result Bitmap::resize(u64 sync_size)
 
 	if (sync_size == t->geo.sync_size)
 		return Result::ok();
+	// A spare may be about to get a slot: md grows an array and adds disks in one go.
+	kx_array a;
+	kx_array_get(host_, &a);
+	lead_take();
+	space_sectors_ = room_now(a, true);
+	lead_give();
 	Result r = geometry_for(sync_size, space_sectors_, t->geo.chunk_shift, &geo);
 	// One that would be read back as bytes is not used: chunk_shift_from_disk().
-	if (!r.failed() &&
-	    chunk_shift_from_disk(sync_size, space_sectors_, u32(geo.chunk_sectors())) != geo.chunk_shift)
+	if (!r.failed() && !reads_back(geo, reserve_for(geo)))
 		r = geometry_for(sync_size, space_sectors_, geo.chunk_shift + 1, &geo);
 	if (r.failed() || geo.blocks > block_capacity_) {
 		kx_log(host_, KX_LOG_ERR,
@@ -35,6 +40,11 @@ Result Bitmap::resize(u64 sync_size)
 		       static_cast<unsigned long long>(space_sectors_));
 		return r.failed() ? r : Result::error(LLB_ENOSPC);
 	}
+	lead_take();
+	r = check_members(geo.bytes(), Unfit::Refuse); // before anything is written
+	lead_give();
+	if (r.failed())
+		return r;
 	daemon_take();
 	r = geo.chunk_shift == t->geo.chunk_shift ? extend(geo) : relayout(geo);
 	daemon_give();
@@ -68,7 +78,9 @@ Result Bitmap::extend(const Geometry &geo)
 	// A load takes what it does not speak of as unknown.
 	bool shrinks = geo.sync_size < old->geo.sync_size;
 	u64 before = sb_.sync_size;
+	u32 reserved = sb_.sectors_reserved;
 	Result r = Result::ok();
+	sb_.sectors_reserved = u32(reserve_for(geo));
 	if (shrinks) {
 		sb_.sync_size = geo.sync_size;
 		r = write_header(held);
@@ -85,8 +97,10 @@ Result Bitmap::extend(const Geometry &geo)
 		sb_.sync_size = geo.sync_size;
 		r = write_header(held);
 	}
-	if (r.failed())
+	if (r.failed()) {
 		sb_.sync_size = before;
+		sb_.sectors_reserved = reserved;
+	}
 	lead_give();
 	return r;
 }
@@ -166,16 +180,19 @@ Result Bitmap::relayout(const Geometry &geo)
 	merge_cells(old, t, parity_.load_relaxed());
 	u64 size = sb_.sync_size;
 	u32 chunk = sb_.chunksize;
+	u32 reserved = sb_.sectors_reserved;
 	Result r = cover_disk(base::max(old->geo.bytes(), geo.bytes()));
 	if (!r.failed()) {
 		sb_.sync_size = geo.sync_size;
 		sb_.chunksize = u32(geo.chunk_sectors());
+		sb_.sectors_reserved = u32(reserve_for(geo));
 		// cells in the header's logical block are dirty still: they have a new meaning
 		r = cover_disk(header_bytes());
 	}
 	if (r.failed()) {
 		sb_.sync_size = size;
 		sb_.chunksize = chunk;
+		sb_.sectors_reserved = reserved;
 		// A write that failed may have landed. The old header first, over dirty
 		// cells, and only then cells with the old meaning again; or none any more.
 		Result back = cover_disk(header_bytes());

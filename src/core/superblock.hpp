@@ -15,6 +15,7 @@ constexpr u32 kMdadmDelayDefault_s = 5; // what mdadm writes when nobody said --
 constexpr u32 kDaemonSleepMax_s = 24 * 3600;
 constexpr u32 kBarrierIdleDefault_s = 5;
 constexpr u32 kBarrierIdleMax_s = 24 * 3600;
+constexpr u32 kWriteBehindMax = 16383; // what the classic bitmap and mdadm take
 
 struct Super {
 	u32 magic;

@@ -55,7 +55,7 @@ u64 Bitmap::skip_sync(u64 sector)
 	kx_array_get(host_, &a);
 	Action action = action_of(a);
 
-	if (action == Action::Reshape) {
+	if (action == Action::Reshape) { // update_sb() has prepared the members
 		if (is_parity(a.level) && !written_marked_.load_relaxed())
 			mark_everything_written();
 		return 0;
@@ -172,7 +172,9 @@ bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
 	u8 raw = cell.load_relaxed();
 	State s = state_of(raw);
 	bool recover = action == Action::Recover;
-	bool must = (wants_sync(s) && !(raw & kEnded)) || (recover && s == State::Dirty);
+	// Parity that is built but not flushed may be lost with its member's cache: the member
+	// gets it again if it comes back.
+	bool must = (wants_sync(s) && (recover || !(raw & kEnded))) || (recover && s == State::Dirty);
 
 	if (parity_recovery(a)) {
 		if (s == State::NeedSync) // been there: for recover_again()

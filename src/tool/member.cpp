@@ -325,6 +325,7 @@ kx_member Member::as_member() const
 	kx_member k{};
 	k.sb_start = super.start;
 	k.data_offset = super.data_offset;
+	k.new_data_offset = super.data_offset;
 	k.data_sectors = super.data_size;
 	k.bad_log_offset = super.bad_log_offset;
 	k.bad_log_sectors = super.bad_log_sectors;

@@ -624,4 +624,48 @@ TEST(Tune, AShorterPeriodBeginsNow)
 	EXPECT_LE(clean_after(r, 5), 2 * 2000 + kIdle_ms);
 }
 
+// Nothing can become clean: no disk is woken for it, no timer runs, until that changes.
+TEST(Daemon, ADegradedIdleArrayStaysAsleep)
+{
+	Rig r;
+	r.start();
+	r.write(7);
+	r.h.fail_member(1);
+	r.h.run_for(kSleep_ms + 1000);
+	int flushes = r.h.flush_calls;
+	EXPECT_EQ(r.h.daemon_due.load(), ~0ull) << "the timer runs";
+	r.h.run_for(100 * kSleep_ms);
+	EXPECT_EQ(r.h.flush_calls, flushes);
+	EXPECT_TRUE(r.reloads_to_sync(r.disk(0, 7)));
+	r.h.members[1]->flags = KX_MEMBER_IN_SYNC; // recovered: md wakes its thread
+	r.h.degraded = 0;
+	r.h.run_for(kCleanBy_ms + kSleep_ms);
+	EXPECT_EQ(r.disk(0, 7), LLB_CLEAN);
+}
+
+TEST(Daemon, AReadOnlyArrayStaysAsleep)
+{
+	Rig r;
+	r.start();
+	r.write(7);
+	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.run_for(kSleep_ms + 1000);
+	EXPECT_EQ(r.h.daemon_due.load(), ~0ull) << "the timer runs";
+	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.run_for(kCleanBy_ms + kSleep_ms);
+	EXPECT_EQ(r.disk(7), LLB_CLEAN);
+}
+
+// Built parity that no flush has reached is forgotten where a member is missing.
+TEST(Daemon, ADegradedPassForgetsUnflushedParity)
+{
+	Rig r({.level = 5, .members = 3, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.write(1);
+	r.set_raw(4, LLB_SYNCING_UNWRITTEN | core::kEnded);
+	r.h.fail_member(2);
+	r.h.run_for(2 * kSleep_ms);
+	EXPECT_EQ(r.raw(4), LLB_UNWRITTEN);
+}
+
 } // namespace

@@ -294,6 +294,7 @@ bool kx_host::run_daemon_if_due()
 void kx_host::run_for(u64 ms)
 {
 	u64 end = clock_ms + ms;
+	llb_daemon_work(bitmap); // mdX runs after each change of the array
 	for (;;) {
 		run_lead();
 		u64 due = daemon_due.load();
@@ -587,6 +588,8 @@ int kx_member_get(struct kx_host *h, llb_u32 index, struct kx_member *out)
 		return -LLB_ERANGE;
 	Member &m = *h->members[index];
 	*out = m.m;
+	if (!out->new_data_offset) // a test says so only for a reshape
+		out->new_data_offset = out->data_offset;
 	out->slot = m.slot.load(RELAXED);
 	out->flags = m.flags.load(RELAXED);
 	return 0;
@@ -617,6 +620,46 @@ void kx_broken_set(struct kx_host *h)
 {
 	called("kx_broken_set");
 	h->flags.fetch_or(KX_ARRAY_BROKEN, RELAXED);
+}
+
+void kx_member_fail(struct kx_host *h, llb_u32 index)
+{
+	called("kx_member_fail");
+	h->fail_member(index);
+}
+
+void kx_write_behind_set(struct kx_host *h, llb_u32 writes)
+{
+	called("kx_write_behind_set");
+	h->write_behind = writes;
+}
+
+void kx_map_write(struct kx_host *h, llb_u64 *sector, llb_u64 *sectors)
+{
+	called("kx_map_write");
+	u64 at = *sector, n = *sectors;
+	if (h->on_map) {
+		h->on_map(at, n);
+	} else { // whole rows of raid chunks, as raid4/5/6 announce them
+		u64 stripe =
+			u64{h->array.raid_chunk} * u64(h->array.raid_disks - (h->array.level == 6 ? 2 : 1));
+		u64 first = at / stripe, end = (at + n + stripe - 1) / stripe;
+		at = first * h->array.raid_chunk;
+		n = (end - first) * h->array.raid_chunk;
+	}
+	*sector = at;
+	*sectors = n;
+}
+
+int kx_superblock_write(struct kx_host *h)
+{
+	called("kx_superblock_write");
+	h->superblocks++;
+	if (h->superblock_busy)
+		return -LLB_EBUSY;
+	h->events.fetch_add(1);
+	llb_update_sb(h->bitmap);
+	return 0;
 }
 
 void kx_recovery_wait(struct kx_host *h)

@@ -113,6 +113,10 @@ struct kx_host {
 	std::vector<int> recovery_back_at; // after how many empty caches
 	std::vector<std::pair<u64, u64>> recovered_again; // sector, sectors
 	std::function<int(u64 sector)> on_recover; // what it returns; 0 if empty
+	std::function<void(u64 &sector, u64 &sectors)> on_map; // md's mapping; else whole stripes
+	bool superblock_busy = false; // another task holds reconfig_mutex
+	int superblocks = 0; // how often md was asked to write its superblock
+	u32 write_behind = 0;
 	int stripes_forgotten = 0; // how often the stripe cache was emptied
 	int stripes_error = 0; // what that returns
 	u64 chunk_bytes = 0;

@@ -80,7 +80,7 @@ void Rig::format(u32 member, const Options &f)
 	put32(member, 4, LLB_VERSION);
 	for (u32 i = 0; i < 16; i++)
 		m.put(8 + i, h.array.uuid[i]);
-	put64(member, 24, f.disk_events);
+	put64(member, 24, f.state & LLB_SB_FIRST_USE ? 0 : f.disk_events); // mdadm's has none
 	put64(member, 32, 0);
 	put64(member, 40, f.sync_size);
 	put32(member, 48, f.state);

@@ -872,4 +872,61 @@ TEST(Reshape, NothingIsUnwrittenBeforeTheFirstStripeMoves)
 	action(r, 0);
 }
 
+// Parity is built and not yet flushed: a member that loses it with its cache, and returns by
+// its bitmap, gets it again.
+TEST(Sync, WhatIsBuiltAndNotFlushedIsRecovered)
+{
+	Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
+	r.start();
+	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
+	action(r, kResync);
+	sync(r);
+	llb_close_sync(r.b());
+	action(r, 0);
+	ASSERT_TRUE(r.raw(4) & core::kEnded);
+	r.h.fail_member(2);
+	r.h.members[2]->flags = 0; // re-added: not in sync
+	action(r, kRecover);
+	u64 blocks;
+	EXPECT_EQ(llb_skip_sync(r.b(), 4 * kChunk), 0u);
+	EXPECT_TRUE(llb_start_sync(r.b(), 4 * kChunk, &blocks, 1));
+}
+
+// K1: md that names the wrong chunks is not worked with.
+TEST(Load, MdMustNameTheRightChunks)
+{
+	for (u32 disks : {3u, 4u, 5u, 6u}) {
+		for (bool masks : {false, true}) {
+			Rig r({.level = 5, .members = disks});
+			r.h.array.raid_chunk = 1024;
+			if (masks)
+				r.h.on_map = [disks](u64 &sector,
+						     u64 &sectors) { // as round_down(), round_up()
+					u64 mask = u64{1024} * (disks - 1) - 1;
+					u64 first = sector & ~mask, end = ((sector + sectors - 1) | mask) + 1;
+					sector = first / (disks - 1);
+					sectors = end / (disks - 1) - sector;
+				};
+			ASSERT_EQ(r.create(), 0);
+			bool fails = masks && (disks - 1) & (disks - 2); // no power of two
+			EXPECT_EQ(r.load() != 0, fails) << disks << " disks";
+			EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "wrong chunks"), fails) << r.h.log_text();
+		}
+	}
+}
+
+TEST(Load, WriteBehindIsHanded)
+{
+	for (u32 writes : {0u, 1u, 256u, 16383u, 16384u, ~0u}) {
+		for (s32 level : {1, 10}) {
+			Rig r({.level = level});
+			r.put32(0, 60, writes);
+			r.put32(1, 60, writes);
+			r.start();
+			EXPECT_EQ(r.h.write_behind, level == 1 && writes < 16384 ? writes : 0);
+			EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "write_behind"), level == 1 && writes > 16383);
+		}
+	}
+}
+
 } // namespace

@@ -25,12 +25,13 @@ const char *const kTable =
 struct Footnote {
 	const char *from, *event, *to;
 	bool parity, degraded; // applies if the array is one of these
+	bool degraded_mirror = false; // raid4/5/6 recover from parity, which stays valid
 };
 const Footnote kFootnotes[] = {
 	{"Unwritten", "StartWrite", "NeedSync", true, false},
-	{"Unwritten", "StartWrite", "NeedSync", false, true},
-	{"Clean", "StartWrite", "NeedSync", false, true},
-	{"CleanUnwritten", "StartWrite", "NeedSync", false, true},
+	{"Unwritten", "StartWrite", "NeedSync", false, false, true},
+	{"Clean", "StartWrite", "NeedSync", false, false, true},
+	{"CleanUnwritten", "StartWrite", "NeedSync", false, false, true},
 	{"Dirty", "StartSync", "Syncing", false, true},
 	{"Dirty", "Daemon", "-", false, true},
 };
@@ -64,7 +65,8 @@ State expected(State from, Event event, Context ctx)
 	}
 	for (const Footnote &f : kFootnotes) {
 		if (rig::name(from) == std::string(f.from) && kEventNames[u32(event)] == f.event &&
-		    ((f.parity && ctx.parity) || (f.degraded && ctx.degraded)))
+		    ((f.parity && ctx.parity) || (f.degraded && ctx.degraded) ||
+		     (f.degraded_mirror && ctx.degraded && !ctx.parity)))
 			want = f.to;
 	}
 	return state_named(want);
