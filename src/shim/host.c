@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The kernel services of the core that are not I/O. */
 #include <linux/delay.h>
+#include <linux/notifier.h>
 #include <linux/raid/md_p.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
+#include <linux/suspend.h>
 
 #include "kx.h"
 
@@ -46,14 +48,14 @@ void kx_daemon_arm(struct kx_host *h, u32 delay_ms)
 
 	if (READ_ONCE(h->stopping))
 		return;
-	if (!queue_delayed_work(h->wq, &h->daemon, delay) &&
+	if (!queue_delayed_work(h->daemon_wq, &h->daemon, delay) &&
 	    time_before(jiffies + delay, READ_ONCE(h->daemon.timer.expires)))
-		mod_delayed_work(h->wq, &h->daemon, delay);
+		mod_delayed_work(h->daemon_wq, &h->daemon, delay);
 }
 
 void kx_lead_queue(struct kx_host *h)
 {
-	queue_work(h->wq, &h->lead);
+	queue_work(h->lead_wq, &h->lead);
 }
 
 void kx_md_wake(struct kx_host *h)
@@ -122,6 +124,8 @@ static u32 array_flags(struct mddev *mddev)
 		f |= KX_ARRAY_OTHER_META;
 	if (mddev->bitmap_info.file)
 		f |= KX_ARRAY_BITMAP_FILE;
+	if (READ_ONCE(kx_snapshot))
+		f |= KX_ARRAY_SNAPSHOT;
 	return f;
 }
 
@@ -138,6 +142,8 @@ void kx_array_get(struct kx_host *h, struct kx_array *out)
 	out->raid_disks = mddev->raid_disks;
 	out->degraded = mddev->degraded;
 	out->flags = array_flags(mddev);
+	out->raid_chunk = mddev->chunk_sectors;
+	out->reserved = 0;
 	memcpy(out->uuid, mddev->uuid, sizeof(out->uuid));
 }
 
@@ -183,7 +189,10 @@ int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 	memset(out, 0, sizeof(*out));
 	out->sb_start = rdev->sb_start;
 	out->data_offset = rdev->data_offset;
+	out->new_data_offset = rdev->new_data_offset;
 	out->data_sectors = h->mddev->dev_sectors ?: rdev->sectors;
+	out->ppl_start = rdev->ppl.sector;
+	out->ppl_sectors = rdev->ppl.size;
 	out->logical_block = bdev_logical_block_size(meta);
 	out->separate_meta = rdev->meta_bdev != NULL;
 	out->slot = rdev->raid_disk;
@@ -205,8 +214,77 @@ void kx_bad_log_disable(struct kx_host *h, u32 index)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
 
+	if (!rdev)
+		return;
+	write_seqlock_irq(&rdev->badblocks.lock);
+	rdev->badblocks.shift = -1; /* md then fails the member instead */
+	write_sequnlock_irq(&rdev->badblocks.lock);
+}
+
+void kx_member_fail(struct kx_host *h, u32 index)
+{
+	struct md_rdev *rdev = member_at(h->mddev, index);
+
 	if (rdev)
-		rdev->badblocks.shift = -1; /* md then fails the member instead */
+		md_error(h->mddev, rdev);
+}
+
+/* A member's state file, as if its line were written there. Holding reconfig_mutex, as md does. */
+static void member_state(struct md_rdev *rdev, const char *line)
+{
+	struct kernfs_node *node = rdev->kobj.sd ? kernfs_find_and_get(rdev->kobj.sd, "state") : NULL;
+	const struct rdev_sysfs_entry *state;
+
+	if (!node)
+		return;
+	state = container_of(node->priv, struct rdev_sysfs_entry, attr);
+	state->store(rdev, line, strlen(line));
+	kernfs_put(node);
+}
+
+/*
+ * md makes what orders overlapping writes on a write-mostly member (its serial pool) when
+ * that flag is set while write-behind is on, and does not export it; md_run() makes only
+ * half of it where max_write_behind is set too early. So: after md_run(), set it again.
+ */
+void kx_write_behind_set(struct kx_host *h, u32 writes)
+{
+	struct mddev *mddev = h->mddev;
+	struct md_rdev *rdev;
+
+	mddev->bitmap_info.max_write_behind = writes;
+	rdev_for_each(rdev, mddev)
+		if (test_bit(WriteMostly, &rdev->flags))
+			member_state(rdev, "writemostly");
+}
+
+/* The array goes on without the bitmap: give back what was made for write-behind. */
+void kx_write_behind_end(struct kx_host *h)
+{
+	struct mddev *mddev = h->mddev;
+	struct md_rdev *rdev;
+
+	if (!mddev->bitmap_info.max_write_behind)
+		return;
+	mddev->bitmap_info.max_write_behind = 0;
+	rdev_for_each(rdev, mddev) {
+		if (!test_bit(WriteMostly, &rdev->flags))
+			continue;
+		member_state(rdev, "-writemostly"); /* frees it */
+		member_state(rdev, "writemostly"); /* and is none made now */
+	}
+}
+
+void kx_map_write(struct kx_host *h, u64 *sector, u64 *sectors)
+{
+	struct mddev *mddev = h->mddev;
+	sector_t at = *sector;
+	unsigned long n = *sectors;
+
+	if (mddev->pers && mddev->pers->bitmap_sector)
+		mddev->pers->bitmap_sector(mddev, &at, &n);
+	*sector = at;
+	*sectors = n;
 }
 
 void kx_chunk_bytes_set(struct kx_host *h, u64 bytes, u32 daemon_sleep_s)
@@ -223,7 +301,38 @@ void kx_resync_request(struct kx_host *h)
 
 void kx_broken_set(struct kx_host *h)
 {
-	set_bit(MD_BROKEN, &h->mddev->flags);
+	struct mddev *mddev = h->mddev;
+
+	set_bit(MD_BROKEN, &mddev->flags);
+	set_mask_bits(&mddev->sb_flags, 0, BIT(MD_SB_CHANGE_DEVS) | BIT(MD_SB_CHANGE_PENDING));
+	md_wakeup_thread(mddev->thread);
+}
+
+/* Does this task hold reconfig_mutex itself? md may be freezing the array, and its own
+ * task then sends what was parked.
+ */
+static bool reconfig_is_ours(struct mddev *mddev)
+{
+#ifdef CONFIG_PREEMPT_RT
+	return false; /* its owner is not for modules to see */
+#else
+	return (atomic_long_read(&mddev->reconfig_mutex.owner) & ~7L) == (long)current;
+#endif
+}
+
+int kx_superblock_write(struct kx_host *h)
+{
+	struct mddev *mddev = h->mddev;
+
+	if (reconfig_is_ours(mddev)) {
+		md_update_sb(mddev, 1);
+		return 0;
+	}
+	if (!mutex_trylock(&mddev->reconfig_mutex))
+		return -LLB_EBUSY;
+	md_update_sb(mddev, 1);
+	mddev_unlock(mddev);
+	return 0;
 }
 
 void kx_recovery_wait(struct kx_host *h)
@@ -244,27 +353,33 @@ void kx_checkpoint(struct kx_host *h, u64 sector)
 /*
  * md drops the least recently used stripes down to a size, which is 17 at least. So: down
  * to that, as many new ones that the next shrinking takes the old 17, and back to the size
- * that the user wants, perhaps since a moment ago. Nothing is under way, so no stripe is held.
+ * that the user wants, perhaps since a moment ago; back to that also if a step fails, which
+ * for want of memory or by a signal any may. Nothing is under way, so no stripe is held.
  */
 static int drop_stripes(struct mddev *mddev, const struct md_sysfs_entry *size, char *page)
 {
 	static const char * const steps[] = { "17\n", "81\n", "17\n" };
 	char wanted[16];
+	ssize_t r = 0, back;
 	int i;
 
-	for (i = 0; i <= ARRAY_SIZE(steps); i++) {
-		const char *next = i < ARRAY_SIZE(steps) ? steps[i] : wanted;
-		ssize_t r = size->show(mddev, page);
-
-		if (r <= 0)
-			return r ?: -EINVAL;
-		if (i == 0 || strcmp(page, steps[i - 1]))
+	for (i = 0; i <= ARRAY_SIZE(steps) && r >= 0; i++) {
+		r = size->show(mddev, page);
+		if (r <= 0) {
+			r = r ?: -EINVAL;
+			break;
+		}
+		if (i == 0 || strcmp(page, steps[i - 1])) /* not ours: the user's */
 			strscpy(wanted, page, sizeof(wanted));
-		r = size->store(mddev, next, strlen(next));
-		if (r < 0)
-			return r;
+		if (i < ARRAY_SIZE(steps))
+			r = size->store(mddev, steps[i], strlen(steps[i]));
 	}
-	return 0;
+	if (i == 0)
+		return r;
+	do
+		back = size->store(mddev, wanted, strlen(wanted));
+	while (back == -EINTR || back == -ERESTARTSYS);
+	return r < 0 ? r : back < 0 ? back : 0;
 }
 
 /*
@@ -346,6 +461,35 @@ void kx_log(struct kx_host *h, u32 level, const char *fmt, ...)
 	va_end(args);
 }
 
+/* ---- hibernation ---- */
+
+bool kx_snapshot;
+
+static int pm_event(struct notifier_block *nb, unsigned long event, void *unused)
+{
+	switch (event) {
+	case PM_HIBERNATION_PREPARE:
+		WRITE_ONCE(kx_snapshot, true);
+		break;
+	case PM_POST_HIBERNATION: /* by the image that came back, or after a failure */
+		WRITE_ONCE(kx_snapshot, false);
+		break;
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block pm_block = { .notifier_call = pm_event };
+
+int kx_pm_register(void)
+{
+	return register_pm_notifier(&pm_block);
+}
+
+void kx_pm_unregister(void)
+{
+	unregister_pm_notifier(&pm_block);
+}
+
 /* ---- life of the host ---- */
 
 static void daemon_fn(struct work_struct *work)
@@ -377,11 +521,18 @@ struct kx_host *kx_host_make(struct mddev *mddev)
 	h->writes.host = h;
 	h->flushes.host = h;
 	init_waitqueue_head(&h->wait);
+	init_waitqueue_head(&h->io_wait);
 	INIT_DELAYED_WORK(&h->daemon, daemon_fn);
 	INIT_WORK(&h->lead, lead_fn);
-	/* one per array: a slow array blocks nobody, a rescuer serves only itself */
-	h->wq = alloc_workqueue("llb_%s", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, mdname(mddev));
-	if (!h->wq || bioset_init(&h->bios, BIO_POOL_SIZE, 0, BIOSET_NEED_BVECS)) {
+	/*
+	 * Of each array: a slow one blocks nobody, a rescuer serves only itself. A name may
+	 * have 31 characters; an array's may have as many.
+	 */
+	h->daemon_wq = alloc_workqueue("llb_%.24s", WQ_UNBOUND | WQ_MEM_RECLAIM | WQ_FREEZABLE, 0,
+				       mdname(mddev));
+	h->lead_wq = alloc_workqueue("llb_%.24s_w", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, mdname(mddev));
+	if (!h->daemon_wq || !h->lead_wq || !kx_batches_make(h) ||
+	    bioset_init(&h->bios, BIO_POOL_SIZE, 0, BIOSET_NEED_BVECS)) {
 		kx_host_free(h);
 		h = NULL;
 	}
@@ -401,8 +552,10 @@ void kx_host_stop(struct kx_host *h)
 
 void kx_host_free(struct kx_host *h)
 {
-	if (h->wq)
-		destroy_workqueue(h->wq);
+	if (h->daemon_wq)
+		destroy_workqueue(h->daemon_wq);
+	if (h->lead_wq)
+		destroy_workqueue(h->lead_wq);
 	bioset_exit(&h->bios);
 	/* who made the last wait end may still be about to wake: see batch_put() */
 	synchronize_rcu();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* The kernel services of the core that touch the members. */
+#include <linux/blk-cgroup.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
@@ -49,29 +50,52 @@ static unsigned int count_members(struct mddev *mddev)
 	return n;
 }
 
-/* Pick the members of a batch and hold them. The caller has a members reference. */
-static void batch_begin(struct kx_batch *b)
+static void batch_end(struct kx_batch *b)
+{
+	unsigned int i;
+
+	for (i = 0; i < b->count; i++)
+		rdev_dec_pending(b->targets[i].rdev, b->host->mddev);
+}
+
+static bool batch_room(struct kx_batch *b, unsigned int n, gfp_t nofail)
+{
+	unsigned int noio = memalloc_noio_save();
+
+	kvfree(b->targets);
+	b->targets = kvmalloc_array(n, sizeof(*b->targets), GFP_KERNEL | nofail);
+	b->room = b->targets ? n : 0;
+	memalloc_noio_restore(noio);
+	return b->targets;
+}
+
+/*
+ * For all members of today and as many again, so that a batch need not allocate while
+ * memory may be waiting for what it writes.
+ */
+bool kx_batches_make(struct kx_host *h)
+{
+	unsigned int n = 2 * max_t(unsigned int, count_members(h->mddev), h->mddev->raid_disks) + 8;
+
+	return batch_room(&h->writes, n, 0) && batch_room(&h->flushes, n, 0);
+}
+
+/* Pick the members of a batch and hold them. False: there are more than there is room for. */
+static bool batch_pick(struct kx_batch *b)
 {
 	struct mddev *mddev = b->host->mddev;
-	unsigned int n = count_members(mddev);
 	struct md_rdev *rdev;
+	bool fit = true;
 
-	if (n > b->room) {
-		unsigned int noio = memalloc_noio_save();
-
-		kvfree(b->targets);
-		b->targets = kvmalloc_array(n, sizeof(*b->targets), GFP_KERNEL | __GFP_NOFAIL);
-		b->room = n;
-		memalloc_noio_restore(noio);
-	}
-	b->count = 0;
-	atomic_set(&b->inflight, 1); /* ours, until batch_wait */
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, mddev) {
 		struct kx_target *t = &b->targets[b->count];
 
-		if (!takes_bitmap(rdev) || b->count == b->room)
+		if (!takes_bitmap(rdev))
 			continue;
+		fit = b->count < b->room;
+		if (!fit)
+			break;
 		atomic_inc(&rdev->nr_pending);
 		t->rdev = rdev;
 		t->batch = b;
@@ -80,6 +104,19 @@ static void batch_begin(struct kx_batch *b)
 		b->count++;
 	}
 	rcu_read_unlock();
+	return fit;
+}
+
+/* The caller has a members reference. Nobody misses a batch because another one came. */
+static void batch_begin(struct kx_batch *b)
+{
+	b->count = 0;
+	atomic_set(&b->inflight, 1); /* ours, until batch_wait */
+	while (!batch_pick(b)) {
+		batch_end(b);
+		b->count = 0;
+		batch_room(b, count_members(b->host->mddev) + 8, __GFP_NOFAIL);
+	}
 }
 
 /* Under RCU: a waiter may see zero before it is woken, and free the host. */
@@ -87,22 +124,14 @@ static void batch_put(struct kx_batch *b)
 {
 	rcu_read_lock();
 	if (atomic_dec_and_test(&b->inflight))
-		wake_up_all(&b->host->wait);
+		wake_up(&b->host->io_wait);
 	rcu_read_unlock();
 }
 
 static void batch_wait(struct kx_batch *b)
 {
 	batch_put(b);
-	wait_event(b->host->wait, !atomic_read(&b->inflight));
-}
-
-static void batch_end(struct kx_batch *b)
-{
-	unsigned int i;
-
-	for (i = 0; i < b->count; i++)
-		rdev_dec_pending(b->targets[i].rdev, b->host->mddev);
+	wait_event(b->host->io_wait, !atomic_read(&b->inflight));
 }
 
 static void batch_end_io(struct bio *bio)
@@ -124,6 +153,8 @@ static void batch_submit(struct kx_target *t, struct bio *bio)
 {
 	bio->bi_private = t;
 	bio->bi_end_io = batch_end_io;
+	/* Every writer waits for it: not at the pace that its submitter's group may have. */
+	bio_associate_blkg_from_css(bio, blkcg_root_css);
 	atomic_inc(&t->batch->inflight);
 	submit_bio(bio);
 }

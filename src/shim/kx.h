@@ -32,10 +32,17 @@ struct kx_batch {
 struct kx_host {
 	struct mddev *mddev;
 	struct llb_bitmap *bitmap;
-	struct workqueue_struct *wq;
+	/*
+	 * One queue each, so that a rescuer of one never stands before the other. The daemon
+	 * sleeps while the system is frozen: what it clears on disk must not be older in an
+	 * image of memory. The leader does not: the image may be written to swap on this array.
+	 */
+	struct workqueue_struct *daemon_wq;	/* freezable */
+	struct workqueue_struct *lead_wq;
 	struct delayed_work daemon;
 	struct work_struct lead;
-	wait_queue_head_t wait;
+	wait_queue_head_t wait;		/* kx_wait: writers, who would lead */
+	wait_queue_head_t io_wait;	/* the end of a batch: its one owner */
 	struct bio_set bios;
 	struct kx_batch writes;		/* the holder of LEAD */
 	struct kx_batch flushes;	/* the daemon */
@@ -45,6 +52,13 @@ struct kx_host {
 struct kx_host *kx_host_make(struct mddev *mddev);
 void kx_host_stop(struct kx_host *h);	/* no work runs any more */
 void kx_host_free(struct kx_host *h);
+bool kx_batches_make(struct kx_host *h);	/* room for the members of today */
+void kx_write_behind_end(struct kx_host *h);
+int kx_pm_register(void);
+void kx_pm_unregister(void);
+
+/* From before memory becomes an image of hibernation until it is back, or failed. */
+extern bool kx_snapshot;
 
 extern const struct attribute_group llb_group;
 extern struct bitmap_operations llb_ops;

@@ -50,7 +50,7 @@ static int llb_op_create(struct mddev *mddev)
 		module_put(THIS_MODULE);
 		return err;
 	}
-	mddev->bitmap = h;
+	smp_store_release(&mddev->bitmap, h); /* pairs with who finds it without a lock */
 	return 0;
 }
 
@@ -65,12 +65,17 @@ static void llb_op_destroy(struct mddev *mddev)
 
 	if (!h)
 		return;
+	llb_wait_behind(h->bitmap); /* these have ended for md, and name the bitmap when they end */
+	mutex_lock(&mddev->bitmap_info.mutex); /* daemon_work: mdX may be running */
 	spin_lock(&mddev->lock); /* get_stats for /proc/mdstat */
 	mddev->bitmap = NULL;
 	spin_unlock(&mddev->lock);
+	mutex_unlock(&mddev->bitmap_info.mutex);
 	kx_host_stop(h);
-	if (rcu_access_pointer(mddev->thread))
+	if (rcu_access_pointer(mddev->thread)) {
 		llb_remove_live(h->bitmap);
+		kx_write_behind_end(h);
+	}
 	llb_destroy(h->bitmap);
 	kx_host_free(h);
 	module_put(THIS_MODULE);
@@ -105,9 +110,16 @@ static void llb_op_unplug(struct mddev *mddev, bool sync)
 		llb_unplug(h->bitmap, sync && !current->bio_list);
 }
 
+/* md holds nothing here: the bitmap may be on its way out, with all that it stands on. */
 static void llb_op_daemon_work(struct mddev *mddev)
 {
-	llb_daemon_work(bitmap_of(mddev));
+	struct kx_host *h;
+
+	mutex_lock(&mddev->bitmap_info.mutex);
+	h = mddev->bitmap;
+	if (h)
+		llb_daemon_work(h->bitmap);
+	mutex_unlock(&mddev->bitmap_info.mutex);
 }
 
 static void llb_op_start_behind_write(struct mddev *mddev)
@@ -254,8 +266,8 @@ static int llb_op_get_stats(void *data, struct md_bitmap_stats *stats)
 	stats->events_cleared = s.events_cleared;
 	stats->behind_writes = s.behind_writes;
 	stats->behind_wait = s.behind_wait;
-	stats->pages = s.pages;
-	stats->file_pages = s.pages;
+	stats->pages = DIV_ROUND_UP(s.pages * LLB_PAGE_BYTES, PAGE_SIZE); /* md counts in its own */
+	stats->file_pages = stats->pages;
 	stats->sync_size = s.sync_size;
 	return 0;
 }
