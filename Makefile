@@ -24,13 +24,19 @@ modules: preflight
 	+@$(KBUILD) modules
 	@echo '$(BUILD:$(CURDIR)/%=%)/llbitmap.ko'
 
-# Says in one line what is missing and how to get it.
+# Says in one line all that is missing and how to get it.
 preflight:
-	$(if $(shell command -v python3),,$(error llbitmap: no python3: apt-get install python3-minimal))
-	$(call stop-if,$(shell $(own-cc) scripts/mdheader --check '$(KVER)' '$(KDIR)' $(MD_HEADERS) 2>&1))
+	$(if $(call have,python3),,$(error llbitmap: no python3: apt-get install $(without-python)))
+	$(call stop-if,$(shell scripts/mdheader --check $(own-cc) '$(KVER)' '$(KDIR)' $(MD_HEADERS) 2>&1))
 
-# A compiler that was chosen by hand need not be the kernel's.
-own-cc = $(if $(filter command%,$(origin CC)),CC='$(CC)')
+have = $(shell command -v $(1))
+# mdheader, which knows better, is Python.
+without-python = $(strip python3-minimal \
+	$(if $(wildcard $(KDIR)/Makefile),,linux-headers-$(KVER)) \
+	$(if $(call have,xz),,xz-utils) $(if $(call have,g++),,g++))
+
+# Only on the command line does CC choose a compiler: Kbuild ignores the environment's.
+own-cc = $(if $(filter command%,$(origin CC)),--cc='$(CC)')
 stop-if = $(if $(strip $(1)),$(error $(1)))
 
 install: modules
