@@ -272,9 +272,7 @@ static int llb_op_get_stats(void *data, struct md_bitmap_stats *stats)
 	return 0;
 }
 
-#ifdef LLB_HAVE_GROUPS_ARRAY
 static const struct attribute_group *llb_groups[] = { &llb_group, NULL };
-#endif
 
 struct bitmap_operations llb_ops = {
 	.head = {
@@ -311,9 +309,5 @@ struct bitmap_operations llb_ops = {
 	.close_sync		= llb_op_close_sync,
 	.update_sb		= llb_op_update_sb,
 	.get_stats		= llb_op_get_stats,
-#ifdef LLB_HAVE_GROUPS_ARRAY
 	.groups			= llb_groups,
-#else
-	.group			= &llb_group,
-#endif
 };
