@@ -443,7 +443,22 @@ static int __init compare(const struct blob *btf)
 	return 0;
 }
 
-int __init llb_layout_check(void)
+/* There is nothing to compare with, or it cannot be read. */
+static int __init not_compared(const char *path, int err, bool unchecked)
+{
+	if (err == -ENOMEM)
+		return err;
+	if (unchecked) {
+		pr_warn("no type information of md (%s: %d): its layout is not compared, as layout_unchecked says\n",
+			path, err);
+		return 0;
+	}
+	pr_err("no type information of md (%s: %d), so its layout cannot be compared with the one this module was built for; layout_unchecked=1 loads it nevertheless, which is safe only if it was built for exactly this kernel\n",
+	       path, err);
+	return -ENOEXEC;
+}
+
+int __init llb_layout_check(bool unchecked)
 {
 	struct blob base, md = {};
 	int err;
@@ -453,20 +468,18 @@ int __init llb_layout_check(void)
 		return 0;
 	}
 	err = blob_open(&base, BASE_BTF, NULL);
-	if (!err)
-		err = blob_open(&md, MD_BTF, &base);
-	if (!err) {
-		err = compare(&md);
-	} else if (base.data && err == -ENOENT && find_type(&base, BTF_KIND_STRUCT, "mddev")) {
-		err = compare(&base);	/* md is built into this kernel */
-	} else if (err == -EINVAL) {
-		pr_err("cannot read the type information in %s and %s\n", BASE_BTF, MD_BTF);
-	} else if (err != -ENOMEM) {
-		pr_info("no %s (%d): md's layout is not compared\n",
-			base.data ? MD_BTF : BASE_BTF, err);
-		err = 0;
+	if (err) {
+		err = not_compared(BASE_BTF, err, unchecked);
+		goto out;
 	}
+	if (find_type(&base, BTF_KIND_STRUCT, "mddev")) {
+		err = compare(&base);	/* md is built into this kernel */
+		goto out;
+	}
+	err = blob_open(&md, MD_BTF, &base);
+	err = err ? not_compared(MD_BTF, err, unchecked) : compare(&md);
+out:
 	blob_close(&md);
 	blob_close(&base);
-	return err == -EINVAL ? -ENOEXEC : err;
+	return err;
 }

@@ -5,8 +5,10 @@
 /*
  * Compares md's private types, as the running kernel has them, with those this
  * module was built for. Call it first in module_init, before md sees anything.
- * May sleep. Returns 0, -ENOMEM, or -ENOEXEC after one line in the log.
+ * Where there is nothing to compare with, only @unchecked lets it pass; a layout
+ * that differs never passes. May sleep. Returns 0, -ENOMEM, or -ENOEXEC; all but
+ * -ENOMEM and a layout that was compared and is the same leave one line in the log.
  */
-int llb_layout_check(void);
+int llb_layout_check(bool unchecked);
 
 #endif

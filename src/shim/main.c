@@ -7,13 +7,19 @@
 
 #include "kx.h"
 #include "layout.h"
+#include "llbitmap/release.h"
 
 extern int register_md_submodule(struct md_submodule_head *msh);
 extern void unregister_md_submodule(struct md_submodule_head *msh);
 
+static bool layout_unchecked;
+module_param(layout_unchecked, bool, 0444);
+MODULE_PARM_DESC(layout_unchecked,
+		 "load even if the kernel has no BTF to compare md's layout with (default: N)");
+
 static int __init llbitmap_init(void)
 {
-	int err = llb_layout_check();
+	int err = llb_layout_check(layout_unchecked);
 
 	if (err)
 		return err;
@@ -44,4 +50,5 @@ module_exit(llbitmap_exit);
 MODULE_DESCRIPTION("Lockless write-intent bitmap for Linux software RAID (md)");
 MODULE_AUTHOR("The llbitmap developers");
 MODULE_LICENSE("GPL");
+MODULE_VERSION(LLB_RELEASE);
 MODULE_SOFTDEP("pre: md_mod");

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 
+#include "llbitmap/release.h"
 #include "tool/convert.hpp"
 #include "tool/error.hpp"
 #include "tool/examine.hpp"
@@ -31,6 +32,7 @@ int run(int argc, char **argv)
 	CLI::App app("Lockless write-intent bitmaps of Linux software RAID", "llbitmap");
 	app.require_subcommand(1);
 	app.footer(kStatuses);
+	app.set_version_flag("--version", "llbitmap " LLB_RELEASE);
 
 	std::string device;
 	bool json = false;
