@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """scripts/mdheader on BTF of both byte orders, and on what it must refuse in one line."""
 
+import gzip
+import lzma
 import os
 import random
 import re
@@ -49,6 +51,27 @@ class Mdheader(Case):
             kdir = self.headers(order, md_mod=b'')
             self.write('headers/vmlinux', btf.md(btf.vmlinux(order)).blob())
             self.assertIn('struct mddev {', self.header(kdir))
+
+    def image(self, payload, head=b'HdrS'):
+        """A headers folder without vmlinux, but with a boot image for x86."""
+        kdir = self.headers(md_mod=b'')
+        os.remove(self.path('headers/vmlinux'))
+        setup = bytearray(1024)
+        setup[0x1f1] = 1
+        setup[0x202:0x206] = head
+        setup[0x248:0x250] = struct.pack('<II', 0, len(payload))
+        self.write('headers/arch/x86/boot/bzImage', bytes(setup) + payload + bytes(99))
+        return kdir
+
+    def test_boot_image(self):
+        vmlinux = btf.elf('<', {'.text': bytes(5000), '.BTF': btf.md(btf.vmlinux()).blob()})
+        for packed in (gzip.compress(vmlinux), lzma.compress(vmlinux) + struct.pack('<I', len(vmlinux))):
+            self.assertIn('struct mddev {', self.header(self.image(packed)))
+            for damaged in (packed[:-40], packed[:20], b'odd' + packed):
+                self.refused(self.mdheader(self.image(damaged)))
+            self.refused(self.mdheader(self.image(packed, head=b'zImg')), 'no BTF of it (vmlinux')
+        self.refused(self.mdheader(self.image(gzip.compress(btf.elf('<', {'.text': b'x'})))),
+                     'no BTF of it (vmlinux')
 
     def test_two_byte_orders_at_once(self):
         other = btf.md(btf.Btf('>', btf.vmlinux('>'))).blob()
