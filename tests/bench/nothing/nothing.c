@@ -113,9 +113,7 @@ static const struct attribute_group nothing_group = {
 	.name = "llbitmap",
 	.attrs = nothing_attributes,
 };
-#ifdef LLB_HAVE_GROUPS_ARRAY
 static const struct attribute_group *nothing_groups[] = { &nothing_group, NULL };
-#endif
 
 static struct bitmap_operations nothing_ops = {
 	.head = {
@@ -149,11 +147,7 @@ static struct bitmap_operations nothing_ops = {
 	.close_sync		= nothing,
 	.update_sb		= nothing_update_sb,
 	.get_stats		= nothing_get_stats,
-#ifdef LLB_HAVE_GROUPS_ARRAY
 	.groups			= nothing_groups,
-#else
-	.group			= &nothing_group,
-#endif
 };
 
 static int __init nothing_init(void)
