@@ -179,11 +179,11 @@ class Inside(Root):
         self.assertEqual(self.inside('/bin/sh', '/place', 'install', KVER, '/llbitmap.ko')[0], 3)
 
     def initramfs_tools(self, kver):
-        return self.inside('/bin/sh', '/etc/initramfs-tools/hooks/llbitmap', version=kver)
+        return self.inside('/bin/sh', '-e', '/etc/initramfs-tools/hooks/llbitmap', version=kver)
 
     def dracut(self, kver):
         # dracut sources it with bash, which is not in there: += is bash's.
-        return self.inside('/bin/sh', '-c', f'kernel={kver}; eval "$(sed "/^add_drivers+=/d" '
+        return self.inside('/bin/sh', '-c', f'set -o pipefail; kernel={kver}; eval "$(sed "/^add_drivers+=/d" '
                            '/etc/dracut.conf.d/llbitmap.conf)"')
 
     def test_initramfs_without_the_module_says_so(self):
