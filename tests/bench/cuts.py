@@ -197,7 +197,7 @@ def rest(array):
             return classic_bytes(array.members[0]) == 0
         return array.variant not in LOCKLESS or not disk.not_clean(array.cells())
     try:
-        wait_until(f'{array.name}: clean', clean, REST_S, 0.2)
+        wait_until(f'{array.name}: clean', clean, REST_S, 0.2, exact=True)
     except Failure:
         pass
 

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 
-from llb import disk, fio
+from llb import disk, fio, pace
 from llb.array import RAMDISK_MIB, Array, ramdisks
 from llb.life import (MIB, Data, add, lose, make, running, settle, slow, used, waiting,
                       whole)
@@ -190,7 +190,7 @@ class Writers:
         lines = ['[global]', 'thread', 'direct=1', 'rw=randwrite', f'bs={fio.BLOCK}',
                  'ioengine=libaio', 'iodepth=2', f'size={size}', 'rate_iops=10', 'randseed=7',
                  'verify=pattern', f'verify_pattern={fio.pattern(tag)}', 'do_verify=0',
-                 'time_based', 'runtime=600', 'log_offset=1']
+                 'time_based', f'runtime={fio.FOREVER_S}', 'log_offset=1']
         for array in arrays:
             lines += [f'[{array.name}]', f'filename={array.path}', f'write_lat_log={array.name}']
         with open(f'{self.folder}/jobs', 'w', encoding='utf-8') as file:
@@ -204,9 +204,9 @@ class Writers:
         were written."""
         self.process.send_signal(signal.SIGINT)
         try:
-            said, _ = self.process.communicate(timeout=120)
-        except subprocess.TimeoutExpired as late:
-            raise Failure('fio does not end') from late
+            said = pace.communicate(self.process, 120)
+        except pace.Late as late:
+            raise Failure(f'fio does not end: {late}') from late
         found = []
         for number, array in enumerate(self.arrays, 1):
             try:

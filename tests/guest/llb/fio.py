@@ -11,10 +11,12 @@ import struct
 import subprocess
 import tempfile
 
+from . import pace
 from .sh import Direct, Failure, IO_BYTES, need, run
 
 BLOCK, FILL = 4096, 65536
 MIB = 1 << 20
+FOREVER_S = 86400  # it is ended by stop(), or with the test
 
 
 def pattern(tag):
@@ -77,7 +79,7 @@ class Running:
         self.folder = tempfile.mkdtemp(prefix='fio-')
         self.process = subprocess.Popen(
             arguments(device, 'randwrite', tag, offset, size, (
-                '--do_verify=0', '--time_based', '--runtime=600', '--write_lat_log=log',
+                '--do_verify=0', '--time_based', f'--runtime={FOREVER_S}', '--write_lat_log=log',
                 '--log_offset=1', '--log_alternate_epoch=1',
                 '--log_alternate_epoch_clock_id=1', *extra)),
             cwd=self.folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
@@ -89,9 +91,9 @@ class Running:
         self.acked_s: when each of the former was, for the last time before."""
         self.process.send_signal(signal.SIGINT)
         try:
-            said, _ = self.process.communicate(timeout=60)
-        except subprocess.TimeoutExpired as late:
-            raise Failure('fio does not end') from late
+            said = pace.communicate(self.process, 60)
+        except pace.Late as late:
+            raise Failure(f'fio does not end: {late}') from late
         limit_ms = int(acked_before_s * 1000)
         touched, self.acked_s = set(), {}
         try:

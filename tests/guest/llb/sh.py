@@ -6,6 +6,8 @@ import os
 import subprocess
 import time
 
+from . import pace
+
 IO_BYTES = 1 << 20  # of one direct read or write; also its buffer's size
 
 
@@ -23,19 +25,21 @@ def equal(found, expected, what):
 
 
 def run(*args, ok=True, timeout_s=60):
-    """Runs a command; returns its output, or (ok=None) its status and output."""
+    """Runs a command; returns its output, or (ok=None) its status and output. The limit
+    is stretched (pace.py)."""
+    # pylint: disable=consider-using-with
+    process = subprocess.Popen(args, stdin=subprocess.DEVNULL, text=True,
+                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        done = subprocess.run(args, stdin=subprocess.DEVNULL, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                              timeout=timeout_s)
-    except subprocess.TimeoutExpired as late:
-        raise Failure(f'{" ".join(args)}: not done within {timeout_s} s') from late
+        text = pace.communicate(process, timeout_s)
+    except pace.Late as late:
+        raise Failure(f'{" ".join(args)}: {late}') from late
     if ok is None:
-        return done.returncode, done.stdout
-    if (done.returncode == 0) != ok:
-        said = ' / '.join(done.stdout.strip().splitlines()[-4:])
-        raise Failure(f'{" ".join(args)}: status {done.returncode}: {said}')
-    return done.stdout
+        return process.returncode, text
+    if (process.returncode == 0) != ok:
+        said = ' / '.join(text.strip().splitlines()[-4:])
+        raise Failure(f'{" ".join(args)}: status {process.returncode}: {said}')
+    return text
 
 
 def read(path):
@@ -52,14 +56,20 @@ def write(path, text):
         os.close(file)
 
 
-def wait_until(what, condition, limit_s=60, step_s=0.1):
-    """Waits until condition() is true; returns the seconds that it took."""
-    start = time.monotonic()
+def wait_until(what, condition, limit_s=60, step_s=0.1, exact=False):
+    """Waits until condition() is true; returns the seconds that it took. The limit is
+    a guard against hanging, and stretched (pace.py); exact: it is part of what is
+    measured, in real seconds."""
+    limit = pace.Limit(limit_s)
     while not condition():
-        if time.monotonic() - start > limit_s:
-            raise Failure(f'{what}: not within {limit_s} s')
+        if limit.spent() > limit_s and (exact or limit.passed()):
+            # Once more: this process may not have run for a long time.
+            if condition():
+                break
+            raise Failure(f'{what}: not within {limit}')
         time.sleep(step_s)
-    return time.monotonic() - start
+    pace.note(what, limit)
+    return limit.spent()
 
 
 class Direct:

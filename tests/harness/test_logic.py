@@ -1,0 +1,260 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""What runs and judges the tests, without a guest: results of a lane whose guests die,
+limits, plans."""
+
+import importlib.machinery
+import importlib.util
+import os
+import subprocess
+import sys
+import time
+import unittest
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.dont_write_bytecode = True
+sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench']
+
+
+def script(name):
+    """A script of the tree as a module."""
+    loader = importlib.machinery.SourceFileLoader(name, f'{ROOT}/scripts/{name}')
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+    loader.exec_module(module)
+    return module
+
+
+lane = script('lane')
+from llb import pace  # noqa: E402  pylint: disable=wrong-import-position
+from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
+
+DIED = (122, 'guest forky/stock tcg: ended without a final word: Kernel panic')
+FINE = (0, 'guest forky/stock tcg: job passed')
+SOME_FAILED = (1, 'guest forky/stock tcg: job failed with status 1')
+SPENT = (3, 'guest forky/stock tcg: job failed with status 3')
+UNCLEAN = (121, 'kernel log:\n[ 1.0] WARNING: x\nguest: kernel log has a line')
+
+
+class Guests:
+    """A guest for each of these: the job's lines, and how it ended."""
+
+    def __init__(self, *script_of_each):
+        self.scripts, self.asked = script_of_each, []
+
+    def __call__(self, number, names):
+        self.asked.append(names)
+        lines, end = self.scripts[min(number, len(self.scripts)) - 1]
+        yield from lines
+        return end
+
+
+class Results(unittest.TestCase):
+    def lane(self, names, *guests, limit=6):
+        said = []
+        found = lane.Lane(names, said.append)
+        self.guests = Guests(*guests)
+        self.count = lane.run(found, self.guests, limit)
+        self.said = said
+        return found
+
+    def test_all_pass(self):
+        found = self.lane(['a.b', 'a.c'], (
+            ['RUN a.b', 'PASS a.b 1.0', 'noise', 'RUN a.c', 'ALIVE a.c pace 1.0', 'PASS a.c 2.5'],
+            FINE))
+        self.assertTrue(found.passed())
+        self.assertEqual(found.results, {'a.b': True, 'a.c': True})
+        self.assertEqual(self.said, ['RUN a.b', 'PASS a.b 1.0', 'RUN a.c', 'PASS a.c 2.5'])
+        self.assertEqual(self.count, 1)
+
+    def test_a_failure_says_why(self):
+        found = self.lane(['a.b'], (['RUN a.b', 'FAIL a.b 1.0: as it is'], SOME_FAILED))
+        self.assertFalse(found.passed())
+        self.assertFalse(found.bad)
+        self.assertEqual(self.said[-1], 'FAIL a.b 1.0: as it is')
+
+    def test_a_panic_costs_the_test_that_ran(self):
+        found = self.lane(['a.b', 'a.c', 'a.d'],
+                          (['RUN a.b', 'PASS a.b 1.0', 'RUN a.c'], DIED),
+                          (['RUN a.d', 'PASS a.d 1.0'], FINE))
+        self.assertEqual(found.results, {'a.b': True, 'a.c': False, 'a.d': True})
+        self.assertEqual(self.guests.asked, [['a.b', 'a.c', 'a.d'], ['a.d']])
+        self.assertFalse(found.passed())
+        self.assertEqual(len(found.bad), 1)
+        self.assertIn('did not survive', self.said[3])
+        self.assertIn('Kernel panic', self.said[3])
+
+    def test_a_spent_guest_is_followed_by_another(self):
+        found = self.lane(['a.b', 'a.c'],
+                          (['RUN a.b', 'FAIL a.b 9.0: cannot be ended'], SPENT),
+                          (['RUN a.c', 'PASS a.c 1.0'], FINE))
+        self.assertEqual(found.results, {'a.b': False, 'a.c': True})
+        self.assertFalse(found.bad)
+        self.assertFalse(found.passed())
+
+    def test_a_guest_that_dies_between_tests(self):
+        found = self.lane(['a.b', 'a.c'], (['RUN a.b', 'PASS a.b 1.0'], DIED),
+                          (['RUN a.c', 'PASS a.c 1.0'], FINE))
+        self.assertEqual(found.results, {'a.b': True, 'a.c': True})
+        self.assertFalse(found.passed())
+
+    def test_a_guest_that_dies_after_all(self):
+        found = self.lane(['a.b'], (['RUN a.b', 'PASS a.b 1.0'], DIED))
+        self.assertFalse(found.passed())
+
+    def test_a_log_that_is_not_clean(self):
+        found = self.lane(['a.b'], (['RUN a.b', 'PASS a.b 1.0'], UNCLEAN))
+        self.assertFalse(found.passed())
+        # The job's own status takes precedence over the log in the lab's.
+        found = self.lane(['a.b'], (['RUN a.b', 'FAIL a.b 1.0: x'],
+                                    (1, 'kernel log:\n[ 1.0] WARNING: x\nguest: status 1')))
+        self.assertEqual(len(found.bad), 1)
+
+    def test_guests_are_bounded(self):
+        names = [f'a.t{number}' for number in range(9)]
+        found = self.lane(names, *[([f'RUN {name}'], DIED) for name in names], limit=3)
+        self.assertEqual(self.count, 3)
+        self.assertEqual(set(found.results), set(names))
+        self.assertFalse(any(found.results.values()))
+        self.assertEqual(len(self.said), 3 + 9)
+
+    def test_a_guest_that_never_starts(self):
+        found = self.lane(['a.b'], ([], DIED), limit=4)
+        self.assertEqual(self.count, 4)
+        self.assertEqual(found.results, {'a.b': False})
+
+    def test_only_the_one_that_runs_has_a_result(self):
+        found = self.lane(['a.b', 'a.c'], (
+            ['PASS a.b 1.0', 'RUN a.b', 'PASS a.c 1.0', 'RUN a.c', 'PASS x 1', 'FAIL a.b 1.0: no',
+             'PASS a.b 1.0'], FINE), ([], FINE), limit=2)
+        self.assertEqual(found.results, {'a.b': False, 'a.c': False})
+        self.assertIn('no result', self.said[-1])
+
+    def test_a_job_that_ends_in_the_middle(self):
+        found = self.lane(['a.b'], (['RUN a.b'], FINE))
+        self.assertEqual(found.results, {'a.b': False})
+
+    def test_nothing_is_no_success(self):
+        self.assertFalse(lane.Lane([]).passed())
+
+
+class Pace(unittest.TestCase):
+    def setUp(self):
+        self.work = pace.work
+        self.slow(1)
+
+    def tearDown(self):
+        pace.work = self.work
+
+    def slow(self, times):
+        pace.work = lambda: pace.REFERENCE_S * times
+
+    def test_bounds(self):
+        self.assertEqual(pace.of(0), 1)
+        self.assertEqual(pace.of(pace.REFERENCE_S / 3), 1)
+        self.assertAlmostEqual(pace.of(pace.REFERENCE_S * 2.5), 2.5)
+        self.assertEqual(pace.of(1e9), pace.MOST)
+
+    def test_the_worst_counts_until_it_begins_anew(self):
+        self.assertEqual(pace.begin(), 1)
+        self.slow(4)
+        self.assertEqual(pace.measure(), 4)
+        self.slow(2)
+        self.assertEqual(pace.measure(), 2)
+        self.assertEqual(pace.stretch(), 4)
+        self.assertEqual(pace.begin(), 2)
+        self.assertEqual(pace.stretch(), 2)
+
+    def test_a_child_sees_what_its_parent_measures(self):
+        pace.begin()
+        child = os.fork()
+        if child == 0:
+            end = time.monotonic() + 60
+            while pace.stretch() < 7 and time.monotonic() < end:
+                time.sleep(0.01)
+            os._exit(0 if pace.stretch() == 7 else 1)
+        self.slow(7)
+        pace.measure()
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+
+    def test_a_limit_is_stretched(self):
+        self.slow(3)
+        pace.begin()
+        limit = pace.Limit(10)
+        limit.start -= 29
+        self.assertFalse(limit.passed())
+        limit.start -= 2
+        self.assertTrue(limit.passed())
+        self.assertEqual(str(limit), '10 s x 3.0')
+
+    def test_a_machine_that_becomes_busy_later(self):
+        pace.begin()
+        limit = pace.Limit(10)
+        limit.start -= 15
+        self.slow(2)
+        self.assertFalse(limit.passed())
+        limit.start -= 6
+        self.assertTrue(limit.passed())
+
+    def test_wait_until(self):
+        pace.begin()
+        self.slow(1)
+        with self.assertRaisesRegex(Failure, 'never: not within 0.05 s$'):
+            wait_until('never', lambda: False, 0.05, 0.01)
+        start = time.monotonic()
+        self.slow(20)
+        with self.assertRaisesRegex(Failure, 'not within 0.05 s x 20'):
+            wait_until('never', lambda: False, 0.05, 0.01)
+        self.assertGreaterEqual(time.monotonic() - start, 1)
+        start = time.monotonic()
+        with self.assertRaises(Failure):
+            wait_until('never', lambda: False, 0.05, 0.01, exact=True)
+        self.assertGreaterEqual(wait_until('late', lambda: time.monotonic() > start + 0.2, 0.05), 0.1)
+
+    def test_run(self):
+        pace.begin()
+        self.assertEqual(run('echo', 'a'), 'a\n')
+        self.assertEqual(run('sh', '-c', 'echo b; exit 3', ok=None), (3, 'b\n'))
+        with self.assertRaisesRegex(Failure, 'sleep 100: not done within 0.2 s'):
+            run('sleep', '100', timeout_s=0.2)
+        self.slow(20)
+        # It would be late without being slow.
+        pace.begin()
+        self.assertEqual(run('sh', '-c', 'sleep 0.5; echo c', timeout_s=0.2), 'c\n')
+
+
+def shell(text):
+    done = subprocess.run(['bash', '-euc', f'source {ROOT}/scripts/lab.d/pace.sh; {text}'],
+                          stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()
+
+
+class HostPace(unittest.TestCase):
+    def test_bounds(self):
+        self.assertEqual(shell('for us in 0 10000 50000 75000 500000 99999999; do pace_of $us;'
+                               ' echo $pace; done'),
+                         ['100', '100', '100', '150', '1000', '3000'])
+
+    def test_time_is_divided(self):
+        self.assertEqual(shell('pace_spend 1000000 100; echo $paced_us;'
+                               ' pace_spend 1000000 400; echo $paced_us'), ['1000000', '1250000'])
+
+    def test_a_sample_is_taken_anew(self):
+        self.assertEqual(shell('''pace_sample() { pace=${next:-100}; }
+            pace_start; next=1000 pace_next_us=0 pace_at_us=$((pace_at_us - 10000000))
+            pace_tick; echo $pace $((paced_us / 100000))'''), ['1000', '10'])
+
+    def test_within(self):
+        within = f'{ROOT}/scripts/within'
+        self.assertEqual(subprocess.run([within, '60', 'sh', '-c', 'exit 7'], check=False).returncode, 7)
+        self.assertEqual(subprocess.run([within, '60', 'cat'], input='x', text=True, check=True,
+                                        stdout=subprocess.PIPE).stdout, 'x')
+        late = subprocess.run([within, '1', 'sh', '-c', 'sleep 3600 & sleep 3600'], check=False,
+                              stderr=subprocess.PIPE, text=True)
+        self.assertEqual(late.returncode, 124)
+        self.assertIn('ended after 1 s', late.stderr)
+        self.assertEqual(subprocess.run([within, 'x', 'true'], check=False,
+                                        stderr=subprocess.DEVNULL).returncode, 2)
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
