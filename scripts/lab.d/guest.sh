@@ -234,6 +234,7 @@ start_qemu() {
 	((count == 0)) || accel=counting
 	label="$suite/stock $accel"
 	qemu_args "$root/boot/vmlinuz-$kver" "$tmp/initrd" "$append" "$out/kernel.log"
+	# shellcheck disable=SC2054
 	qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
 		-device virtio-blk-pci,drive=root)
 	for name in "${disks[@]}"; do
