@@ -19,10 +19,10 @@ def plan(steps, size):
     for level in size.levels(*MEMBERS):
         for group in GROUPS:
             steps.add(8 + 4 * len(group), f'(g) {level} {", ".join(group)}',
-                      step(level, group, size.seconds(TURNS)))
+                      step(level, group, size.seconds(TURNS)), ('g', level))
         for number, variant in in_turn(size.rounds(5), ALL):
             steps.add(10, f'(g) {level} fresh {variant} round {number + 1}',
-                      fresh(level, variant, number))
+                      fresh(level, variant, number), ('g', level, 'fresh'), number)
 
 
 def fresh(level, variant, number):

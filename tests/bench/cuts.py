@@ -40,7 +40,8 @@ def plan(steps, size):
             if number >= 3 and variant != 'llbitmap':
                 continue # a target stands for this one only
             steps.add(10 + 16 * len(loads), f'(f) {level} {variant} round {number + 1}',
-                      step(level, variant, number, loads if number < 3 else loads[:1]))
+                      step(level, variant, number, loads if number < 3 else loads[:1]),
+                      ('f', level), number)
 
 
 def step(level, variant, number, loads):

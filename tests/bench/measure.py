@@ -6,6 +6,7 @@ import os
 import subprocess
 import time
 
+from llb import pace
 from llb.sh import Failure, need
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -22,17 +23,19 @@ def fio_jobs(path, limit_s, variables):
     name = os.path.basename(path)
     environment = dict(os.environ, **{key: str(value) for key, value in variables.items()})
     try:
-        done = subprocess.run(['fio', '--output-format=json', path], check=False,
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True, timeout=limit_s, cwd='/tmp',
-                              env=environment)
-        found = json.loads(done.stdout[done.stdout.index('{'):])['jobs']
-    except subprocess.TimeoutExpired as late:
-        raise Failure(f'fio {name}: not done within {limit_s} s') from late
+        # pylint: disable=consider-using-with
+        process = subprocess.Popen(['fio', '--output-format=json', path],
+                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                   stderr=subprocess.STDOUT, text=True, cwd='/tmp',
+                                   env=environment)
+        text = pace.communicate(process, limit_s)
+        found = json.loads(text[text.index('{'):])['jobs']
+    except pace.Late as late:
+        raise Failure(f'fio {name}: {late}') from late
     except (ValueError, LookupError) as odd:
-        raise Failure(f'fio {name}: {done.stdout.strip()[-300:]}') from odd
-    need(done.returncode == 0 and not any(job['error'] for job in found),
-         f'fio {name}: status {done.returncode}: {done.stdout.strip()[:300]}')
+        raise Failure(f'fio {name}: {text.strip()[-300:]}') from odd
+    need(process.returncode == 0 and not any(job['error'] for job in found),
+         f'fio {name}: status {process.returncode}: {text.strip()[:300]}')
     return found
 
 
@@ -83,28 +86,59 @@ class Size:
         return self.given or (1 if self.trying else count)
 
 
+WAITED = 1 / 3 # of a step: fio's times, which are the same on any machine
+
+
+class Step:
+    """seconds: on the reference. Steps of one set and number are compared to each other:
+    all are measured, or none. number: of the round, from 0."""
+
+    def __init__(self, seconds, name, function, group, number):
+        self.reference_s, self.name, self.function = seconds, name, function
+        self.group, self.number = group, number
+
+    def seconds(self, slower):
+        """On a machine so many times slower."""
+        return self.reference_s * (WAITED + (1 - WAITED) * slower)
+
+
 class Plan:
-    """What is to be measured, in steps of about known length."""
+    """What is to be measured, in steps of about known length. What this machine has no time
+    for is left out before the first one begins."""
 
     def __init__(self):
-        self.steps, self.failed = [], 0
+        self.steps, self.left_out, self.failed, self.slower = [], [], 0, 1.0
 
-    def add(self, seconds, name, function):
+    def add(self, seconds, name, function, group, number=0):
         """function(say): say(text) adds to the step's line."""
-        self.steps.append((seconds, name, function))
+        self.steps.append(Step(seconds, name, function, group, number))
 
-    def run(self, clean_up, budget_s):
-        total = sum(step[0] for step in self.steps)
-        done, start = 0, time.monotonic()
-        for number, (seconds, name, function) in enumerate(self.steps, 1):
+    def total_s(self):
+        return sum(step.seconds(self.slower) for step in self.steps)
+
+    def fit(self, budget_s, slower):
+        """For a machine so many times slower than the reference: the last rounds go first,
+        of every kind in turn; then whole kinds, the last first. One is always left."""
+        self.slower = slower
+        while self.steps and self.total_s() > budget_s:
+            sets = list(dict.fromkeys((step.number, step.group) for step in self.steps))
+            if len(sets) == 1:
+                break
+            most = max(number for number, _ in sets)
+            last = [one for one in sets if one[0] == most][-1]
+            self.left_out += [step.name for step in self.steps if (step.number, step.group) == last]
+            self.steps = [step for step in self.steps if (step.number, step.group) != last]
+
+    def run(self, clean_up):
+        """Every step that is planned, however long it takes."""
+        print(f'{len(self.steps)} steps, some {self.total_s() / 60:.0f} min: this machine takes '
+              f'{self.slower:.1f} times as long as the reference' +
+              ''.join(f'\nleft out by plan: {name}' for name in self.left_out), flush=True)
+        total, done, start = self.total_s(), 0, time.monotonic()
+        for number, step in enumerate(self.steps, 1):
             said, why, began = [], None, time.monotonic()
-            if began - start + seconds > budget_s:
-                self.failed += len(self.steps) - number + 1
-                print(f'{len(self.steps) - number + 1} steps are left out: the time is up',
-                      flush=True)
-                return
             try:
-                function(said.append)
+                step.function(said.append)
             except Failure as failure:
                 why = str(failure)
             except Exception as odd:  # pylint: disable=broad-except
@@ -113,7 +147,7 @@ class Plan:
                 clean_up()
             except Failure as failure:
                 why = f'{why or ""} {failure}'.strip()
-            done += seconds
+            done += step.seconds(self.slower)
             spent = time.monotonic() - start
             # As fast as so far; the plan's own figures for the start.
             rate = (spent + 30) / (done + 30)
@@ -121,8 +155,14 @@ class Plan:
             if why:
                 self.failed += 1
                 said.append(f'FAILED: {why}')
-            print(f'[{number}/{len(self.steps)}, {left / 60:.0f} min left] {name}: '
-                  f'{", ".join(said)} ({time.monotonic() - began:.0f} s)', flush=True)
+            print(f'[{number}/{len(self.steps)}, {left / 60:.0f} min left] {step.name}: '
+                  f'{", ".join(said)} ({time.monotonic() - began:.0f} s of '
+                  f'{step.seconds(self.slower):.0f})', flush=True)
+
+    def facts(self):
+        """For the report."""
+        return {'steps': len(self.steps), 'failed': self.failed, 'left out': self.left_out,
+                'slower': round(self.slower, 2)}
 
 
 def emit(bench, level, load, variant, metric, unit, value, number, none=None):

@@ -15,7 +15,7 @@ def plan(steps, size):
             target = (state == 'initial sync') == (level == 'raid5')
             for number, variant in in_turn(size.rounds(5 if target else 3), ALL):
                 steps.add(run_s + 5, f'(b) {level} {state} {variant} round {number + 1}',
-                          step(level, state, variant, number, run_s))
+                          step(level, state, variant, number, run_s), ('b', level, state), number)
 
 
 def step(level, state, variant, number, run_s):

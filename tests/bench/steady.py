@@ -35,7 +35,7 @@ def plan(steps, size):
             for group in (groups if number % 2 == 0 else reversed(groups)):
                 steps.add(len(group) * (3 + len(loads) * count * TURN_S),
                           f'(a) {level} {", ".join(group)} round {number + 1}',
-                          step(level, group, number, loads, count))
+                          step(level, group, number, loads, count), ('a', level, group), number)
 
 
 def made(level, variant, at, beside):

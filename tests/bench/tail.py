@@ -18,7 +18,7 @@ def plan(steps, size):
         run_s = size.seconds(RUN_S[level])
         for number, variant in in_turn(size.rounds(5), ALL):
             steps.add(run_s + 7, f'(e) {level} {variant} round {number + 1}',
-                      step(level, variant, number, run_s))
+                      step(level, variant, number, run_s), ('e', level), number)
 
 
 def step(level, variant, number, run_s):

@@ -64,7 +64,7 @@ def plan(steps, size):
         for state in ('clean', 'unwritten') if level == 'raid1' else ('clean',):
             for number, variant in in_turn(size.rounds(5 if state == 'clean' else 3), ALL):
                 steps.add(12 if variant in ('none', 'llbitmap') else 25, f'(c) {level} {state} {variant} round {number + 1}',
-                          step(level, state, variant, number))
+                          step(level, state, variant, number), ('c', level, state), number)
 
 
 def touches(path, size, number):
@@ -133,7 +133,7 @@ def plan_cache(steps, size):
     for level in size.levels('raid1'):
         for number, variant in in_turn(size.rounds(3), ALL):
             steps.add(20, f'(d) {level} {variant} round {number + 1}',
-                      cache_step(level, variant, number, size.seconds(5)))
+                      cache_step(level, variant, number, size.seconds(5)), ('d', level), number)
 
 
 def cache_step(level, variant, number, run_s):

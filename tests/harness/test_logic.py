@@ -25,6 +25,7 @@ def script(name):
 
 
 lane = script('lane')
+from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
 from llb import pace  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
 
@@ -254,6 +255,80 @@ class HostPace(unittest.TestCase):
         self.assertIn('ended after 1 s', late.stderr)
         self.assertEqual(subprocess.run([within, 'x', 'true'], check=False,
                                         stderr=subprocess.DEVNULL).returncode, 2)
+
+
+class Plans(unittest.TestCase):
+    def plan(self, kinds=3, rounds=3, seconds=10, each=2):
+        steps, self.done = Plan(), []
+        for kind in range(kinds):
+            for number in range(rounds):
+                for part in range(each):
+                    name = f'{kind}.{number}.{part}'
+                    steps.add(seconds, name, lambda say, name=name: self.done.append(name),
+                              kind, number)
+        return steps
+
+    def names(self, steps):
+        return [step.name for step in steps.steps]
+
+    def test_all_of_it_on_the_reference(self):
+        steps = self.plan()
+        steps.fit(180, 1)
+        self.assertEqual(len(steps.steps), 18)
+        self.assertEqual(steps.left_out, [])
+
+    def test_the_last_rounds_go_first(self):
+        steps = self.plan()
+        steps.fit(180, 1.3)  # 216 s of it
+        self.assertEqual(steps.left_out, ['2.2.0', '2.2.1', '1.2.0', '1.2.1'])
+        self.assertLessEqual(steps.total_s(), 180)
+        self.assertEqual(len(steps.steps), 14)
+
+    def test_then_whole_kinds(self):
+        steps = self.plan()
+        steps.fit(180, 7)
+        self.assertEqual(self.names(steps), ['0.0.0', '0.0.1'])
+        self.assertEqual(len(steps.left_out), 16)
+
+    def test_one_is_always_left(self):
+        steps = self.plan()
+        steps.fit(180, 1000)
+        self.assertEqual(self.names(steps), ['0.0.0', '0.0.1'])
+
+    def test_all_that_is_planned_is_done(self):
+        steps = self.plan()
+        steps.fit(180, 1.3)
+        planned, cleaned = self.names(steps), []
+        steps.run(lambda: cleaned.append(1))
+        self.assertEqual(self.done, planned)
+        self.assertEqual(len(cleaned), len(planned))
+        self.assertEqual(steps.facts(), {'steps': 14, 'failed': 0, 'slower': 1.3,
+                                         'left out': ['2.2.0', '2.2.1', '1.2.0', '1.2.1']})
+
+    def test_a_step_that_fails_is_counted(self):
+        steps = self.plan(1, 1, each=1)
+
+        def fails(say):
+            raise Failure('no')
+        steps.add(1, 'fails', fails, 'x')
+        steps.run(lambda: None)
+        self.assertEqual(steps.facts()['failed'], 1)
+        self.assertEqual(self.done, ['0.0.0'])
+
+    def test_the_quick_bench(self):
+        """All of its groups have a first round as long as the machine is at most 2.5
+        times slower."""
+        import cuts  # pylint: disable=import-outside-toplevel
+        import steady  # pylint: disable=import-outside-toplevel
+        for slower in (1, 1.2, 1.6, 2, 2.5):
+            steps, size = Plan(), Size('quick', 0)
+            steady.plan(steps, size)
+            cuts.plan(steps, size)
+            groups = {step.group for step in steps.steps}
+            steps.fit(510, slower)
+            self.assertEqual({step.group for step in steps.steps}, groups, slower)
+            self.assertLessEqual(steps.total_s(), 510)
+            self.assertEqual(bool(steps.left_out), slower > 1.15, slower)
 
 
 if __name__ == '__main__':
