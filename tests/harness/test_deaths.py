@@ -72,7 +72,3 @@ def test_leaves_something():
             time.sleep(3600)
     wait_until('it is open', lambda: run('dmsetup', 'info', '-c', '--noheadings', '-o', 'open',
                                          'used').strip() == '1')
-
-
-def test_lives_in_a_fourth_guest():
-    pass
