@@ -121,6 +121,11 @@ Result Bitmap::create(kx_host *h, Bitmap **out)
 		b->destroy();
 		return r;
 	}
+	if (b->space_sectors_ < b->claimed_sectors_)
+		kx_log(h, KX_LOG_WARN,
+		       "the bitmap's header reserves %llu sectors, but on a member only %llu are free: these are used",
+		       static_cast<unsigned long long>(b->claimed_sectors_),
+		       static_cast<unsigned long long>(b->space_sectors_));
 	kx_chunk_bytes_set(h, geo.chunk_sectors() << kSectorShift, b->daemon_sleep_s_.load_relaxed());
 	*out = b;
 	return Result::ok();
@@ -201,11 +206,6 @@ Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
 {
 	claimed_sectors_ = sb_.sectors_reserved ? sb_.sectors_reserved : a.bitmap_space;
 	space_sectors_ = room_now(a, sb_.first_use());
-	if (space_sectors_ < claimed_sectors_)
-		kx_log(host_, KX_LOG_WARN,
-		       "the bitmap's header reserves %llu sectors, but on a member only %llu are free: these are used",
-		       static_cast<unsigned long long>(claimed_sectors_),
-		       static_cast<unsigned long long>(space_sectors_));
 	u32 from = kChunkShiftMin;
 	if (!sb_.first_use()) {
 		from = chunk_shift_from_disk(sb_.sync_size, claimed_sectors_, sb_.chunksize);
@@ -216,10 +216,12 @@ Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
 		}
 	}
 	Result r = geometry_for(a.sync_size, space_sectors_, from, out);
+	if (r.failed()) // check_members() says what lies there
+		r = geometry_for(a.sync_size, claimed_sectors_, from, out);
 	if (r.failed())
 		kx_log(host_, KX_LOG_ERR, "an array of %llu sectors does not fit a bitmap of %llu sectors",
 		       static_cast<unsigned long long>(a.sync_size),
-		       static_cast<unsigned long long>(space_sectors_));
+		       static_cast<unsigned long long>(claimed_sectors_));
 	return r;
 }
 
