@@ -145,6 +145,7 @@ class Bitmap : public llb_bitmap {
 	void flag_all(Table *t);
 	void give_up();
 	void record_failure();
+	void distrust_members();
 
 	// daemon.cpp
 	bool whole(const kx_slots &s, bool flushed) const;
@@ -257,6 +258,7 @@ class Bitmap : public llb_bitmap {
 	bool forget_failed_ = false;
 	bool recovering_again_ = false;
 	base::Atomic<u64> next_request_ms_{0};
+	base::Atomic<u8> recover_all_{0}; // all that was ever written: a member is not trusted
 	base::Atomic<u8> written_marked_{0}; // no chunk is unwritten: a reshape runs
 };
 

@@ -83,7 +83,7 @@ void Bitmap::daemon()
 		next_pass_ms_ = now + sleep_ms() - base::min(sleep_ms() / 8, 100u);
 	}
 	bool left = flagged_from(t, 0) > 0;
-	bool again = left || anything_to_clean(t);
+	bool again = left || anything_to_clean(t) || sync_wanted_.load_relaxed();
 	if (again && stuck(a, left)) {
 		// full, then look again: pairs with daemon_work(), which follows the change
 		asleep_.exchange_full(1);
@@ -91,10 +91,8 @@ void Bitmap::daemon()
 		again = !stuck(a, left);
 	}
 	daemon_give();
-	if (sync_wanted_.load_relaxed()) {
+	if (sync_wanted_.load_relaxed())
 		kx_md_wake(host_); // daemon_work() decides
-		again = true;
-	}
 	if (again) // woken early, for a sync, it does not put off the pass
 		arm(next_pass_ms_ > now ? u32(next_pass_ms_ - now) : sleep_ms());
 }

@@ -213,12 +213,29 @@ void Bitmap::write_all()
 {
 	lead_take();
 	(void)check_members(table()->geo.bytes(), Unfit::Fail).failed(); // never refuses
+	distrust_members();
 	header_dirty_ = true;
 	lead_give();
 	flag_all(table());
 	request();
 	spare_seq_.store_release(requested_.load_acquire()); // pairs with close_sync()
 	kx_lead_queue(host_);
+}
+
+// Members that are to be recovered now and were away when the bitmap's knowledge became void.
+// md asks for events_cleared when a member is bound; not when one that was bound then gets
+// its slot back later, or one that had failed is taken back through its state file. [rm]
+void Bitmap::distrust_members()
+{
+	kx_member m;
+
+	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
+		if (m.slot < 0 || !(m.flags & KX_MEMBER_MISSED) ||
+		    (m.flags & (KX_MEMBER_IN_SYNC | KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)))
+			continue;
+		kx_member_distrust(host_, i);
+		recover_all_.exchange_full(1); // pairs with start_sync(); until a recovery is done
+	}
 }
 
 // md writes its superblocks next. It does so when a reshape starts, before its first stripe
@@ -238,17 +255,22 @@ void Bitmap::update_sb()
 	bool moving = a.flags & KX_ARRAY_RESHAPE_PENDING;
 	lead_take();
 	bool first = init_pending_.load_relaxed();
-	bool begins = moving && !moving_;
+	bool broken = broken_.load_relaxed();
+	bool begins = moving && !moving_ && !broken;
+	if (begins) // chunks may have come since the last one
+		written_marked_.exchange_full(0);
 	if (begins) {
 		(void)check_members(t->geo.bytes(), Unfit::Fail).failed(); // never refuses
 		flag_all(t);
 	}
 	absent_void_ = moving || moving_ || a.level != level_seen_;
-	events_due_ = !broken_.load_relaxed();
+	if (absent_void_)
+		kx_absent_missed(host_);
+	events_due_ = !broken; // else the old ones, and the stale mark
 	// W5: what a stale bitmap, or one of a first use, became is durable first: a
 	// round, and its header takes them. All is flagged.
 	header_dirty_ = header_dirty_ || begins;
-	Result r = first || begins ? round(held) : write_header(held);
+	Result r = (first && !broken) || begins ? round(held) : write_header(held);
 	events_due_ = false;
 	absent_void_ = false;
 	if (!r.failed()) {

@@ -39,10 +39,17 @@ u8 merged(u8 a, u8 b)
 	return no_data ? LLB_UNWRITTEN : LLB_NEED_SYNC;
 }
 
+// The events that a header speaks of. It is written before md's superblock of the same event,
+// so that it may be one ahead; more is damage, and says nothing.
+u64 events_of(const Super &sb, const kx_array &a)
+{
+	return sb.events > a.events + 1 ? 0 : sb.events;
+}
+
 // As new as the array, or as the newest of its bitmaps: it missed no write of the bitmap.
 bool is_current(const Super &sb, const kx_array &a, u64 newest)
 {
-	return sb.events >= a.events || sb.events >= newest;
+	return events_of(sb, a) >= base::min(a.events, newest);
 }
 
 // Two current superblocks. They differ after a cut in the middle of a header's write, or
@@ -158,7 +165,7 @@ Result Bitmap::read_superblocks(const kx_array &a)
 				continue;
 			}
 			if (pass == 0) {
-				newest = base::max(newest, sb.events);
+				newest = base::max(newest, events_of(sb, a));
 				found = true;
 			} else if (is_current(sb, a, newest)) {
 				sb_ = merging ? merged(sb_, sb) : sb;
@@ -182,6 +189,8 @@ u64 Bitmap::room_now(const kx_array &a, bool spares) const
 	kx_member m;
 
 	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
+		if (m.slot < 0)
+			m.bad_log_entries = 0; // asked when it gets a slot, and then only it fails
 		if ((m.slot >= 0 || spares) && !(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)))
 			least = base::min(least, room(a, m));
 	}
@@ -209,6 +218,13 @@ Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
 	u32 from = kChunkShiftMin;
 	if (!sb_.first_use()) {
 		from = chunk_shift_from_disk(sb_.sync_size, claimed_sectors_, sb_.chunksize);
+		// raid10 that grows by disks, assembled in the middle: md speaks of the new size
+		// only when it is there, and does not resize the bitmap then.
+		if (from && a.level == 10 && (a.flags & KX_ARRAY_RESHAPE_PENDING) &&
+		    sb_.sync_size > a.sync_size) {
+			*out = geometry_at(sb_.sync_size, from);
+			return Result::ok();
+		}
 		if (from && sb_.sync_size == a.sync_size) {
 			// as it is, even if the in-tree driver let it overrun by its header
 			*out = geometry_at(a.sync_size, from);
@@ -262,15 +278,16 @@ Result Bitmap::check_members(u64 bytes, Unfit unfit)
 	u32 align = io_align_;
 
 	kx_array_get(host_, &a);
-	auto written = [&m] { return m.slot >= 0 && !(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)); };
-	// All members are written in the largest logical block of any.
+	auto present = [&m] { return !(m.flags & (KX_MEMBER_FAULTY | KX_MEMBER_JOURNAL)); };
+	// All members are written in the largest logical block of any. Spares count: a reshape
+	// gives them a slot some time before it is told here.
 	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
-		if (written() && m.logical_block <= kBlockBytes)
+		if (present() && m.logical_block <= kBlockBytes)
 			align = base::max(align, m.logical_block);
 	}
 	space_sectors_ = claimed_sectors_;
 	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
-		if (!written())
+		if (m.slot < 0 || !present())
 			continue;
 		Result r = check_member(host_, a, m, base::round_up(bytes, align), claimed_sectors_);
 		if (r.failed() && unfit == Unfit::Refuse)
@@ -313,7 +330,7 @@ Result Bitmap::read_state(const kx_array &a)
 	bool first = sb_.first_use();
 	// mdadm makes such a header with no event in it, and the first load takes the mark off.
 	bool used = first && (sb_.events || sb_.events_cleared);
-	bool stale = !first && ((sb_.state & LLB_SB_STALE) || sb_.events < a.events);
+	bool stale = !first && ((sb_.state & LLB_SB_STALE) || events_of(sb_, a) < a.events);
 
 	if (stale)
 		kx_log(host_, KX_LOG_WARN,
@@ -470,7 +487,7 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 		Super sb = super_decode(page_);
 		// one that is behind the chosen superblock and the array missed writes
 		fresh[i] = !super_validate(host_, sb, a, 0).failed() && sb.chunksize == sb_.chunksize &&
-			   is_current(sb, a, sb_.events);
+			   is_current(sb, a, events_of(sb_, a));
 	}
 
 	Result r = Result::ok();

@@ -41,7 +41,9 @@ Result Bitmap::resize(u64 sync_size)
 		return r.failed() ? r : Result::error(LLB_ENOSPC);
 	}
 	lead_take();
+	u64 space = space_sectors_;
 	r = check_members(geo.bytes(), Unfit::Refuse); // before anything is written
+	space_sectors_ = base::min(space_sectors_, space);
 	lead_give();
 	if (r.failed())
 		return r;

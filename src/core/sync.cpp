@@ -175,6 +175,8 @@ bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
 	// Parity that is built but not flushed may be lost with its member's cache: the member
 	// gets it again if it comes back.
 	bool must = (wants_sync(s) && (recover || !(raw & kEnded))) || (recover && s == State::Dirty);
+	if (recover && recover_all_.load_acquire()) // pairs with distrust_members()
+		must = !never_written(s) || (raw & kEnded);
 
 	if (parity_recovery(a)) {
 		if (s == State::NeedSync) // been there: for recover_again()
@@ -335,6 +337,8 @@ void Bitmap::close_sync()
 		raw = cell.load_relaxed();
 		left |= wants_sync(state_of(raw)) && !(raw & kEnded);
 	}
+	if (!stopped && action_of(a) == Action::Recover)
+		recover_all_.store_relaxed(0);
 	ended_to_ = 0;
 	last_end_ms_ = 0;
 	if (left) // daemon_work() asks again when the array is whole

@@ -178,6 +178,11 @@ static void bad_log(struct md_rdev *rdev, struct kx_member *out)
 	out->flags |= KX_MEMBER_BAD_LOG;
 }
 
+static bool numbered(struct md_rdev *rdev)
+{
+	return rdev->desc_nr >= 0 && rdev->desc_nr < KX_NUMBERS;
+}
+
 int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
@@ -206,6 +211,8 @@ int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 		out->flags |= KX_MEMBER_JOURNAL;
 	if (test_bit(Bitmap_sync, &rdev->flags))
 		out->flags |= KX_MEMBER_OLD;
+	if (numbered(rdev) && test_bit(rdev->desc_nr, h->missed))
+		out->flags |= KX_MEMBER_MISSED;
 	bad_log(rdev, out);
 	return 0;
 }
@@ -227,6 +234,34 @@ void kx_member_fail(struct kx_host *h, u32 index)
 
 	if (rdev)
 		md_error(h->mddev, rdev);
+}
+
+/* saved_raid_disk makes md give a member its slot back, to be recovered through the bitmap. */
+void kx_absent_missed(struct kx_host *h)
+{
+	struct md_rdev *rdev;
+
+	rdev_for_each(rdev, h->mddev) {
+		bool faulty = test_bit(Faulty, &rdev->flags);
+
+		if (rdev->raid_disk >= 0 && !faulty)
+			continue;
+		if (rdev->raid_disk < 0)
+			rdev->saved_raid_disk = -1;
+		if (numbered(rdev)) /* a faulty one has its slot still, and saves it when it leaves */
+			set_bit(rdev->desc_nr, h->missed);
+	}
+}
+
+void kx_member_distrust(struct kx_host *h, u32 index)
+{
+	struct md_rdev *rdev = member_at(h->mddev, index);
+
+	if (!rdev)
+		return;
+	rdev->saved_raid_disk = -1; /* its superblock then says that the bitmap is no help */
+	if (numbered(rdev))
+		clear_bit(rdev->desc_nr, h->missed);
 }
 
 /* A member's state file, as if its line were written there. Holding reconfig_mutex, as md does. */

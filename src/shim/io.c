@@ -101,6 +101,7 @@ static bool batch_pick(struct kx_batch *b)
 		t->batch = b;
 		t->was_in_sync = test_bit(In_sync, &rdev->flags);
 		t->failed = false;
+		t->left_out = false;
 		b->count++;
 	}
 	rcu_read_unlock();
@@ -173,11 +174,19 @@ void kx_io_add(struct kx_host *h, u64 offset, const void *buf, u32 bytes)
 
 	for (i = 0; i < b->count; i++) {
 		struct md_rdev *rdev = b->targets[i].rdev;
+		struct block_device *bdev = rdev->meta_bdev ?: rdev->bdev;
 		struct bio *bio;
 
 		if (READ_ONCE(b->targets[i].failed))
 			continue;
-		bio = bio_alloc_bioset(rdev->meta_bdev ?: rdev->bdev, 1,
+		/* raid5 lets a reshape add such a disk before it tells the bitmap, which then
+		 * writes it all. Until then it must not fail for that.
+		 */
+		if ((offset | bytes) & (bdev_logical_block_size(bdev) - 1)) {
+			b->targets[i].left_out = true;
+			continue;
+		}
+		bio = bio_alloc_bioset(bdev, 1,
 				       REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_FUA,
 				       GFP_NOIO, &h->bios);
 		bio->bi_iter.bi_sector = rdev->sb_start + h->mddev->bitmap_info.offset +
@@ -199,7 +208,7 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
 		struct kx_target *t = &b->targets[i];
 
 		out->in_sync_tried += t->was_in_sync;
-		out->in_sync_ok += t->was_in_sync && !t->failed &&
+		out->in_sync_ok += t->was_in_sync && !t->failed && !t->left_out &&
 				   test_bit(In_sync, &t->rdev->flags);
 	}
 	batch_end(b);

@@ -17,6 +17,7 @@ struct kx_target {
 	struct kx_batch *batch;
 	bool was_in_sync;
 	bool failed;
+	bool left_out;	/* its blocks are larger than the core knows yet */
 };
 
 /* One batch of bios to all members, and its end. */
@@ -27,6 +28,8 @@ struct kx_batch {
 	unsigned int room;
 	atomic_t inflight;
 };
+
+#define KX_NUMBERS ((4096 - 256) / 2)	/* of members, in metadata 1.x */
 
 /* What mddev->bitmap points to. */
 struct kx_host {
@@ -47,6 +50,7 @@ struct kx_host {
 	struct kx_batch writes;		/* the holder of LEAD */
 	struct kx_batch flushes;	/* the daemon */
 	bool stopping;			/* no more work is queued */
+	DECLARE_BITMAP(missed, KX_NUMBERS);	/* rm: by member number, KX_MEMBER_MISSED */
 };
 
 struct kx_host *kx_host_make(struct mddev *mddev);

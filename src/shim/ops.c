@@ -59,13 +59,30 @@ static int llb_op_load(struct mddev *mddev)
 	return llb_load(bitmap_of(mddev));
 }
 
+/*
+ * Write-behinds have ended for md, and name the bitmap when they end on their member. One that
+ * fails there is ended by raid1d only after md wrote its superblock, which waits for the
+ * mutex that is held here.
+ */
+static void behind_drain(struct kx_host *h)
+{
+	struct mddev *mddev = h->mddev;
+
+	while (!wait_event_timeout(h->wait, llb_behind_idle(h->bitmap), HZ / 10)) {
+		if (!test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags))
+			continue;
+		md_update_sb(mddev, 1);
+		md_wakeup_thread(mddev->thread);
+	}
+}
+
 static void llb_op_destroy(struct mddev *mddev)
 {
 	struct kx_host *h = mddev->bitmap;
 
 	if (!h)
 		return;
-	llb_wait_behind(h->bitmap); /* these have ended for md, and name the bitmap when they end */
+	behind_drain(h);
 	mutex_lock(&mddev->bitmap_info.mutex); /* daemon_work: mdX may be running */
 	spin_lock(&mddev->lock); /* get_stats for /proc/mdstat */
 	mddev->bitmap = NULL;
@@ -178,27 +195,13 @@ static void llb_op_end_discard(struct mddev *mddev, sector_t offset, unsigned lo
 
 #ifdef LLB_HAVE_PREPARE_RANGE
 /*
- * Kernels with this op leave the mapping to member sectors to the bitmap. Writes
- * are widened to whole stripes by the personality. raid4/5/6 drops only the whole
- * stripes of a discard, so only these may be mapped.
+ * Kernels with this op leave the mapping to member sectors to the bitmap. What raid4/5/6 hands
+ * for a discard is whole stripes of its own already; a write is widened to them by the
+ * personality, which knows its geometry also while that changes.
  */
 static void llb_op_prepare_range(struct mddev *mddev, sector_t *offset, unsigned long *sectors,
 				 bool discard)
 {
-	if (discard && raid_is_456(mddev)) {
-		unsigned int data = mddev->raid_disks - (mddev->level == ID_RAID6 ? 2 : 1);
-		u32 stripe = data * mddev->chunk_sectors;
-		sector_t first = DIV_ROUND_UP_SECTOR_T(*offset, stripe);
-		sector_t last = *offset + *sectors;
-
-		sector_div(last, stripe);
-		if (first >= last) {
-			*sectors = 0;
-			return;
-		}
-		*offset = first * stripe;
-		*sectors = (last - first) * stripe;
-	}
 	if (mddev->pers->bitmap_sector)
 		mddev->pers->bitmap_sector(mddev, offset, sectors);
 }

@@ -128,6 +128,25 @@ TEST(Believe, NoFlippedBitForgetsAWrite)
 	}
 }
 
+// One bit of an old header's event count, on both or on one: it does not become current.
+TEST(Believe, NoEventsFromTheFuture)
+{
+	for (u32 bit = 7; bit < 64; bit++) {
+		for (u32 members = 1; members <= 3; members++) {
+			Rig r({.fill = LLB_CLEAN, .disk_events = 90});
+			for (u32 m = 0; m < 2; m++) {
+				if (members & 1u << m)
+					r.put64(m, kEvents, 90 | u64{1} << bit);
+			}
+			r.start();
+			EXPECT_EQ(need_sync(r), 64u) << "bit " << bit << " on members " << members;
+		}
+	}
+	Rig ahead({.fill = LLB_CLEAN, .disk_events = 101}); // a cut before md's superblock
+	ahead.start();
+	EXPECT_EQ(need_sync(ahead), 0u);
+}
+
 // ---- the last member ----
 
 // Nobody takes the bitmap, not even a mark in its header: md's superblock must tell it.

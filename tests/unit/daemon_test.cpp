@@ -625,13 +625,15 @@ TEST(Tune, AShorterPeriodBeginsNow)
 }
 
 // Nothing can become clean: no disk is woken for it, no timer runs, until that changes.
+// Chunk 8 is written while a member is missing, and waits for a sync.
 TEST(Daemon, ADegradedIdleArrayStaysAsleep)
 {
 	Rig r;
 	r.start();
 	r.write(7);
 	r.h.fail_member(1);
-	r.h.run_for(kSleep_ms + 1000);
+	r.write(8);
+	r.h.run_for(2 * kSleep_ms + 1000);
 	int flushes = r.h.flush_calls;
 	EXPECT_EQ(r.h.daemon_due.load(), ~0ull) << "the timer runs";
 	r.h.run_for(100 * kSleep_ms);
@@ -641,6 +643,7 @@ TEST(Daemon, ADegradedIdleArrayStaysAsleep)
 	r.h.degraded = 0;
 	r.h.run_for(kCleanBy_ms + kSleep_ms);
 	EXPECT_EQ(r.disk(0, 7), LLB_CLEAN);
+	EXPECT_GT(r.h.resync_requests, 0);
 }
 
 TEST(Daemon, AReadOnlyArrayStaysAsleep)

@@ -628,6 +628,22 @@ void kx_member_fail(struct kx_host *h, llb_u32 index)
 	h->fail_member(index);
 }
 
+void kx_absent_missed(struct kx_host *h)
+{
+	called("kx_absent_missed");
+	for (auto &m : h->members) {
+		if (!m->working())
+			m->flags.fetch_or(KX_MEMBER_MISSED, RELAXED);
+	}
+}
+
+void kx_member_distrust(struct kx_host *h, llb_u32 index)
+{
+	called("kx_member_distrust");
+	h->members[index]->flags.fetch_and(~KX_MEMBER_MISSED, RELAXED);
+	h->distrusted.push_back(index);
+}
+
 void kx_write_behind_set(struct kx_host *h, llb_u32 writes)
 {
 	called("kx_write_behind_set");

@@ -117,6 +117,7 @@ struct kx_host {
 	bool superblock_busy = false; // another task holds reconfig_mutex
 	int superblocks = 0; // how often md was asked to write its superblock
 	u32 write_behind = 0;
+	std::vector<u32> distrusted; // members
 	int stripes_forgotten = 0; // how often the stripe cache was emptied
 	int stripes_error = 0; // what that returns
 	u64 chunk_bytes = 0;

@@ -249,4 +249,89 @@ TEST(Reshape, NoStripeMovesBeforeItsMark)
 		EXPECT_TRUE(r.reloads_to_sync(r.disk(c))) << "chunk " << c << " is " << int(r.disk(c));
 }
 
+// Chunks that came between two reshapes of one assembly are written by the second one, too.
+TEST(Reshape, TheSecondOneAfterAGrow)
+{
+	for (u64 larger : {9000u, 600000u}) { // the same chunk size, and another one
+		Rig r({.level = 5, .members = 3, .chunks = 5000, .fill = LLB_CLEAN});
+		r.start();
+		begin(r);
+		steps(r);
+		finish(r);
+		r.h.array.sync_size = larger * kChunk;
+		ASSERT_EQ(llb_resize(r.b(), r.h.array.sync_size), 0);
+		ASSERT_GT(r.counts()[LLB_UNWRITTEN], 0u);
+		begin(r);
+		llb_skip_sync(r.b(), 0);
+		EXPECT_EQ(r.counts()[LLB_UNWRITTEN], 0u);
+		finish(r);
+	}
+}
+
+// raid10 that gets disks, assembled in the middle: md says the new size only at the end.
+TEST(Reshape, Raid10AssembledInTheMiddle)
+{
+	Rig r({.level = 10, .members = 4, .chunks = 100, .fill = LLB_CLEAN});
+	r.start();
+	u64 larger = 125 * kChunk;
+	ASSERT_EQ(llb_resize(r.b(), larger), 0);
+	begin(r);
+	steps(r);
+	r.h.flags &= ~kRunning;
+	r.h.array.sync_size = 100 * kChunk; // as raid10_run() does
+	r.reboot();
+	EXPECT_EQ(r.get64(0, 40), larger);
+	r.h.flags |= kRunning;
+	steps(r);
+	r.h.array.sync_size = larger; // raid10_finish_reshape()
+	finish(r);
+	r.write(120);
+	EXPECT_TRUE(r.reloads_to_sync(r.disk(120)));
+	r.idle();
+	orderly_restart(r);
+	EXPECT_EQ(r.counts()[LLB_NEED_SYNC], 0u) << r.h.log_text();
+}
+
+// A member that had failed is taken back through its state file, past md's own question;
+// one that waits for a slot was asked before.
+TEST(Reshape, AMemberThatMissedItGetsEverything)
+{
+	for (bool missed : {true, false}) {
+		Rig r({.level = 5, .members = 4, .fill = LLB_CLEAN});
+		r.start();
+		record(r);
+		r.h.fail_member(3);
+		record(r);
+		if (missed) {
+			begin(r);
+			steps(r);
+			finish(r);
+		}
+		// in its slot, to be recovered
+		r.h.members[3]->flags &= ~(KX_MEMBER_FAULTY | KX_MEMBER_IN_SYNC);
+		llb_write_all(r.b());
+		r.h.run_lead();
+		EXPECT_EQ(r.h.distrusted.size(), missed);
+		r.h.flags |= KX_ARRAY_RUNNING | KX_ARRAY_RECOVER;
+		r.set_raw(9, LLB_CLEAN);
+		u64 blocks;
+		EXPECT_EQ(llb_skip_sync(r.b(), 9 * kChunk), 0u);
+		EXPECT_EQ(llb_start_sync(r.b(), 9 * kChunk, &blocks, 1), missed);
+		llb_close_sync(r.b()); // done
+		EXPECT_FALSE(llb_start_sync(r.b(), 9 * kChunk, &blocks, 1)) << "for one recovery";
+	}
+}
+
+// A disk that gets a slot before the bitmap is told: it was counted as a spare.
+TEST(Reshape, ASpareWithLargerBlocks)
+{
+	Rig r({.level = 5, .members = 4, .fill = LLB_CLEAN});
+	make_spare(r, 3);
+	r.h.members[3]->m.logical_block = 4096;
+	r.h.array.raid_disks = 3;
+	r.start();
+	give_slot(r, 3);
+	r.write(5); // the rig watches the size of what is written
+}
+
 } // namespace
