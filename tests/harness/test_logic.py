@@ -196,6 +196,21 @@ class Pace(unittest.TestCase):
         limit.start -= 6
         self.assertTrue(limit.passed())
 
+    def test_samples_are_few_where_they_take_long(self):
+        pace.begin()
+        sampler = pace.Sampler()
+        self.slow(3)
+        sampler.tick()
+        self.assertEqual(pace.stretch(), 1)
+        sampler.due = 0
+        sampler.tick()
+        self.assertAlmostEqual(pace.stretch(), 3)
+        self.assertLess(sampler.due, time.monotonic() + pace.EVERY_S + 1)
+        pace.work = lambda: time.sleep(0.5) or pace.REFERENCE_S
+        sampler.due = 0
+        sampler.tick()
+        self.assertGreater(sampler.due, time.monotonic() + 20)
+
     def test_wait_until(self):
         pace.begin()
         self.slow(1)

@@ -18,7 +18,8 @@ import time
 
 REFERENCE_S = 0.18
 TURNS, COMMANDS = 100_000, 2
-EVERY_S = 10  # between two samples: some 2 % of one CPU
+EVERY_S = 10  # between two samples, or longer:
+SHARE = 0.02  # of the time is spent with them
 MOST = 30.0  # a hang has to end some time
 
 # Shared with every child made by fork(): the runner measures while a test runs. One aligned
@@ -63,6 +64,22 @@ def begin():
     """Forgets what was before; takes a sample and returns it."""
     struct.pack_into('d', _worst, 0, 0.0)
     return measure()
+
+
+class Sampler:
+    """tick() takes a sample every now and then, and few where they take long: they would
+    eat up what the machine leaves to the test."""
+
+    def __init__(self):
+        self.due = time.monotonic() + EVERY_S
+
+    def tick(self):
+        start = time.monotonic()
+        if start < self.due:
+            return
+        measure()
+        end = time.monotonic()
+        self.due = end + max(EVERY_S, (end - start) / SHARE)
 
 
 def stretch():
