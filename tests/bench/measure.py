@@ -90,8 +90,9 @@ WAITED = 1 / 3 # of a step: fio's times, which are the same on any machine
 
 
 class Step:
-    """seconds: on the reference. Steps of one set and number are compared to each other:
-    all are measured, or none. number: of the round, from 0."""
+    """seconds: on the reference. group: (the bench's letter, what is measured). Steps of one
+    group and number are compared to each other: all are measured, or none. number: of the
+    round, from 0."""
 
     def __init__(self, seconds, name, function, group, number):
         self.reference_s, self.name, self.function = seconds, name, function
@@ -118,14 +119,18 @@ class Plan:
 
     def fit(self, budget_s, slower):
         """For a machine so many times slower than the reference: the last rounds go first,
-        of every kind in turn; then whole kinds, the last first. One is always left."""
+        of every kind in turn; then whole kinds, the last first, but one of each bench as long
+        as there is another to leave out. One is always left."""
         self.slower = slower
         while self.steps and self.total_s() > budget_s:
             sets = list(dict.fromkeys((step.number, step.group) for step in self.steps))
             if len(sets) == 1:
                 break
             most = max(number for number, _ in sets)
-            last = [one for one in sets if one[0] == most][-1]
+            letters = [group[0] for _, group in sets]
+            open_to_it = [one for one in sets if one[0] == most]
+            last = next((one for one in reversed(open_to_it) if letters.count(one[1][0]) > 1),
+                        open_to_it[-1])
             self.left_out += [step.name for step in self.steps if (step.number, step.group) == last]
             self.steps = [step for step in self.steps if (step.number, step.group) != last]
 

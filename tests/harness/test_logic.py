@@ -280,7 +280,7 @@ class Plans(unittest.TestCase):
                 for part in range(each):
                     name = f'{kind}.{number}.{part}'
                     steps.add(seconds, name, lambda say, name=name: self.done.append(name),
-                              kind, number)
+                              ('a', kind), number)
         return steps
 
     def names(self, steps):
@@ -325,7 +325,7 @@ class Plans(unittest.TestCase):
 
         def fails(say):
             raise Failure('no')
-        steps.add(1, 'fails', fails, 'x')
+        steps.add(1, 'fails', fails, ('x',))
         steps.run(lambda: None)
         self.assertEqual(steps.facts()['failed'], 1)
         self.assertEqual(self.done, ['0.0.0'])
@@ -344,6 +344,11 @@ class Plans(unittest.TestCase):
             self.assertEqual({step.group for step in steps.steps}, groups, slower)
             self.assertLessEqual(steps.total_s(), 510)
             self.assertEqual(bool(steps.left_out), slower > 1.15, slower)
+        steps = Plan()
+        steady.plan(steps, size)
+        cuts.plan(steps, size)
+        steps.fit(510, 10)
+        self.assertEqual({step.group[:2] for step in steps.steps}, {('a', 'raid1'), ('f', 'raid1')})
 
 
 if __name__ == '__main__':
