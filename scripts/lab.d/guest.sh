@@ -27,7 +27,7 @@ bad_log_lines+='|Call Trace|Kernel panic|refcount_t:|list_(add|del) corruption'
 # Announcements of the same words at boot.
 good_log_lines='Lock dependency validator|lockdep_depth|MAX_LOCKDEP|RCU lockdep checking is enabled'
 good_log_lines+='|KernelAddressSanitizer initialized'
-good_log_lines+='|[Cc]ommand line: |RCU CPU stall warnings timeout set to'
+good_log_lines+='|[Cc]ommand line(:| parameters) |RCU CPU stall warnings timeout set to'
 
 guest_options() {
 	suite=forky kernel=stock cpus=2 mem=2G timeout_s=300 silence_s=0 append=''
