@@ -289,4 +289,4 @@ def test_64_arrays():
     done('compared')
 
 
-test_64_arrays.limit_s = 420
+test_64_arrays.limit_s = 1000

@@ -134,6 +134,6 @@ def test_long_raid5():
 
 
 for test in (test_raid1, test_raid10, test_raid5):
-    test.limit_s = 240
+    test.limit_s = 600
 for test in (test_long_raid1, test_long_raid10, test_long_raid5):
-    test.limit_s = 1200
+    test.limit_s = 3000

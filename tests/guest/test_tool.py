@@ -368,7 +368,7 @@ def test_cut_to_lockless_raid5():
 
 
 for long in (test_cut_to_lockless, test_cut_to_internal, test_cut_to_lockless_raid5):
-    long.limit_s = 240
+    long.limit_s = 600
 
 
 # lanes: stock
