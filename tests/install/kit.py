@@ -50,8 +50,8 @@ class Case(unittest.TestCase):
         for name in names:
             os.symlink(shutil.which(name), self.path('stubs', name))
 
-    def run_it(self, *command, path=None, **environment):
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, check=False,
+    def run_it(self, *command, path=None, user=None, **environment):
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True, check=False, user=user,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=TOP,
                               env=dict({name: value for name, value in os.environ.items()
                                         if name not in ('CC', 'MAKEFLAGS', 'MFLAGS')},

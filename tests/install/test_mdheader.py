@@ -7,6 +7,7 @@ import lzma
 import os
 import random
 import re
+import shutil
 import struct
 import sys
 import unittest
@@ -72,6 +73,19 @@ class Mdheader(Case):
             self.refused(self.mdheader(self.image(packed, head=b'zImg')), 'its BTF (vmlinux')
         self.refused(self.mdheader(self.image(gzip.compress(btf.elf('<', {'.text': b'x'})))),
                      'its BTF (vmlinux')
+
+    def test_boot_image_that_only_root_may_read(self):
+        kdir = self.image(b'')
+        os.chmod(self.path('headers/arch/x86/boot/bzImage'), 0)
+        os.chmod(self.folder, 0o755)
+        nobody = 65534 if os.geteuid() == 0 else None
+        # this one's python3, and the tree, may be where nobody may not go
+        shutil.copy(MDHEADER[1], self.path('mdheader'))
+        line = self.refused(self.run_it('/usr/bin/python3', self.path('mdheader'), KVER, kdir,
+                                        user=nobody),
+                            'headers/arch/x86/boot/bzImage', 'sudo make', 'its md-mod.ko',
+                            f'apt-get install linux-image-{KVER}')
+        self.assertNotIn('linux-headers', line)
 
     def test_two_byte_orders_at_once(self):
         other = btf.md(btf.Btf('>', btf.vmlinux('>'))).blob()
