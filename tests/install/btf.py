@@ -65,7 +65,7 @@ def vmlinux(order='<'):
     return btf
 
 
-def md(btf, groups='groups', selectable=True):
+def md(btf, groups='groups', selectable=True, destroy='md_bitmap_destroy_nosysfs'):
     """md's types, added to btf (a vmlinux, or split over one): the least that mdheader asks for."""
     number = btf.integer('unsigned int', 4)
     size = btf.add(TYPEDEF, 'sector_t', number)
@@ -84,6 +84,7 @@ def md(btf, groups='groups', selectable=True):
     info = btf.struct('', 32, [('offset', size, 0), ('spare', array, 4)])
     btf.struct('mddev', 64, [('bitmap_ops', btf.add(PTR, '', ops), 0), ('bitmap_info', info, 8)])
     btf.add(FUNC, 'md_error', btf.proto(0, to_mddev))
+    btf.add(FUNC, destroy, btf.proto(0, to_mddev))
     btf.add(FUNC, 'rdev_set_badblocks', btf.proto(number, to_mddev, size, number))
     return btf
 

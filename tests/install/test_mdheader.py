@@ -150,19 +150,31 @@ class Mdheader(Case):
             old = btf.md(btf.Btf('<', btf.vmlinux()), groups=name).blob()
             for options in ([], ['--check']):
                 self.refused(self.mdheader(self.headers(md_mod=old), *options),
-                             'no groups', '7.2 or newer')
+                             'no bitmap_operations.groups', '7.2 or newer')
+
+    def test_md_with_groups_and_the_old_order(self):
+        old = btf.md(btf.Btf('<', btf.vmlinux()), destroy='md_bitmap_destroy').blob()
+        self.refused(self.mdheader(self.headers(md_mod=old)), 'no md_bitmap_destroy_nosysfs',
+                     '7.2 or newer')
 
     def test_md_without_groups_from_source(self):
         kdir = self.headers()
-        self.write('md/md.h', 'struct mddev {\n\tstruct bitmap_operations *bitmap_ops;\n};\n'
-                   'enum { ID_LLBITMAP };\n')
+        declared = 'void md_bitmap_destroy_nosysfs(struct mddev *mddev);\n'
+        head = ('struct mddev {\n\tstruct bitmap_operations *bitmap_ops;\n};\n'
+                'enum { ID_LLBITMAP };\n')
         text = ('struct bitmap_operations {\n\tstruct md_submodule_head head;\n'
                 '\tconst struct attribute_group **groups;\n};\n')
-        self.write('md/md-bitmap.h', text)
-        status, _, errors = self.run_it(*MDHEADER, KVER, kdir, self.path('md'))
-        self.assertEqual((status, errors), (0, ''))
-        self.write('md/md-bitmap.h', text.replace('**groups', '*group'))
-        self.refused(self.run_it(*MDHEADER, KVER, kdir, self.path('md')), 'no groups')
+        for md_h, bitmap_h, lacks in ((head + declared, text, ''),
+                                      (head, text, 'no md_bitmap_destroy_nosysfs'),
+                                      (head + declared, text.replace('**groups', '*group'),
+                                       'no bitmap_operations.groups')):
+            self.write('md/md.h', md_h)
+            self.write('md/md-bitmap.h', bitmap_h)
+            said = self.run_it(*MDHEADER, KVER, kdir, self.path('md'))
+            if lacks:
+                self.refused(said, lacks)
+            else:
+                self.assertEqual((said[0], said[2]), (0, ''))
 
     def test_byte_order_of_the_test_itself(self):
         """The blobs here are what they say: the magic number's two bytes differ."""
