@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "tool/device.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -18,6 +19,7 @@ namespace tool {
 namespace {
 
 constexpr u64 kPage = 4096;
+constexpr u64 kPiece = 1 << 20;
 
 [[noreturn]] void fail(const std::string &path, const std::string &what)
 {
@@ -49,6 +51,12 @@ Device::Device(const std::string &path, Use use)
 	bool block = S_ISBLK(st.st_mode);
 	if (!block && !S_ISREG(st.st_mode))
 		fail(path, "neither a block device nor a file");
+	// A file that nobody may write is left alone by root, too.
+	bool read_only = use != Use::Look && !block && !(st.st_mode & 0222);
+	if (use != Use::Look && access(path.c_str(), W_OK) && (errno == EROFS || errno == EACCES))
+		read_only = true;
+	if (read_only)
+		refuse(path + ": is read-only");
 
 	int flags = (use == Use::Write ? O_RDWR : O_RDONLY) | O_CLOEXEC;
 	if (block)
@@ -57,26 +65,35 @@ Device::Device(const std::string &path, Use use)
 		flags |= O_EXCL;
 	fd_ = open(path.c_str(), flags);
 	if (fd_ < 0 && errno == EBUSY)
-		throw Error(kRefused, path + ": in use; stop the array first (mdadm --stop)");
+		refuse(path + ": in use; stop the array first (mdadm --stop)");
+	if (fd_ < 0 && use == Use::Write && (errno == EACCES || errno == EPERM || errno == EROFS))
+		refuse(path + ": cannot be written to: " + strerror(errno));
 	if (fd_ < 0)
 		fail(path, strerror(errno));
+	struct stat opened;
+	if (fstat(fd_, &opened) || opened.st_mode != st.st_mode || opened.st_rdev != st.st_rdev ||
+	    opened.st_dev != st.st_dev || opened.st_ino != st.st_ino)
+		fail(path, "was replaced while it was opened");
 	id_ = block ? std::pair<u64, u64>(0, st.st_rdev) : std::pair<u64, u64>(st.st_dev + 1, st.st_ino);
 	if (block) {
 		int size = 0;
 		if (ioctl(fd_, BLKGETSIZE64, &bytes_) || ioctl(fd_, BLKSSZGET, &size))
 			fail(path, strerror(errno));
 		block_ = u32(size);
+		// Opening it for writing works; only the writes would fail.
+		int locked = 0;
+		if (use != Use::Look && !ioctl(fd_, BLKROGET, &locked) && locked)
+			refuse(path + ": is read-only (blockdev --getro)");
 		return;
 	}
-	bytes_ = u64(st.st_size);
-	// A loop device over the file has it open, and then nobody gets a lease.
-	if (use == Use::Write) {
-		if (!fcntl(fd_, F_SETLEASE, F_WRLCK))
+	bytes_ = u64(opened.st_size);
+	// A loop device over the file has it open, and then nobody gets a lease; for
+	// reading: not if it is open for writing.
+	if (use != Use::Look) {
+		if (!fcntl(fd_, F_SETLEASE, use == Use::Write ? F_WRLCK : F_RDLCK))
 			fcntl(fd_, F_SETLEASE, F_UNLCK);
 		else if (errno == EAGAIN)
-			throw Error(
-				kRefused,
-				path + ": the file is open elsewhere (a loop device?); stop the array first");
+			refuse(path + ": the file is open elsewhere (a loop device?); stop the array first");
 	}
 }
 
@@ -104,6 +121,17 @@ Device::~Device()
 		close(fd_);
 }
 
+bool Device::holds(s64 sector, u64 count) const
+{
+	return sector >= 0 && u64(sector) <= sectors() && count <= sectors() - u64(sector);
+}
+
+void Device::each_piece(u64 offset, u64 length, const std::function<void(u64 done, const Bytes &)> &f) const
+{
+	for (u64 done = 0; done < length; done += kPiece)
+		f(done, read(offset + done, std::min(kPiece, length - done)));
+}
+
 Bytes Device::read(u64 offset, u64 length) const
 {
 	u64 start = offset / block_ * block_;
@@ -127,15 +155,23 @@ Bytes Device::read(u64 offset, u64 length) const
 	return Bytes(buf.get() + (offset - start), buf.get() + (offset - start) + length);
 }
 
+std::string Device::write_fault(u64 offset, u64 length) const
+{
+	// A file would just grow, and a block that a file's end cuts is no whole one.
+	if (offset > bytes_ || length > bytes_ - offset || up(offset + length, block_) > bytes_)
+		return path_ + ": ends before byte " + std::to_string(offset + length);
+	return {};
+}
+
 void Device::write(u64 offset, const Bytes &data)
 {
+	if (std::string fault = write_fault(offset, data.size()); !fault.empty())
+		throw Error(kUnreadable, fault);
 	u64 start = offset / block_ * block_;
 	u64 end = up(offset + data.size(), block_);
 	if (start != offset || end != offset + data.size()) {
-		Bytes whole = read(start, std::min(end, bytes_) - start);
+		Bytes whole = read(start, end - start);
 		std::copy(data.begin(), data.end(), whole.begin() + s64(offset - start));
-		if (whole.size() % block_)
-			fail(path_, "ends inside a block");
 		write(start, whole);
 		return;
 	}

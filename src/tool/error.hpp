@@ -11,8 +11,8 @@ constexpr int kDone = 0;
 constexpr int kDamaged = 1; // examine: read, but damaged, stale or not usable as it is
 constexpr int kUsage = 2; // a wrong command line
 constexpr int kUnreadable = 3; // no such device, an I/O error, or no md 1.x superblock
-constexpr int kRefused = 4; // convert: nothing was written
-constexpr int kBroken = 5; // convert: writing failed; md starts the array nevertheless
+constexpr int kRefused = 4; // convert, mend: nothing was written
+constexpr int kBroken = 5; // convert, mend: writing failed half-way; the line says what to do
 
 struct Error : std::runtime_error {
 	Error(int status, const std::string &why)
@@ -21,5 +21,10 @@ struct Error : std::runtime_error {
 	{}
 	int status;
 };
+
+[[noreturn]] inline void refuse(const std::string &why)
+{
+	throw Error(kRefused, why);
+}
 
 } // namespace tool

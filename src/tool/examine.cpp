@@ -1,11 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 #include "tool/examine.hpp"
 
+#include <algorithm>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
 
 #include "core/cell.hpp"
+#include "tool/array.hpp"
 #include "tool/error.hpp"
+#include "tool/text.hpp"
 
 using Json = nlohmann::ordered_json;
 
@@ -35,25 +39,35 @@ bool resynced(u8 byte)
 	return (to == core::State::None ? s : to) == core::State::NeedSync;
 }
 
-Counts count(const Bitmap &b)
+Counts count(const Member &m)
 {
 	Counts c;
-	for (u64 i = 0; i < b.cells.size(); i++) {
-		u8 byte = b.cells[i];
-		bool sync = b.stale;
-		if (b.kind == Kind::Lockless) {
-			byte < LLB_STATES ? c.states[byte]++ : c.invalid++;
-			sync |= resynced(byte);
-		} else {
-			sync |= byte;
+	const Bitmap &b = m.bitmap;
+	m.each_cells([&](u64 first, const Bytes &cells) {
+		for (u64 i = 0; i < cells.size(); i++) {
+			u8 byte = cells[i];
+			bool sync = b.stale;
+			if (b.kind == Kind::Lockless) {
+				byte < LLB_STATES ? c.states[byte]++ : c.invalid++;
+				sync |= resynced(byte);
+			} else {
+				sync |= byte;
+			}
+			if (sync) {
+				c.resync_chunks++;
+				c.resync_sectors += std::min(
+					b.chunk_sectors, b.head.sync_size - (first + i) * b.chunk_sectors);
+			}
 		}
-		if (sync) {
-			c.resync_chunks++;
-			c.resync_sectors += std::min(b.chunk_sectors, b.head.sync_size - i * b.chunk_sectors);
-		}
-	}
+	});
 	return c;
 }
+
+// A member as it is shown: with what its state bytes say, if they could be read.
+struct Shown {
+	Member member;
+	std::optional<Counts> counts;
+};
 
 std::vector<std::string> flags(u32 state)
 {
@@ -105,8 +119,9 @@ Json role(const Super &s)
 	return s.role;
 }
 
-Json bitmap_json(const Member &m)
+Json bitmap_json(const Shown &shown)
 {
+	const Member &m = shown.member;
 	const Bitmap &b = m.bitmap;
 	if (b.kind == Kind::None)
 		return nullptr;
@@ -131,9 +146,9 @@ Json bitmap_json(const Member &m)
 		{"flags", flags(b.head.state)},
 		{"stale", b.stale},
 	};
-	if (b.cells.empty())
+	if (!shown.counts)
 		return j;
-	Counts c = count(b);
+	const Counts &c = *shown.counts;
 	if (b.kind == Kind::Lockless) {
 		Json states = Json::object();
 		for (u32 i = 0; i < LLB_STATES; i++)
@@ -146,14 +161,25 @@ Json bitmap_json(const Member &m)
 	return j;
 }
 
-Json member_json(const Member &m)
+// What the oldest kernel is whose md takes the member as it is, as far as is known.
+Json oldest_kernel(const Member &m)
 {
+	if (m.super.padding)
+		return nullptr;
+	if (m.super.logical_block)
+		return "6.19";
+	return m.bitmap.kind == Kind::Lockless ? Json("6.18") : Json(nullptr);
+}
+
+Json member_json(const Shown &shown)
+{
+	const Member &m = shown.member;
 	const Super &s = m.super;
 	Json log = nullptr;
-	if (s.bad_log_offset)
+	if (m.bad_log.there || !m.bad_log.known)
 		log = {{"offset", s.bad_log_offset},
 		       {"sectors", s.bad_log_sectors},
-		       {"entries", m.bad_log_entries}};
+		       {"entries", m.bad_log.known ? Json(m.bad_log.entries) : Json(nullptr)}};
 	Json resync = nullptr;
 	if (s.resync_offset != kMaxSector)
 		resync = s.resync_offset;
@@ -170,7 +196,9 @@ Json member_json(const Member &m)
 		  {"member_sectors", s.size},
 		  {"sync_size", s.sync_size()},
 		  {"events", s.events},
-		  {"resync_offset", resync}}},
+		  {"resync_offset", resync},
+		  {"logical_block_size", s.logical_block ? Json(s.logical_block) : Json(nullptr)},
+		  {"oldest_kernel", oldest_kernel(m)}}},
 		{"member",
 		 {{"role", role(s)},
 		  {"super_sector", s.start},
@@ -179,8 +207,9 @@ Json member_json(const Member &m)
 		  {"checksum_ok", s.checksum_ok},
 		  {"features", features(s)},
 		  {"bad_block_log", log}}},
-		{"bitmap", bitmap_json(m)},
+		{"bitmap", bitmap_json(shown)},
 		{"warnings", m.warnings},
+		{"notes", m.notes},
 	};
 }
 
@@ -207,11 +236,13 @@ std::string size_text(u64 sectors)
 
 void line(const char *what, const std::string &text)
 {
-	printf("  %-12s %s\n", what, text.c_str());
+	say("  " + std::string(what) +
+	    std::string(what[0] ? 13 - std::min<size_t>(12, strlen(what)) : 0, ' ') + text);
 }
 
-void print_bitmap(const Member &m)
+void print_bitmap(const Shown &shown)
 {
+	const Member &m = shown.member;
 	const Bitmap &b = m.bitmap;
 	if (b.kind == Kind::None) {
 		line("bitmap", "none on this member");
@@ -240,9 +271,9 @@ void print_bitmap(const Member &m)
 		line("chunks", b.head.state & LLB_SB_CLEAN
 				       ? "not initialised: all clean at the first start"
 				       : "not initialised: all unwritten at the first start");
-	if (b.cells.empty())
+	if (!shown.counts)
 		return;
-	Counts c = count(b);
+	const Counts &c = *shown.counts;
 	if (b.kind == Kind::Lockless) {
 		std::vector<std::string> words;
 		for (u32 i = 0; i < LLB_STATES; i++) {
@@ -256,37 +287,58 @@ void print_bitmap(const Member &m)
 	line("to resync", std::to_string(c.resync_chunks) + " chunks, " + size_text(c.resync_sectors));
 }
 
-void print(const Member &m)
+void print(const Shown &shown)
 {
+	const Member &m = shown.member;
 	const Super &s = m.super;
 	std::string who = s.active() ? "member " + std::to_string(s.role) : role(s).get<std::string>();
-	printf("%s: md 1.%u, %s of %u, %s\n", m.device.path().c_str(), s.minor, s.level_text().c_str(),
-	       s.raid_disks, who.c_str());
+	say(m.device.path() + ": md 1." + std::to_string(s.minor) + ", " + s.level_text() + " of " +
+	    std::to_string(s.raid_disks) + ", " + who);
 	line("array", s.uuid_text() + (s.name.empty() ? "" : " (" + s.name + ")"));
 	line("events", std::to_string(s.events) + ", " +
 			       (s.resync_offset == kMaxSector
 					? "in sync"
 					: "not in sync from sector " + std::to_string(s.resync_offset)));
 	line("data", "at sector " + std::to_string(s.data_offset) + ", " + size_text(s.size) + " used");
+	if (s.logical_block)
+		line("blocks", std::to_string(s.logical_block) + " bytes, as md recorded");
 	line("features", joined(features(s)));
-	if (s.bad_log_offset)
+	if (m.bad_log.there)
 		line("bad blocks", "log at superblock " + std::string(s.bad_log_offset < 0 ? "" : "+") +
 					   std::to_string(s.bad_log_offset) + ", " +
-					   std::to_string(m.bad_log_entries) + " entries");
-	print_bitmap(m);
+					   (m.bad_log.known ? std::to_string(m.bad_log.entries) + " entries"
+							    : "not readable"));
+	print_bitmap(shown);
+	for (const std::string &note : m.notes)
+		line("note", note);
 	for (const std::string &warning : m.warnings)
 		line("warning", warning);
 }
 
-} // namespace
-
-int examine(const std::string &path, bool json)
+Shown look(const std::string &path)
 {
-	Member m = Member::read(Device(path, Device::Use::Look));
+	Shown shown{Member::read(Device(path, Device::Use::Look)), {}};
+	Member &m = shown.member;
 	const Bitmap &b = m.bitmap;
-	if (b.kind == Kind::Lockless && count(b).invalid)
-		m.warnings.push_back(std::to_string(count(b).invalid) +
+	if (b.read) {
+		try {
+			shown.counts = count(m);
+		} catch (const Error &error) {
+			m.warnings.push_back(std::string("bitmap: ") + error.what());
+		}
+	}
+	if (shown.counts && shown.counts->invalid)
+		m.warnings.push_back(std::to_string(shown.counts->invalid) +
 				     " state bytes are invalid: these chunks are resynchronised");
+	if (shown.counts && b.kind == Kind::Lockless) {
+		const u64 *states = shown.counts->states;
+		u64 late = states[LLB_NEED_SYNC_UNWRITTEN] + states[LLB_SYNCING_UNWRITTEN] +
+			   states[LLB_CLEAN_UNWRITTEN];
+		if (late)
+			m.notes.push_back(
+				std::to_string(late) +
+				" state bytes (5 to 7) came with Linux 7.1: the in-tree drivers of 6.18 to 7.0 do not mark writes to these chunks; before such a kernel starts the array, llbitmap convert --to none");
+	}
 	if (b.usable() && b.stale)
 		m.warnings.push_back("the bitmap is older than the array (events " +
 				     std::to_string(b.head.events) + ", array " +
@@ -295,11 +347,56 @@ int examine(const std::string &path, bool json)
 	if (b.usable() && !b.first_use && b.head.sync_size != m.super.sync_size())
 		m.warnings.push_back("the bitmap covers " + std::to_string(b.head.sync_size) +
 				     " sectors, the array has " + std::to_string(m.super.sync_size()));
-	if (json)
-		printf("%s\n", member_json(m).dump(2, ' ', true, Json::error_handler_t::replace).c_str());
-	else
-		print(m);
-	return m.warnings.empty() ? kDone : kDamaged;
+	return shown;
+}
+
+void print_json(const Json &json)
+{
+	printf("%s\n", json.dump(2, ' ', true, Json::error_handler_t::replace).c_str());
+}
+
+} // namespace
+
+int examine(const std::vector<std::string> &paths, bool json)
+{
+	std::vector<Shown> all;
+	std::vector<std::string> unreadable;
+	bool several = paths.size() > 1, damaged = false;
+	for (const std::string &path : paths) {
+		try {
+			all.push_back(look(path));
+		} catch (const Error &error) {
+			if (!several)
+				throw;
+			unreadable.push_back(error.what());
+		}
+	}
+	std::vector<const Member *> members;
+	for (const Shown &shown : all) {
+		members.push_back(&shown.member);
+		damaged |= !shown.member.warnings.empty();
+		if (!json)
+			print(shown);
+	}
+	std::vector<std::string> lines = disagreements(members);
+	if (json && !several) {
+		print_json(member_json(all[0]));
+	} else if (json) {
+		Json list = Json::array();
+		for (const Shown &shown : all)
+			list.push_back(member_json(shown));
+		print_json({{"members", list}, {"disagreements", lines}, {"unreadable", unreadable}});
+	} else {
+		for (const std::string &what : lines)
+			say("members disagree: " + what);
+		if (lines.empty() && members.size() > 1)
+			say("the members agree");
+	}
+	for (const std::string &why : unreadable)
+		complain(why);
+	if (!unreadable.empty())
+		return kUnreadable;
+	return damaged || !lines.empty() ? kDamaged : kDone;
 }
 
 } // namespace tool

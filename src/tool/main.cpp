@@ -7,13 +7,16 @@
 #include "tool/convert.hpp"
 #include "tool/error.hpp"
 #include "tool/examine.hpp"
+#include "tool/mend.hpp"
+#include "tool/text.hpp"
 
 namespace {
 
 constexpr const char *kStatuses =
 	"Exit status: 0 done; 1 examine: damaged, stale or unusable (see its warnings);\n"
-	"2 wrong command line; 3 cannot be read, or no md 1.x metadata; 4 convert: refused,\n"
-	"nothing written; 5 convert: a write failed (assembling the array is safe).";
+	"2 wrong command line; 3 cannot be read, or no md 1.x metadata; 4 convert, mend:\n"
+	"refused, nothing written; 5 convert, mend: a write failed, and the line says what\n"
+	"to do (no data was touched).";
 
 constexpr const char *kConvertHelp =
 	"The array must be stopped, and all its members named, spares too. Data is not\n"
@@ -27,6 +30,13 @@ constexpr const char *kConvertHelp =
 	"through bitmap/location, but then leaves the classic bitmap's sysfs files on it,\n"
 	"which write into it as if it were a classic one, and makes none of its own.";
 
+constexpr const char *kMendHelp =
+	"For a bitmap whose header is damaged on a member, or whose headers disagree, as\n"
+	"examine says. The array must be stopped, and all its members named; slots that the\n"
+	"members themselves know to be empty may be. The header is written anew from md's\n"
+	"superblock. Nothing of the old bitmap is believed: the whole array is resynchronised\n"
+	"at the next start. Data is not touched. After a power cut in the middle: once more.";
+
 int run(int argc, char **argv)
 {
 	CLI::App app("Lockless write-intent bitmaps of Linux software RAID", "llbitmap");
@@ -34,10 +44,11 @@ int run(int argc, char **argv)
 	app.footer(kStatuses);
 	app.set_version_flag("--version", "llbitmap " LLB_RELEASE);
 
-	std::string device;
+	std::vector<std::string> devices;
 	bool json = false;
-	CLI::App *examine = app.add_subcommand("examine", "Show what is on a member (device or image file)");
-	examine->add_option("DEVICE", device)->required();
+	CLI::App *examine = app.add_subcommand(
+		"examine", "Show what is on members (devices or image files), and in what they disagree");
+	examine->add_option("DEVICE", devices, "One, or several of an array")->required();
 	examine->add_flag("--json", json, "As one JSON object; units are sectors and seconds");
 	examine->footer(kStatuses);
 
@@ -55,16 +66,29 @@ int run(int argc, char **argv)
 	convert->add_option("DEVICE", what.paths, "All members of the array")->required();
 	convert->footer(std::string(kConvertHelp) + "\n\n" + kStatuses);
 
+	tool::Mending mending;
+	CLI::App *mend = app.add_subcommand("mend", "Write a damaged bitmap of a stopped array anew");
+	mend->add_option("--as", mending.as, "lockless or internal, if no header tells any more")
+		->check(CLI::IsMember({"lockless", "internal"}));
+	mend->add_flag("--yes", mending.yes, "Do not ask");
+	mend->add_flag("--dry-run", mending.dry_run, "Check everything, write nothing");
+	mend->add_flag("--json", mending.json, "With --dry-run: every write as JSON, in its order")
+		->needs("--dry-run");
+	mend->add_option("DEVICE", mending.paths, "All members of the array")->required();
+	mend->footer(std::string(kMendHelp) + "\n\n" + kStatuses);
+
 	try {
 		app.parse(argc, argv);
 	} catch (const CLI::ParseError &error) {
 		if (error.get_exit_code() == 0)
 			return app.exit(error);
-		fprintf(stderr, "llbitmap: %s (llbitmap --help)\n", error.what());
+		tool::complain(std::string(error.what()) + " (llbitmap --help)");
 		return tool::kUsage;
 	}
 	if (*examine)
-		return tool::examine(device, json);
+		return tool::examine(devices, json);
+	if (*mend)
+		return tool::mend(mending);
 	if (what.classic_chunk_kib &&
 	    (what.to != "internal" || (what.classic_chunk_kib & (what.classic_chunk_kib - 1))))
 		throw tool::Error(tool::kUsage,
@@ -80,10 +104,10 @@ int main(int argc, char **argv)
 	try {
 		status = run(argc, argv);
 	} catch (const tool::Error &error) {
-		fprintf(stderr, "llbitmap: %s\n", error.what());
+		tool::complain(error.what());
 		status = error.status;
 	} catch (const std::exception &error) {
-		fprintf(stderr, "llbitmap: %s\n", error.what());
+		tool::complain(error.what());
 		status = tool::kUnreadable;
 	}
 	if (fflush(stdout)) {

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: GPL-2.0
+// A bitmap that is to be written: its header and its bits or state bytes.
+#pragma once
+
+#include "tool/known.hpp"
+
+namespace tool {
+
+constexpr s64 kOffset = 8; // sectors from the superblock, where mdadm puts bitmaps of 1.2 arrays
+
+struct Target {
+	Bytes bytes; // as they go to the member, from the bitmap's offset on
+	u64 space = 0; // sectors reserved for it
+	u64 chunk_sectors = 0;
+	u64 chunks = 0, dirty = 0;
+};
+
+// Both refuse if there is no room. `offset` is in sectors from md's superblock; `state`:
+// LLB_SB_* of the header.
+Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state);
+// chunk_sectors 0: as mdadm would choose it.
+Target classic(const Array &a, const Known &known, u64 events, s64 offset, u32 state, u64 chunk_sectors);
+
+// Does the member's bad-block log lie in so many sectors at the offset?
+bool log_inside(const Member &m, s64 offset, u64 sectors);
+// Or where none can be, so that the first bad block would be written over something?
+bool log_given_up(const Member &m, s64 offset, u64 sectors);
+
+} // namespace tool
