@@ -28,7 +28,7 @@ def super_bytes(one):
     got = dict(minor=2, features=0, uuid=UUID, name=b'host:0', created=77, level=1, layout=0,
                size=16384, chunk=0, disks=2, bitmap_offset=0, data_offset=2048, data_size=16384,
                start=8, number=0, log_shift=0, log_size=8, log_offset=16, events=20,
-               resync=MAX_SECTOR, max_dev=128, roles=(0, 1), magic=MAGIC, recovery=0)
+               resync=MAX_SECTOR, max_dev=128, roles=(0, 1), magic=MAGIC, recovery=0, lbs=0)
     unknown = set(one) - set(got)
     assert not unknown, unknown
     got.update(one)
@@ -41,7 +41,7 @@ def super_bytes(one):
                      got['recovery'], got['number'])
     struct.pack_into('<BBHi', raw, 184, 0, got['log_shift'], got['log_size'], got['log_offset'])
     struct.pack_into('<QQQ', raw, 192, 99, got['events'], got['resync'])
-    struct.pack_into('<I', raw, 220, got['max_dev'])
+    struct.pack_into('<II', raw, 220, got['max_dev'], got['lbs'])
     for number in range(got['max_dev']):
         role = got['roles'][number] if number < len(got['roles']) else SPARE
         struct.pack_into('<H', raw, 256 + 2 * number, role)
@@ -73,7 +73,7 @@ def lockless(cells, **head):
 
 
 def make(path, fields, bitmap=None, data=b'\xa7', mib=12):
-    """A member's image; bitmap: bytes for bitmap_offset."""
+    """A member's image; bitmap: bytes for bitmap_offset; data: a byte, or None: a hole."""
     one = dict(fields)
     if bitmap is not None:
         one.setdefault('bitmap_offset', 8)
@@ -83,7 +83,8 @@ def make(path, fields, bitmap=None, data=b'\xa7', mib=12):
     with open(path, 'wb') as file:
         file.truncate(mib << 20)
         file.seek(offset * SECTOR)
-        file.write(data * (one.get('data_size', 16384) * SECTOR))
+        if data is not None:
+            file.write(data * (one.get('data_size', 16384) * SECTOR))
         if bitmap is not None:
             file.seek((start + one['bitmap_offset']) * SECTOR)
             file.write(bitmap)
@@ -115,10 +116,12 @@ class Found:
         self.head_events, self.cleared, self.sync_size, self.state, self.chunk, self.sleep, \
             self.behind, self.reserved, self.nodes = struct.unpack_from('<QQQIIIIII', image, at + 24)
         self.cells = self.dirty = None
+        if not self.chunk or self.sync_size > self.size:
+            return  # damaged
         if self.features & BITMAP and self.version == 6:
             count = -(-self.sync_size // self.chunk)
             self.cells = image[at + 1024:at + 1024 + count]
-        elif self.features & BITMAP and self.chunk:
+        elif self.features & BITMAP and self.version in (3, 4):
             self.dirty = {chunk for chunk in range(-(-self.sync_size * SECTOR // self.chunk))
                           if image[at + 256 + chunk // 8] >> chunk % 8 & 1}
 

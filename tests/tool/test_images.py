@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0
 """The llbitmap tool on image files: python3 tests/tool/test_images.py [TOOL]."""
 
+import contextlib
 import json
 import os
 import random
@@ -16,12 +17,14 @@ import images as im
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
+FUZZ = os.path.join(TOP, 'build', 'tool-fuzz')
 DONE, DAMAGED, USAGE, UNREADABLE, REFUSED = range(5)
 
 
 class Case(unittest.TestCase):
     def setUp(self):
         self.folder = tempfile.mkdtemp(prefix='llb-images-')
+        self.limit = None  # bytes of memory
 
     def tearDown(self):
         shutil.rmtree(self.folder)
@@ -37,9 +40,12 @@ class Case(unittest.TestCase):
                 for number in range(2)]
 
     def tool(self, *args, status=DONE):
-        done = subprocess.run([TOOL, *args], stdin=subprocess.DEVNULL, text=True, check=False,
-                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
-        self.assertEqual(done.returncode, status, f'{args}: {done.stdout}{done.stderr}')
+        limit = [] if self.limit is None else ['prlimit', f'--as={self.limit}']
+        done = subprocess.run([*limit, TOOL, *args], stdin=subprocess.DEVNULL, text=True, check=False,
+                              errors='backslashreplace', stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE)
+        if status is not None:
+            self.assertEqual(done.returncode, status, f'{args}: {done.stdout}{done.stderr}')
         if status in (USAGE, UNREADABLE, REFUSED):
             self.assertEqual(done.stdout, '')
             lines = done.stderr.splitlines()
@@ -123,7 +129,8 @@ class Examine(Case):
             self.assertEqual((bitmap['chunk_sectors'], bitmap['chunk_unit']), (128, unit))
 
     def test_first_use(self):
-        path = self.pair(im.lockless([], chunksize=64 << 20, state=im.FIRST_USE | im.MADE_CLEAN))[0]
+        path = self.pair(im.lockless([], chunksize=64 << 20, events=0, cleared=0,
+                                     state=im.FIRST_USE | im.MADE_CLEAN))[0]
         bitmap = self.examine(path)['bitmap']
         self.assertEqual((bitmap['flags'], bitmap['chunk_unit']), (['first use', 'made clean'], 'ignored'))
 
@@ -190,6 +197,221 @@ class Examine(Case):
             except struct.error:
                 self.fail('the test cannot make it')
             self.tool('examine', path, status=UNREADABLE)
+
+    def names(self, text, *raw):
+        """No byte of a name steers a terminal or begins a line; all is told, escaped."""
+        for byte in text.replace('\n', ''):
+            self.assertTrue(byte.isprintable(), ascii(text))
+        for part in raw:
+            self.assertIn(part, text)
+
+    def test_names_are_escaped(self):
+        evil = b'a\x1b[2J\n  warning x\x7f\xff\xc2\x9b\\'
+        path = self.pair(im.lockless([1] * 128), name=evil)[0]
+        text = self.tool('examine', path)
+        self.names(text, r'a\x1b[2J\x0a  warning x\x7f\xff\xc2\x9b\\')
+        self.assertEqual(len(text.splitlines()), len(self.tool('examine', self.pair(
+            im.lockless([1] * 128))[0]).splitlines()))
+        self.assertNotIn('\x1b', json.dumps(self.examine(path), ensure_ascii=False))
+        name = 'tür-面\u202e'.encode()
+        path = self.pair(im.lockless([1] * 128), name=name)[0]
+        self.names(self.tool('examine', path), 'tür-面\\xe2\\x80\\xae')
+
+    def test_paths_are_escaped(self):
+        path = os.fsencode(self.folder) + b'/m\n\x1b[31m\xfe'
+        said = self.tool('examine', path, status=UNREADABLE)
+        self.names(said, r'm\x0a\x1b[31m\xfe')
+        shutil.copyfile(self.pair(im.classic(set()), log_offset=0)[0], path)
+        self.names(self.tool('examine', path), r'm\x0a\x1b[31m\xfe: md 1.2')
+        said = self.tool('convert', '--to', 'none', path, status=REFUSED)
+        self.names(said, 'no member')
+        other = im.make(self.path('m1'), dict(number=1, log_offset=16), im.classic(set()))
+        self.names(self.tool('convert', '--to', 'lockless', '--dry-run', path, other))
+        json.loads(self.tool('convert', '--to', 'lockless', '--dry-run', '--json', path, other))
+        self.names(self.tool('convert', '--to', 'a\x1bx', path, status=USAGE), r'a\x1bx')
+
+    def test_huge_classic(self):
+        """2^33 chunks on a sparse file: said in one line, not read."""
+        path = im.make(self.path('huge'), dict(data_offset=1 << 27, data_size=1 << 20, size=1 << 20),
+                       im.classic(set(), sync_size=1 << 33, chunksize=512), data=None, mib=65 << 10)
+        with self.limited(512 << 20):
+            got = self.examine(path, DAMAGED)
+        self.assertFalse(got['bitmap']['usable'])
+        self.assertIn('more than the possible', ' '.join(got['warnings']))
+        other = im.make(self.path('huge1'), dict(data_offset=1 << 27, data_size=1 << 20, size=1 << 20,
+                                                 number=1), im.classic(set()), data=None, mib=65 << 10)
+        with self.limited(512 << 20):
+            self.tool('convert', '--to', 'lockless', path, other)
+        # The most that is taken: 2^29 bits, of which the last is set.
+        fields = dict(data_offset=1 << 20, data_size=(1 << 32), size=1 << 32)
+        bits = im.head_bytes(sync_size=1 << 32, chunksize=4096)
+        paths = [im.make(self.path(f'large{number}'), dict(fields, number=number), bits, data=None,
+                         mib=3 << 20) for number in range(2)]
+        with open(paths[0], 'r+b') as file:
+            file.seek(16 * 512 + 256 + (1 << 26) - 1)
+            file.write(b'\x80')
+        with self.limited(512 << 20):
+            self.assertEqual(self.examine(paths[0])['bitmap']['resync_chunks'], 1)
+            said = self.tool('convert', '--to', 'lockless', *paths)
+        self.assertIn('(1 of 536870912 chunks not clean)', said)
+
+    def limited(self, limit):
+        """Commands meanwhile have no more memory than that."""
+        @contextlib.contextmanager
+        def block():
+            self.limit = limit
+            yield
+            self.limit = None
+        return block()
+
+    def test_bad_log_places(self):
+        """A log off the member, over data, over the superblock: warned of; a conversion
+        neither reads nor writes there."""
+        for offset, size, data in ((1 << 30, 8, 2048), (-(1 << 30), 8, 2048), (1 << 14, 0xffff, 2048),
+                                   (0, 8, 2048)):
+            paths = self.pair(im.classic(set()), features=im.BAD_BLOCKS, log_offset=offset, log_size=size)
+            got = self.examine(paths[0], DAMAGED)
+            self.assertIn('bad-block log', ' '.join(got['warnings']))
+            self.assertTrue(got['bitmap']['usable'])
+            self.assertIsNone(got['member']['bad_block_log']['entries'])
+            self.refused(paths, 'bad-block log')
+        for offset in (3000, 2, 1 << 30):
+            paths = self.pair(im.lockless([1] * 128), log_offset=offset)
+            self.assertIn('lies over', ' '.join(self.examine(paths[0], DAMAGED)['warnings']))
+            before = [im.Found(path) for path in paths]
+            self.tool('convert', '--to', 'internal', *paths)
+            for path, old in zip(paths, before):
+                got = im.Found(path)
+                self.assertEqual(got.data, old.data)
+                self.assertEqual(len(got.image), len(old.image))
+                self.assertEqual((got.log_size, got.log_offset), (0, 0))
+
+    def test_long_bad_log(self):
+        """A log of more than 100 sectors has its entries, too."""
+        log = struct.pack('<QQ', 77 << 10 | 8, 99 << 10 | 1).ljust(101 * 512, b'\xff')
+        for offset, ok in ((300, True), (100, False)):
+            paths = self.pair(im.classic(set()), features=im.BAD_BLOCKS, log_offset=offset, log_size=101)
+            for path in paths:
+                with open(path, 'r+b') as file:
+                    file.seek((8 + offset) * 512)
+                    file.write(log)
+            got = self.examine(paths[0], DAMAGED)
+            self.assertEqual(got['member']['bad_block_log']['entries'], 2)
+            self.assertIn('4 KiB', ' '.join(got['warnings']))
+            if not ok:
+                self.refused(paths, 'bad-block log', '2 entries')
+                continue
+            self.tool('convert', '--to', 'lockless', *paths)
+            got = im.Found(paths[0])
+            self.assertEqual((got.log_size, got.log_offset), (101, 300))
+            self.assertEqual(got.image[308 * 512:409 * 512], log)
+
+    def test_kills_mdadm(self):
+        """chunksize 0 is named, whatever the bitmap, also where the module does not mind."""
+        for bitmap in (im.lockless([1] * 128, chunksize=0), im.classic(set(), chunksize=0),
+                       im.lockless([], chunksize=0, state=im.FIRST_USE, events=0)):
+            paths = self.pair(bitmap)
+            warnings = ' '.join(self.examine(paths[0], DAMAGED)['warnings'])
+            self.assertIn('mdadm 4.6 dies', warnings)
+            self.assertIn('llbitmap mend', warnings)
+            self.refused(paths, 'llbitmap mend', to='none')
+        # Of another array's header mdadm believes nothing, so it lives.
+        path = self.pair(im.lockless([1] * 128, chunksize=0, uuid=bytes(16)))[0]
+        self.assertNotIn('dies', ' '.join(self.examine(path, DAMAGED)['warnings']))
+
+    def test_reserved_beyond_the_room(self):
+        paths = [im.make(self.path(f'm{number}'), dict(number=number, data_offset=64, log_offset=0),
+                         im.lockless([1] * 128)) for number in range(2)]
+        self.assertIn('only 48 sectors', ' '.join(self.examine(paths[0], DAMAGED)['warnings']))
+
+    def test_fields_out_of_range(self):
+        for word, head in (('write_behind', dict(behind=1 << 20)), ('daemon_sleep', dict(sleep=0)),
+                           ('daemon_sleep', dict(sleep=1 << 31))):
+            paths = self.pair(im.lockless([1] * 128, **head))
+            self.assertIn(word, ' '.join(self.examine(paths[0], DAMAGED)['warnings']))
+        paths = self.pair(im.lockless([1] * 128, behind=1 << 20))
+        self.tool('convert', '--to', 'internal', *paths)
+        self.assertEqual(im.Found(paths[0]).behind, 0)  # md refuses a bitmap with more than 16383
+
+    def test_members_disagree(self):
+        """Several members: what only one of them says is named."""
+        one = dict(cells=[1] * 128)
+        for word, other in (('first use', dict(cells=[1] * 128, state=im.FIRST_USE)),
+                            ('stale', dict(cells=[1] * 128, state=im.STALE)),
+                            ('sync_size', dict(cells=[1] * 128, sync_size=8192)),
+                            ('chunksize', dict(cells=[1] * 128, chunksize=256)),
+                            ('sectors_reserved', dict(cells=[1] * 128, reserved=128))):
+            paths = self.pair(im.lockless(**one), im.lockless(**other))
+            said = self.tool('examine', *paths, status=DAMAGED)
+            lines = [line for line in said.splitlines() if line.startswith('members disagree')]
+            self.assertEqual(len(lines), 1, said)
+            self.assertIn(word, lines[0])
+            self.assertIn(paths[1], lines[0])
+            got = json.loads(self.tool('examine', '--json', *paths, status=DAMAGED))
+            self.assertEqual(len(got['disagreements']), 1)
+            self.assertEqual(len(got['members']), 2)
+            # Nothing is believed of either.
+            if word in ('first use', 'stale', 'chunksize'):
+                self.assertEqual(im.Found(paths[0]).events, 20)
+                self.tool('convert', '--to', 'internal', '--bitmap-chunk', '64', *paths)
+                self.assertEqual(len(im.Found(paths[0]).dirty), 128, word)
+        paths = self.pair(im.lockless([1] * 128))
+        self.assertIn('the members agree', self.tool('examine', *paths))
+        im.make(paths[1], dict(number=1, events=27), im.lockless([1] * 128, events=27))
+        self.assertIn('events: 20 on', self.tool('examine', *paths, status=DAMAGED))
+        im.make(paths[1], dict(number=1, uuid=bytes(16)), im.lockless([1] * 128, uuid=bytes(16)))
+        self.assertIn('members disagree: array', self.tool('examine', *paths, status=DAMAGED))
+
+    def test_one_of_several_is_unreadable(self):
+        paths = self.pair(im.lockless([1] * 128)) + [self.path('absent')]
+        done = subprocess.run([TOOL, 'examine', *paths], check=False, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, UNREADABLE)
+        self.assertIn('member 1', done.stdout)
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+
+    def test_first_use_of_a_used_member(self):
+        """mdadm leaves events 0: a mark on a header with more is a flipped bit."""
+        head = dict(state=im.FIRST_USE | im.MADE_CLEAN)
+        paths = self.pair(im.lockless([2] * 128, **head))
+        self.assertIn('never used', ' '.join(self.examine(paths[0], DAMAGED)['warnings']))
+        got = self.converted('internal', paths, '--bitmap-chunk', '64')
+        self.assertEqual(len(got.dirty), 128)
+
+    def test_logical_blocks(self):
+        """What md of 6.19 recorded is told, and a conversion keeps it."""
+        paths = self.pair(im.classic(set()), lbs=512)
+        for to, oldest in ((None, '6.19'), ('lockless', '6.19'), ('none', '6.19')):
+            if to:
+                self.tool('convert', '--to', to, *paths)
+            got = self.examine(paths[0])
+            self.assertEqual((got['array']['logical_block_size'], got['array']['oldest_kernel']),
+                             (512, oldest))
+            self.assertIn('6.19', ' '.join(got['notes']))
+            with open(paths[0], 'rb') as file:
+                self.assertEqual(file.read(4096 + 228)[-4:], struct.pack('<I', 512))
+        got = self.examine(self.pair(im.lockless([1] * 128))[0])
+        self.assertEqual((got['array']['logical_block_size'], got['array']['oldest_kernel']), (None, '6.18'))
+        self.examine(self.pair(im.lockless([1] * 128), lbs=1000)[0], DAMAGED)
+
+    def test_late_states(self):
+        """State bytes that the in-tree drivers of 6.18 to 7.0 do not know."""
+        for cell in range(8):
+            got = self.examine(self.pair(im.lockless([1] * 127 + [cell]))[0])
+            self.assertEqual('7.0' in ' '.join(got['notes']), cell >= 5, cell)
+
+    def test_other_superblocks(self):
+        """A damaged one elsewhere does not hide the right one; a conversion wants one only."""
+        paths = self.pair(im.classic(set()))
+        for fields, word in ((dict(max_dev=1700), None), (dict(), 'several')):
+            raw = bytearray(im.super_bytes(dict(fields, minor=1, start=0, created=5)))
+            if word is None:
+                struct.pack_into('<I', raw, 220, 5000)
+            with open(paths[0], 'r+b') as file:
+                file.write(raw[:4096])
+            self.assertEqual(self.examine(paths[0], DAMAGED)['metadata'], '1.2')
+            if word:
+                self.refused(paths, word)
 
     def test_not_members(self):
         self.tool('examine', self.path('absent'), status=UNREADABLE)
@@ -334,7 +556,7 @@ class Convert(Case):
         self.assertEqual(got.resync, 0)
 
     def test_first_use(self):
-        head = dict(chunksize=64 << 20)
+        head = dict(chunksize=64 << 20, events=0, cleared=0)
         got = self.converted('internal', self.pair(im.lockless([], state=im.FIRST_USE, **head)))
         self.assertEqual((got.dirty, got.resync), ({0}, 0))
         got = self.converted('internal', self.pair(
@@ -463,6 +685,41 @@ class Convert(Case):
             else:
                 self.refused(paths, 'bad-block log', '1 entries')
 
+    def test_refused_read_only(self):
+        """Before the first write to any member, and by a dry run, too."""
+        paths = self.pair(im.classic({1}))
+        os.chmod(paths[1], 0o444)
+        for to in ('lockless', 'internal', 'none'):
+            self.refused(paths, 'read-only', to=to)
+            said = self.untouched(paths, 'convert', '--to', to, '--dry-run', *paths)
+            self.assertIn('read-only', said)
+        self.examine(paths[1])
+        os.chmod(paths[1], 0o644)
+        self.tool('convert', '--to', 'lockless', *paths)
+
+    def test_refused_impossible(self):
+        """What no member can be: beyond its device, in its superblock, near the end of numbers."""
+        for word, fields in (('geometry', dict(data_offset=1 << 40)), ('geometry', dict(data_offset=1 << 63)),
+                             ('geometry', dict(data_offset=im.MAX_SECTOR)), ('geometry', dict(size=1 << 50)),
+                             ('geometry', dict(disks=1 << 31)), ('inside', dict(data_offset=8)),
+                             ('events', dict(events=im.MAX_SECTOR)), ('geometry', dict(roles=(0, 7)))):
+            paths = [im.make(self.path(f'm{number}'), dict(number=number), im.classic(set()))
+                     for number in range(2)]
+            for number, path in enumerate(paths):
+                raw = im.super_bytes(dict(fields, number=number, features=im.BITMAP, bitmap_offset=8))
+                with open(path, 'r+b') as file:
+                    file.seek(4096)
+                    file.write(raw)
+            for to in ('lockless', 'internal', 'none'):
+                self.refused(paths, word, to=to)
+
+    def test_refused_cut_file(self):
+        """A file that ends before its data, or inside a block, does not grow."""
+        paths = self.pair(im.classic(set()))
+        os.truncate(paths[1], 1 << 20)
+        self.examine(paths[1], DAMAGED)
+        self.refused(paths, 'geometry')
+
     def test_refused_other_metadata(self):
         paths = [im.make(self.path(f'o{number}'), dict(minor=1, start=0, number=number, log_offset=0),
                          im.classic(set())) for number in range(2)]
@@ -480,6 +737,203 @@ class Convert(Case):
         for args in (('--to', 'lockless', '--bitmap-chunk', '64'), ('--to', 'internal', '--bitmap-chunk', '65'),
                      ('--to', 'internal', '--bitmap-chunk', '2'), ('--bitmap-chunk', 'x', '--to', 'none')):
             self.untouched(paths, 'convert', *args, *paths, status=USAGE)
+
+
+class Mend(Case):
+    def mended(self, paths, *options, kind='lockless', resync=0):
+        before = [im.Found(path) for path in paths]
+        self.untouched(paths, 'mend', *options, *paths)  # nobody can be asked
+        said = self.untouched(paths, 'mend', '--dry-run', *options, *paths, status=DONE)
+        self.assertIn('nothing was written', said)
+        planned = json.loads(self.untouched(paths, 'mend', '--dry-run', '--json', *options, *paths,
+                                            status=DONE))
+        self.tool('mend', '--yes', *options, *paths)
+        for path, old in zip(paths, before):
+            got = im.Found(path)
+            self.assertEqual(got.data, old.data)
+            self.assertEqual(got.image[2048 * im.SECTOR:], old.image[2048 * im.SECTOR:])
+            self.assertTrue(got.sum_ok)
+            self.assertEqual((got.events, got.bitmap_offset, got.uuid), (old.events, 8, im.UUID))
+            self.assertEqual(got.head_events, max(one.events for one in before))
+            self.assertEqual((got.state, got.sync_size), (im.STALE, 16384))
+            self.assertEqual(got.resync, old.resync if resync is None else resync)
+            if kind == 'lockless':
+                self.assertEqual((got.version, set(got.cells)), (6, {3}))
+            else:
+                self.assertEqual((got.version, got.dirty), (4, {0}))
+            bitmap = self.examine(path, DAMAGED)['bitmap']
+            self.assertEqual((bitmap['kind'], bitmap['usable'], bitmap['stale']), (kind, True, True))
+        self.assertNotIn('dies', self.tool('examine', *paths, status=DAMAGED))
+        said = self.untouched(paths, 'mend', '--yes', *paths, status=DONE)
+        self.assertIn('nothing to mend', said)
+        return planned, before
+
+    def test_chunksize_0(self):
+        """On any member, of any kind of bitmap: written anew, everything marked."""
+        good, bad = im.lockless([1] * 128), im.lockless([1] * 128, chunksize=0)
+        for one, two in ((bad, good), (good, bad), (bad, bad)):
+            self.mended(self.pair(one, two))
+        self.mended(self.pair(im.classic(set(), chunksize=0)), kind='internal')
+        self.mended(self.pair(im.classic(set(), chunksize=0), im.classic(set())), kind='internal')
+
+    def test_other_damage(self):
+        good = im.lockless([1] * 128)
+        for bad in (im.lockless([1] * 128, magic=0), im.lockless([1] * 128, uuid=bytes(16)),
+                    im.lockless([1] * 128, sync_size=0), im.lockless([1] * 128, state=im.FIRST_USE),
+                    im.lockless([1] * 128, state=im.STALE), im.lockless([1] * 128, sync_size=8192),
+                    im.lockless([1] * 128, chunksize=256), bytes(8192), b'\xff' * 8192):
+            self.mended(self.pair(good, bad))
+            self.mended(self.pair(bad, good))
+
+    def test_kind(self):
+        """What kind it was is told by the headers, else it must be said."""
+        paths = self.pair(bytes(8192))
+        self.assertIn('--as', self.untouched(paths, 'mend', '--yes', *paths))
+        self.mended(paths, '--as', 'lockless')
+        self.mended(self.pair(bytes(8192)), '--as', 'internal', kind='internal')
+        mixed = im.lockless([1] * 128, version=4, chunksize=65536)
+        paths = self.pair(im.lockless([1] * 128), mixed)
+        self.assertIn('--as', self.untouched(paths, 'mend', '--yes', *paths))
+        planned, _ = self.mended(paths, '--as', 'lockless')
+        self.assertEqual(planned['phases'][0]['what'], 'headers of another kind are taken away')
+
+    def test_cut_anywhere(self):
+        """After each write: once more, and it is as if nothing had come between."""
+        bad = im.lockless([1] * 128, chunksize=0)
+        for one, two, options in ((im.lockless([1] * 128), bad, ()),
+                                  (bad, im.lockless([1] * 128, version=4, chunksize=65536),
+                                   ('--as', 'lockless'))):
+            paths = self.pair(one, two)
+            for path in paths:
+                shutil.copyfile(path, path + '.before')
+            planned, _ = self.mended(paths, *options)
+            after = [im.Found(path).image for path in paths]
+            writes = [write for phase in planned['phases'] for write in phase['writes']]
+            for count in range(len(writes)):
+                for path in paths:
+                    shutil.copyfile(path + '.before', path)
+                for write in writes[:count]:
+                    with open(write['device'], 'r+b') as file:
+                        file.seek(write['offset'])
+                        file.write(bytes.fromhex(write['hex']))
+                # Until the last header is there, nothing says that anything is in sync.
+                for path in paths:
+                    got = json.loads(self.tool('examine', '--json', path,
+                                               status=None))
+                    if got['bitmap']['usable'] and count >= 4:
+                        self.assertGreaterEqual(got['bitmap']['resync_chunks'], 128)
+                self.tool('mend', '--yes', *options, *paths)
+                self.assertEqual([im.Found(path).image for path in paths], after, count)
+
+    def test_events_differ_by_one(self):
+        """As md takes them: a crash may leave them so. By more: refused."""
+        bad = im.lockless([1] * 128, chunksize=0)
+        paths = [im.make(self.path(f'm{number}'), dict(number=number, events=20 + number), bad)
+                 for number in range(2)]
+        self.mended(paths)
+        im.make(paths[0], dict(number=0, events=18), bad)
+        self.assertIn('older than the others', self.untouched(paths, 'mend', '--yes', *paths))
+
+    def test_missing_members(self):
+        bad = im.lockless([1] * 128, chunksize=0)
+        paths = self.pair(bad)
+        said = self.untouched(paths, 'mend', '--yes', paths[0])
+        self.assertIn('no member for slot 1', said)
+        self.assertIn('knows of one there', said)
+        # The array itself knows that slot 1 is empty.
+        im.make(paths[0], dict(number=0, roles=(0, im.FAULTY)), bad)
+        self.mended(paths[:1])
+        # A raid5 without a member starts only if md's superblock says that it is in sync.
+        fields = dict(level=5, chunk=128, disks=3, roles=(0, im.FAULTY, 2))
+        paths = [im.make(self.path(f'r{number}'), dict(fields, number=number), bad) for number in (0, 2)]
+        self.mended(paths, resync=None)
+
+    def test_spares(self):
+        """A spare of which mdadm dies is mended with the others; one without bitmap is left."""
+        bad, roles = im.lockless([1] * 128, chunksize=0), (0, 1, im.SPARE)
+        paths = [im.make(self.path(f'm{number}'), dict(number=number, roles=roles),
+                         bad if number == 2 else im.lockless([1] * 128)) for number in range(3)]
+        self.tool('mend', '--yes', *paths)
+        self.assertEqual(im.Found(paths[2]).state, im.STALE)
+        self.assertEqual(im.Found(paths[2]).resync, im.MAX_SECTOR)
+        paths = [im.make(self.path(f'm{number}'), dict(number=number, roles=roles),
+                         bad if number < 2 else None) for number in range(3)]
+        before = im.Found(paths[2]).image
+        self.tool('mend', '--yes', *paths)
+        self.assertEqual(im.Found(paths[2]).image, before)
+
+    def test_nothing_to_mend(self):
+        for bitmap in (im.lockless([1] * 128), im.classic({1}), None):
+            paths = self.pair(bitmap)
+            said = self.untouched(paths, 'mend', '--yes', *paths, status=DONE)
+            self.assertIn('nothing to mend', said)
+
+    def test_refusals(self):
+        bad = im.lockless([1] * 128, chunksize=0)
+        for word, fields in (('reshape', dict(features=im.RESHAPE)), ('journal', dict(features=im.JOURNAL)),
+                             ("cluster's", dict(features=im.CLUSTERED)), ('faulty', dict(roles=(0, im.FAULTY))),
+                             ('claim slot 0', dict(roles=(0, 0))), ('geometry', dict(size=0)),
+                             ('no room', dict(data_offset=17)), ('inside itself', dict(bitmap_offset=2))):
+            fields.setdefault('log_offset', 0)
+            paths = [im.make(self.path(f'm{number}'), dict(fields, number=number), bad, data=None)
+                     for number in range(2)]
+            self.assertIn(word, self.untouched(paths, 'mend', '--yes', *paths))
+        paths = self.pair(bad)
+        os.chmod(paths[1], 0o444)
+        self.assertIn('read-only', self.untouched(paths, 'mend', '--yes', *paths))
+        self.untouched(paths, 'mend', paths[0], paths[0], status=USAGE)
+        self.untouched(paths, 'mend', '--as', 'other', *paths, status=USAGE)
+
+
+class Fuzz(Case):
+    SEED, CASES = 20261126, 2500
+
+    def setUp(self):
+        super().setUp()
+        if os.path.isdir('/dev/shm'):  # nobody waits for a disk there
+            shutil.rmtree(self.folder)
+            self.folder = tempfile.mkdtemp(prefix='llb-images-', dir='/dev/shm')
+
+    def test_mutated_members(self):
+        """tests/tool/fuzz.cpp says what is asked of every command."""
+        subprocess.run(['make', '-s', '-C', os.path.join(TOP, 'tests', 'tool'), f'BUILD={FUZZ}', 'all'],
+                       check=True, stdout=subprocess.DEVNULL)
+        fields = dict(size=512, data_size=512, data_offset=80)
+        five = dict(level=5, chunk=128, disks=3, roles=(0, 1, 2))
+        ten = dict(level=10, chunk=128, disks=4, roles=(0, 1, 2, 3), layout=0x102)
+        head = dict(sync_size=512)
+        arrays = {
+            'lockless': (2, {}, im.lockless([1, 2, 0, 3], **head)),
+            'lockless5': (3, five, im.lockless(list(range(4)), **head)),
+            'lockless10': (4, ten, im.lockless([1] * 8, sync_size=1024)),
+            'late': (2, dict(lbs=512), im.lockless([5, 6, 7, 255], **head)),
+            'first': (2, {}, im.lockless([], state=im.FIRST_USE, events=0, **head)),
+            'spare': (3, dict(roles=(0, 1, im.SPARE)), im.lockless([1] * 4, **head)),
+            'classic': (2, {}, im.classic({1}, 4, **head)),
+            'classic5': (3, five, im.classic({1, 2}, 4, **head)),
+            'log': (2, dict(features=im.BAD_BLOCKS, log_offset=400, data_offset=600), im.classic({1}, 4, **head)),
+            'none': (2, {}, None),
+            'v10': (2, dict(minor=0, start=(1 << 11) - 16, data_offset=0, data_size=512, bitmap_offset=-24,
+                            log_offset=0), im.classic({1}, 4, **head)),
+        }
+        for name, (count, extra, bitmap) in arrays.items():
+            os.makedirs(self.path(f'f/{name}'))
+            for number in range(count):
+                im.make(self.path(f'f/{name}/m{number}'), fields | extra | {'number': number},
+                        bitmap, mib=1)
+        # A sparse one, where every offset is on the device.
+        os.makedirs(self.path('f/sparse'))
+        for number in range(2):
+            im.make(self.path(f'f/sparse/m{number}'),
+                    dict(number=number, data_offset=1 << 20, data_size=1 << 34, size=1 << 34),
+                    im.classic({1}, sync_size=1 << 34, chunksize=1 << 25), data=None, mib=9 << 20)
+        done = subprocess.run([os.path.join(FUZZ, 'fuzz'), self.path('f'), str(self.SEED), '0',
+                               str(self.CASES)], check=False, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr[-4000:])
+        print(done.stdout.strip(), file=sys.stderr)
+        counts = [int(word.split()[-1]) for word in done.stdout.split(': ')[1].split(',')]
+        self.assertTrue(all(count > self.CASES // 2 for count in counts), done.stdout)
 
 
 if __name__ == '__main__':
