@@ -4,14 +4,15 @@ ones and back, with their data, also after a crash and from every point at which
 conversion can be cut off."""
 
 import os
+import signal
 import time
 import zlib
 
 from llb import disk, fio
-from llb.array import RAMDISK_MIB, Array, ramdisks
+from llb.array import RAMDISK_MIB, Array, load, ramdisks, unload
 from llb.arrays import LEVELS, MIB, filled, holds, settle, small
 from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
-from llb.tool import DAMAGED, REFUSED, UNREADABLE, apply, convert, examine, planned, tool
+from llb.tool import DAMAGED, REFUSED, UNREADABLE, apply, convert, examine, planned, tool, writes_of
 from llb.trace import Trace
 
 SMALL_MIB = 24
@@ -443,3 +444,192 @@ def test_examine_is_what_the_module_says():
         device.write(sup.bitmap, bytes(head))
     found = examine(disks[0], DAMAGED)
     equal((found['bitmap']['stale'], found['bitmap']['resync_chunks']), (True, sup.chunks), 'stale')
+
+
+def heads(paths):
+    """What is on the members before the data."""
+    found = []
+    for path in paths:
+        with Direct(path) as device:
+            found.append(device.read(0, MIB))
+    return found
+
+
+def restore_heads(paths, saved):
+    for path, head in zip(paths, saved):
+        with Direct(path, writable=True) as device:
+            device.write(0, head)
+
+
+def set_head(path, at, value):
+    """Bytes of the bitmap's header on a member."""
+    sup = disk.supers([path])[0]
+    with Direct(path, writable=True) as device:
+        head = bytearray(device.read(sup.bitmap, 4096))
+        head[at:at + len(value)] = value
+        device.write(sup.bitmap, bytes(head))
+
+
+def dies(*args):
+    """Whether mdadm ends by a signal: a division by zero."""
+    status, _ = run('mdadm', *args, ok=None)
+    return status == -signal.SIGFPE
+
+
+def killing_mdadm(level):
+    """A stopped array of which mdadm dies, and what is before its data."""
+    array = small(level)
+    need(16 < array.bytes() // MIB, 'too small')
+    filled(array, 16)
+    settle(array)
+    array.stop()
+    set_head(array.members[1], 52, bytes(4))
+    return array
+
+
+def mend_what_kills_mdadm(level):
+    """mdadm dies of a header whose chunksize is 0; mended, the array assembles, and all
+    of it is resynchronised, also where the members had come to differ in a clean chunk."""
+    array = killing_mdadm(level)
+    one, two = array.members[:2]
+    for args in (('--examine', two), ('--examine-bitmap', two),
+                 ('--assemble', array.path, *array.members)):
+        need(dies(*args), f'mdadm {args[0]} lives')
+    need(not dies('--examine', one), 'mdadm dies of the other member')
+    said = examine(two, DAMAGED)['warnings']
+    need(any('mdadm 4.6 dies' in line for line in said), f'{said}')
+    said = tool('convert', '--to', 'none', *array.members, status=REFUSED)
+    need('llbitmap mend first' in said, said)
+    before = heads(array.members)
+    tool('mend', *array.members, status=REFUSED)  # nobody is there to say yes
+    tool('mend', '--yes', two, status=REFUSED)
+    need(heads(array.members) == before, 'something was written')
+    order, sup = disk.by_role(array.members)
+    role, at = {1: (1, 2048), 10: (1, 2048), 5: (sup.disks - 1, 0)}[level]
+    with Direct(order[role], writable=True) as device:
+        device.write((sup.data_offset + at) * disk.SECTOR, os.urandom(4096))
+    written = data(array.members)
+    tool('mend', '--yes', *array.members)
+    need(data(array.members) == written, 'data was touched')
+    need(not dies('--examine', two), 'mdadm still dies')
+    need('nothing to mend' in tool('mend', '--yes', *array.members), 'it would do it again')
+    array.assemble()
+    array.wait_idle()
+    equal(kind(array), 'llbitmap', 'bitmap_type')
+    holds(array, 16)
+    equal(array.sync('check'), 0, 'mismatch_cnt')
+    array.quick()
+    settle(array)
+    equal(array.bits()['clean'], array.metadata()['chunks'], 'clean chunks')
+    array.stop()
+    examine(two)
+
+
+# lanes: stock
+def test_mend_raid1():
+    mend_what_kills_mdadm(1)
+
+
+# lanes: stock
+def test_mend_raid5():
+    mend_what_kills_mdadm(5)
+
+
+# lanes: stock
+def test_mend_cut():
+    """Cut off after each of its writes: done once more, the array comes up with its data."""
+    array = killing_mdadm(1)
+    saved = heads(array.members)
+    writes = writes_of('mend', *array.members)
+    need(len({number for number, _, _, _ in writes}) == 3, f'{len(writes)} writes')
+    dead = []
+    for count in range(len(writes) + 1):
+        restore_heads(array.members, saved)
+        apply(writes[:count])
+        dead.append(dies('--examine', array.members[1]))
+        if count < len(writes):
+            tool('mend', '--yes', *array.members)
+        array.assemble()
+        array.wait_idle()
+        holds(array, 16)
+        equal(array.attribute('degraded'), '0', f'after {count} writes: degraded')
+        equal(array.sync('check'), 0, f'after {count} writes: mismatch_cnt')
+        array.stop()
+    equal(dead, [True] * len(writes) + [False], 'mdadm dies after so many writes')
+
+
+test_mend_cut.limit_s = 240
+
+
+# lanes: stock
+def test_mend_degraded():
+    """A raid5 that lost a member, and then its header: it comes up degraded, and takes a
+    new member."""
+    disks = ramdisks(LEVELS[5] + 1)
+    array = small(5, members=disks[:-1])
+    filled(array, 16)
+    settle(array)
+    run('mdadm', array.path, '--fail', array.members[2])
+    wait_until('the failed member can be removed',
+               lambda: run('mdadm', array.path, '--remove', array.members[2], ok=None)[0] == 0, 20)
+    array.stop()
+    left = array.members[:2]
+    set_head(left[0], 52, bytes(4))
+    said = tool('mend', '--yes', *array.members, status=REFUSED)
+    need('older than the others' in said, said)
+    tool('mend', '--yes', *left)
+    array.assemble('--run', members=left)
+    holds(array, 16)
+    run('mdadm', array.path, '--add', disks[-1])
+    array.members = [*left, disks[-1]]
+    array.wait_whole()
+    array.wait_idle()
+    holds(array, 16)
+    equal(array.sync('check'), 0, 'mismatch_cnt')
+    array.stop()
+
+
+# lanes: stock
+def test_refused_read_only():
+    """A member that cannot be written to is found before the first write to another."""
+    array = small(1)
+    settle(array)
+    array.stop()
+    before = heads(array.members)
+    run('blockdev', '--setro', array.members[1])
+    try:
+        for args in (('convert', '--to', 'none'), ('convert', '--to', 'internal', '--dry-run'),
+                     ('mend', '--yes')):
+            said = tool(*args, *array.members, status=REFUSED)
+            need('read-only' in said and len(said.splitlines()) == 1, said)
+            need(heads(array.members) == before, f'{args}: something was written')
+    finally:
+        run('blockdev', '--setrw', array.members[1])
+    tool('convert', '--to', 'none', *array.members)
+
+
+# lanes: stock
+def test_examine_new_members():
+    """What mdadm and md leave: a header of a first use is as mdadm left it, and md's record
+    of logical blocks is told and kept."""
+    disks = ramdisks(2)
+    unload()
+    try:
+        run('mdadm', '--create', '/dev/md0', '--run', '--level=1', '-n2', '--size=48M',
+            '--bitmap=lockless', *disks, ok=None)
+        run('mdadm', '--stop', '/dev/md0', ok=None)
+    finally:
+        load()
+    for path in disks:
+        found = examine(path)['bitmap']
+        equal((found['flags'], found['events']), (['first use'], 0), f'as mdadm left {path}')
+    array = small(1, members=disks)
+    settle(array)
+    array.stop()
+    for to in ('internal', 'lockless'):
+        for path in disks:
+            found = examine(path)['array']
+            equal((found['logical_block_size'], found['oldest_kernel']), (512, '6.19'), path)
+        convert(to, disks)
+    array.assemble()
+    array.stop()

@@ -27,7 +27,11 @@ def convert(to, members, *options):
 
 def planned(to, members, *options):
     """All writes of a conversion in their order: [(phase, path, offset, data)]."""
-    plan = json.loads(tool('convert', '--to', to, *options, '--dry-run', '--json', *members))
+    return writes_of('convert', '--to', to, *options, *members)
+
+
+def writes_of(*args):
+    plan = json.loads(tool(*args, '--dry-run', '--json'))
     return [(number, write['device'], write['offset'], bytes.fromhex(write['hex']))
             for number, phase in enumerate(plan['phases']) for write in phase['writes']]
 
