@@ -9,7 +9,7 @@ import time
 import zlib
 
 from llb import disk, fio
-from llb.array import RAMDISK_MIB, Array, load, ramdisks, unload
+from llb.array import RAMDISK_MIB, Array, ramdisks
 from llb.arrays import LEVELS, MIB, filled, holds, settle, small
 from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
 from llb.tool import DAMAGED, REFUSED, UNREADABLE, apply, convert, examine, planned, tool, writes_of
@@ -609,27 +609,15 @@ def test_refused_read_only():
 
 
 # lanes: stock
-def test_examine_new_members():
-    """What mdadm and md leave: a header of a first use is as mdadm left it, and md's record
-    of logical blocks is told and kept."""
-    disks = ramdisks(2)
-    unload()
-    try:
-        run('mdadm', '--create', '/dev/md0', '--run', '--level=1', '-n2', '--size=48M',
-            '--bitmap=lockless', *disks, ok=None)
-        run('mdadm', '--stop', '/dev/md0', ok=None)
-    finally:
-        load()
-    for path in disks:
-        found = examine(path)['bitmap']
-        equal((found['flags'], found['events']), (['first use'], 0), f'as mdadm left {path}')
-    array = small(1, members=disks)
+def test_examine_logical_blocks():
+    """What md of 6.19 and newer records of logical blocks is told, and a conversion keeps it."""
+    array = small(1)
     settle(array)
     array.stop()
     for to in ('internal', 'lockless'):
-        for path in disks:
+        for path in array.members:
             found = examine(path)['array']
             equal((found['logical_block_size'], found['oldest_kernel']), (512, '6.19'), path)
-        convert(to, disks)
+        convert(to, array.members)
     array.assemble()
     array.stop()
