@@ -244,18 +244,18 @@ class Examine(Case):
                                                  number=1), im.classic(set()), data=None, mib=65 << 10)
         with self.limited(512 << 20):
             self.tool('convert', '--to', 'lockless', path, other)
-        # The most that is taken: 2^29 bits, of which the last is set.
+        # A large one that is read, a MiB at a time: 2^26 bits, of which the last is set.
         fields = dict(data_offset=1 << 20, data_size=(1 << 32), size=1 << 32)
-        bits = im.head_bytes(sync_size=1 << 32, chunksize=4096)
+        bits = im.head_bytes(sync_size=1 << 32, chunksize=1 << 15)
         paths = [im.make(self.path(f'large{number}'), dict(fields, number=number), bits, data=None,
                          mib=3 << 20) for number in range(2)]
         with open(paths[0], 'r+b') as file:
-            file.seek(16 * 512 + 256 + (1 << 26) - 1)
+            file.seek(16 * 512 + 256 + (1 << 23) - 1)
             file.write(b'\x80')
         with self.limited(512 << 20):
             self.assertEqual(self.examine(paths[0])['bitmap']['resync_chunks'], 1)
             said = self.tool('convert', '--to', 'lockless', *paths)
-        self.assertIn('(1 of 536870912 chunks not clean)', said)
+        self.assertIn('(1 of 67108864 chunks not clean)', said)
 
     def limited(self, limit):
         """Commands meanwhile have no more memory than that."""
