@@ -3,11 +3,14 @@
 parity computed again from the members; members that are used disks; steps that
 several tests take."""
 
+import contextlib
 import os
+import struct
 
 from . import disk, fio
 from .array import Array, ramdisks
-from .sh import Direct, copy_device, equal, need, run, wait_until
+from .sh import (Direct, Failure, copy_device, equal, need, read, read_at, run, wait_until, write,
+                 write_at)
 
 MIB = 1 << 20
 BLOCK = fio.BLOCK
@@ -119,13 +122,14 @@ def unequal(paths, chunks=None):
     order, sup = disk.by_role(paths)
     need(None not in order, 'a member is missing')
     layout = Map(sup)
+    begins = [one.data_offset for one in disk.supers(order)]  # a returned member's may differ
     if chunks is None:
         chunks = disk.written(disk.cells(order))
     devices = [Direct(path) for path in order]
     bad = set()
     for chunk in sorted(chunks):
         for start, length in layout.runs(chunk):
-            parts = [devices[role].read((layout.data_offset + sector) * disk.SECTOR,
+            parts = [devices[role].read((begins[role] + sector) * disk.SECTOR,
                                         length * disk.SECTOR)
                      for role, sector in layout.places(start)]
             if not layout.agree(start, parts):
@@ -221,6 +225,19 @@ def used(count, mib=None):
     return paths
 
 
+def sparse(count, mib):
+    """Loops over files that take memory only for what is written."""
+    run('modprobe', 'loop')
+    paths = []
+    for number in range(count):
+        name = f'/dev/shm/sparse{number}'
+        with open(name, 'wb') as file:
+            file.truncate(mib * MIB)
+        paths.append(run('losetup', '--find', '--show', name).strip())
+        os.unlink(name)  # its memory goes with the loop
+    return paths
+
+
 def make(level, *extra, members=None, mib=48, number=0, size=True):
     """An array of that level, with raid chunks of 64 KiB, so that a bitmap chunk is
     one of a member."""
@@ -281,6 +298,20 @@ def slow(array, kib_s=500):
     array.set('sync_speed_max', kib_s)
 
 
+@contextlib.contextmanager
+def slow_from_start(kib_s=500):
+    """Arrays that are assembled here sync slowly from their first instant."""
+    limits = '/proc/sys/dev/raid/speed_limit_min', '/proc/sys/dev/raid/speed_limit_max'
+    before = [read(path) for path in limits]
+    try:
+        write(limits[0], 1)
+        write(limits[1], kib_s)
+        yield
+    finally:
+        for path, value in zip(limits, before):
+            write(path, value)
+
+
 def fast(array):
     array.set('sync_speed_max', 2000000)
     array.set('sync_speed_min', 2000000)
@@ -322,6 +353,48 @@ def cut(array, spares):
     for path in array.members:
         run('blkdiscard', '-f', path)
     return Array(array.path.removeprefix('/dev/md'), found)
+
+
+def reshaped(array, limit_s=120):
+    """The reshape is over, and so is what mdadm does behind it."""
+    wait_until('the reshape is done', lambda: array.attribute('sync_action') != 'reshape' and
+               array.attribute('reshape_position') == 'none', limit_s)
+    # mdadm watches it in the background, and bounds what comes next if it is late.
+    wait_until('mdadm is done', lambda: run('pgrep', '-x', 'mdadm', ok=None)[0] != 0, limit_s)
+    array.set('sync_max', 'max')
+
+
+def each_missing(array, data):
+    """What the array holds can be read with each of its members missing in turn. It is
+    stopped, assembled read-only without one, which changes nothing on the others, and
+    assembled whole in the end."""
+    array.stop()
+    for gone in array.members:
+        rest = [path for path in array.members if path != gone]
+        run('mdadm', '--assemble', '--readonly', '--run', array.path, *rest)
+        try:
+            data.holds()
+        except Failure as wrong:
+            raise Failure(f'without {gone}: {wrong}') from wrong
+        array.stop()
+    array.assemble()
+    array.quick()
+
+
+def patch(path, offset, layout, *values, bitmap=False):
+    """Other values in md's superblock of a member that is in no array, or in its bitmap's
+    header; offset: bytes within it; layout: struct's. The checksum fits again."""
+    start = disk.supers([path])[0].bitmap if bitmap else disk.MD_SUPER_SECTOR * disk.SECTOR
+    page = bytearray(read_at(path, start, 4096))
+    struct.pack_into(layout, page, offset, *values)
+    if not bitmap:
+        struct.pack_into('<I', page, 216, 0)
+        roles, = struct.unpack_from('<I', page, 220)
+        total = sum(word for word, in struct.iter_unpack('<I', page[:(256 + 2 * roles) // 4 * 4]))
+        if roles % 2:
+            total += struct.unpack_from('<H', page, 254 + 2 * roles)[0]
+        struct.pack_into('<I', page, 216, (total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF)
+    write_at(path, start, bytes(page))
 
 
 def refused(*command):
