@@ -44,7 +44,8 @@ RAID5 = Kind(5, 3, 1, '-n4')
 RAID6 = Kind(6, 4, 1, '-n5')
 RAID10 = Kind(10, 4, 2, '-n6')
 RAID10_OFFSET = Kind(10, 4, 2, '-n6', options=('--layout=o2',))
-TO_OFFSET = Kind(10, 4, 0, '--layout=o2')
+# Not near to offset: md 7.2 keeps the distance of the copies of the old layout until the next
+# assembly, which then looks for the second ones where they are not; with any bitmap.
 RAID10_CHUNK = Kind(10, 4, 0, '--chunk=128')
 RAID5_CHUNK = Kind(5, 3, 0, '--chunk=128')
 FROM_5_TO_6 = Kind(5, 3, 1, '--level=6', '-n4', f'--backup-file={BACKUP}')
@@ -322,11 +323,6 @@ def test_fails_readd_raid10_offset():
 
 
 # lanes: long
-def test_fails_readd_raid10_to_offset():
-    failed_in(TO_OFFSET, back_by_readd)
-
-
-# lanes: long
 def test_fails_readd_raid10_chunk():
     failed_in(RAID10_CHUNK, back_by_readd)
 
@@ -367,8 +363,8 @@ def test_away_before_readd_raid10():
 
 
 # lanes: long
-def test_away_before_incremental_raid10_to_offset():
-    away_before(TO_OFFSET, back_by_incremental)
+def test_away_before_incremental_raid10_chunk():
+    away_before(RAID10_CHUNK, back_by_incremental)
 
 
 # lanes: long
@@ -449,6 +445,11 @@ def test_members_join_raid5():
 # lanes: stock
 def test_members_join_raid10():
     members_join(Kind(10, 4, 2), 6)
+
+
+# lanes: long
+def test_members_join_raid10_offset():
+    members_join(RAID10_OFFSET, 6)
 
 
 # lanes: long
