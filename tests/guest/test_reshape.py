@@ -130,7 +130,7 @@ def failed_in(kind, back, restart=False, late=True):
     gone = disks[1]
     if kind.more:
         add(array, *disks[kind.count:])
-    slow(array, 2000)
+    slow(array, 400)
     begin(array, kind, disks)
     fail(array, gone)
     without(array, gone)
@@ -140,9 +140,9 @@ def failed_in(kind, back, restart=False, late=True):
     if restart:
         array.stop()
         backup = (f'--backup-file={BACKUP}',) if f'--backup-file={BACKUP}' in kind.change else ()
-        with slow_from_start(2000):
+        with slow_from_start(400):
             array.assemble('--run', *backup)
-            slow(array, 2000)
+            slow(array, 400)
         array.quick()
         running(array, 'reshape')
         moved(array)
@@ -177,7 +177,7 @@ def away_before(kind, back, restart=False):
     array.set('sync_action', 'frozen')
     if kind.more:
         add(array, *disks[kind.count:])
-    slow(array, 2000)
+    slow(array, 400)
     run('rm', '-f', BACKUP)
     run('mdadm', '--grow', array.path, *kind.change, '--force')
     array.members += disks[kind.count:]
@@ -187,9 +187,9 @@ def away_before(kind, back, restart=False):
     data.sprinkle([offset + 8 * KIB for offset in parts(array)], '3c')
     if restart:
         array.stop()
-        with slow_from_start(2000):
+        with slow_from_start(400):
             array.assemble('--run')
-            slow(array, 2000)
+            slow(array, 400)
         array.quick()
         running(array, 'reshape')
         data.holds()
@@ -208,15 +208,15 @@ def missing_after_restart(kind, back):
     gone = disks[1]
     if kind.more:
         add(array, *disks[kind.count:])
-    slow(array, 2000)
+    slow(array, 400)
     begin(array, kind, disks)
     data.sprinkle([offset + 4 * KIB for offset in parts(array)], '69')
     need(position(array) is not None, 'the reshape was over too soon')
     array.stop()
     without(array, gone)
-    with slow_from_start(2000):
+    with slow_from_start(400):
         array.assemble('--run')
-        slow(array, 2000)
+        slow(array, 400)
     array.quick()
     running(array, 'reshape')
     moved(array)
@@ -406,7 +406,7 @@ def members_join(kind, *steps, members=None):
     settle(array)
     for step in steps:
         add(array, *disks[count:step])
-        slow(array, 2000)
+        slow(array, 400)
         run('mdadm', '--grow', array.path, f'-n{step}')
         count = step
         array.members = disks[:count]
