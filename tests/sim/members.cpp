@@ -13,47 +13,77 @@ struct kx_counters {
 
 // ---- members ----
 
-uint32_t Member::now(uint32_t half) const
+uint32_t Member::now(uint32_t place) const
 {
-	auto it = cache.find(half);
-	return it == cache.end() ? data[half] : it->second.back();
+	auto it = cache.find(place);
+	return it == cache.end() ? data[place] : it->second.back();
 }
 
-void Member::write(uint32_t half, uint32_t version)
+void Member::write(uint32_t place, uint32_t version)
 {
-	cache[half].push_back(version);
+	cache[place].push_back(version);
 }
 
 void Member::flush()
 {
-	for (auto &[half, versions] : cache)
-		data[half] = versions.back();
+	for (auto &[place, versions] : cache)
+		data[place] = versions.back();
 	cache.clear();
 }
 
 void Member::cut(Rng &rng)
 {
-	for (auto &[half, versions] : cache) {
+	for (auto &[place, versions] : cache) {
 		uint64_t pick = rng.below(versions.size() + 1);
 		if (pick)
-			data[half] = versions[pick - 1];
+			data[place] = versions[pick - 1];
 	}
 	cache.clear();
 }
 
 // ---- the array ----
 
+bool kx_host::working(uint32_t i) const
+{
+	return members[i].active && !members[i].faulty;
+}
+
+bool kx_host::in_sync(uint32_t i) const
+{
+	return working(i) && members[i].in_sync;
+}
+
 uint32_t kx_host::in_sync_members() const
 {
 	uint32_t n = 0;
-	for (const Member &m : members)
-		n += m.active && m.in_sync && !m.faulty;
+	for (uint32_t i = 0; i < slots(); i++)
+		n += in_sync(i);
 	return n;
 }
 
 uint32_t kx_host::degraded() const
 {
-	return uint32_t(members.size()) - in_sync_members();
+	return slots() - in_sync_members();
+}
+
+// Those that a reshape adds do not have all of it yet.
+bool kx_host::can_lose(uint32_t index) const
+{
+	for (uint32_t i = 0; i < shape.now.slots; i++) {
+		if (i != index && in_sync(i))
+			return true;
+	}
+	return false;
+}
+
+bool kx_host::holds(uint32_t index, uint32_t half) const
+{
+	return index < shape.now.slots || shape.moved(half, halves);
+}
+
+uint32_t kx_host::place(uint32_t half) const
+{
+	return half + (shape.moved(half, halves) ? shape.next : shape.now).gap;
 }
 
 void kx_host::fail(uint32_t index)
@@ -61,7 +91,7 @@ void kx_host::fail(uint32_t index)
 	Member &m = members[index];
 	if (m.faulty || !m.active)
 		return;
-	if (m.in_sync && in_sync_members() == 1) {
+	if (m.in_sync && !can_lose(index)) {
 		broken = true; // md keeps the last member, and fails writes
 		return;
 	}
@@ -79,20 +109,39 @@ void kx_host::maybe_cut()
 
 void kx_host::write_superblocks()
 {
+	// Who asks for one while it is written gets another: perhaps the bitmap's header
+	// failed, and is on a member all the same.
+	do
+		write_superblocks_once();
+	while (superblock_pending);
+}
+
+void kx_host::write_superblocks_once()
+{
+	superblock_pending = false;
 	events++;
 	llb_update_sb(bitmap);
+	// What a reshape moved is on the medium before the first superblock says so.
+	if (shape.done != recorded) {
+		for (uint32_t i = 0; i < members.size(); i++) {
+			maybe_cut();
+			if (working(i))
+				members[i].flush();
+		}
+	}
 	for (Member &m : members) {
-		if (!m.active || m.faulty)
+		if ((!m.active && !m.waiting) || m.faulty)
 			continue;
 		maybe_cut();
 		m.flush(); // md writes its superblock with a preflush
 		m.events = events;
+		m.shape = shape;
 		m.roles_recovering = !m.in_sync;
 		m.roles_faulty.assign(members.size(), false);
 		for (size_t i = 0; i < members.size(); i++)
 			m.roles_faulty[i] = !members[i].active || members[i].faulty;
 	}
-	superblock_pending = false;
+	recorded = shape.done;
 }
 
 // ---- kx_*: memory ----
@@ -211,16 +260,17 @@ void kx_array_get(kx_host *h, kx_array *out)
 	out->resync_offset = h->resync_offset;
 	out->bitmap_offset = kBitmapOffset;
 	out->bitmap_space = kSpaceSectors;
-	out->level = 1;
-	out->raid_disks = int32_t(h->members.size());
+	out->level = h->level;
+	out->raid_disks = int32_t(h->slots());
 	out->degraded = int32_t(h->degraded());
-	out->flags = h->flags | KX_ARRAY_RDWR | KX_ARRAY_LIVE | (h->broken ? KX_ARRAY_BROKEN : 0);
+	out->flags = h->flags | KX_ARRAY_RDWR | KX_ARRAY_LIVE | (h->broken ? KX_ARRAY_BROKEN : 0) |
+		     (h->shape.pending ? KX_ARRAY_RESHAPE_PENDING : 0);
 	memset(out->uuid, 7, sizeof(out->uuid));
 }
 
 void kx_slots_get(kx_host *h, kx_slots *out)
 {
-	*out = {uint32_t(h->members.size()), h->in_sync_members(), 0, h->degraded()};
+	*out = {h->slots(), h->in_sync_members(), 0, h->degraded()};
 }
 
 llb_u64 kx_events(kx_host *h)
@@ -259,6 +309,7 @@ void kx_resync_request(kx_host *h)
 void kx_broken_set(kx_host *h)
 {
 	h->broken = true;
+	h->superblock_pending = true; // md's own superblock is to tell the next assembly
 }
 
 void kx_recovery_wait(kx_host *) {}
@@ -325,7 +376,7 @@ void kx_io_wait(kx_host *h, kx_io_result *out)
 		if (!m.active || m.faulty)
 			continue;
 		bool was_in_sync = m.in_sync;
-		bool error = h->io_error_one_in && h->rng->one_in(h->io_error_one_in);
+		bool error = m.bitmap_fails || (h->io_error_one_in && h->rng->one_in(h->io_error_one_in));
 		out->tried++;
 		out->in_sync_tried += was_in_sync;
 		for (const kx_host::Write &w : h->batch) {
@@ -349,7 +400,7 @@ int kx_flush(kx_host *h, llb_u32 hold, kx_slots *out)
 	if (!kx_members_get(h, hold))
 		return -LLB_EBUSY;
 	*out = {};
-	out->slots = uint32_t(h->members.size());
+	out->slots = h->slots();
 	for (uint32_t i = 0; i < h->members.size(); i++) {
 		Member &m = h->members[i];
 		if (!m.active || m.faulty)

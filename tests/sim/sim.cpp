@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <optional>
+#include <utility>
 
 extern "C" void sim_time_set(uint64_t ms);
 
@@ -26,6 +27,9 @@ struct Workload {
 	uint32_t fail_one_in; // steps; 0: never
 	uint32_t io_error_one_in; // bitmap writes and flushes; 0: never
 	bool behind; // the last member is written behind
+	uint32_t reshape_one_in = 0; // steps; 0: never
+	uint32_t spares = 0; // disks that reshapes may add
+	uint32_t bitmap_fails_one_in = 0; // steps: a member's bitmap takes no write any more; 0: never
 };
 
 constexpr Workload kWorkloads[] = {
@@ -39,10 +43,14 @@ constexpr Workload kWorkloads[] = {
 	{"bitmap-errors", 120, 6, 3, 50, false, 0, 100, 60, false},
 	{"behind", 300, 8, 2, 50, false, 0, 0, 0, true},
 	{"everything", 120, 8, 3, 60, false, 8, 100, 200, true},
+	{"last-member", 120, 6, 2, 100, false, 0, 150, 0, false, 0, 0, 300},
+	{"reshape", 120, 6, 3, 60, false, 0, 120, 0, false, 80},
+	{"reshape-adds", 120, 6, 2, 60, false, 8, 150, 300, false, 80, 2},
+	{"reshape-large", 5000, 8, 2, 5, false, 0, 300, 0, false, 200, 1},
 };
 
 struct Totals {
-	uint64_t cuts = 0, resynced = 0, at_risk = 0, runs = 0, recoveries = 0;
+	uint64_t cuts = 0, resynced = 0, at_risk = 0, runs = 0, recoveries = 0, reshapes = 0;
 };
 
 // A write or discard on its way.
@@ -55,7 +63,7 @@ struct Op {
 };
 
 struct Sync {
-	uint32_t action; // KX_ARRAY_SYNC or KX_ARRAY_RECOVER
+	uint32_t action; // KX_ARRAY_SYNC, KX_ARRAY_RECOVER or KX_ARRAY_RESHAPE
 	bool full = false;
 	uint64_t pos = 0; // sectors
 };
@@ -89,8 +97,11 @@ class Run {
 				assemble();
 				if (i == 0)
 					h_.cut_in = 0;
-				settle_syncs();
-				compare("after assembly and resync");
+				// a reshape that was cut may go on beside all else
+				if (!h_.shape.pending || rng_.one_in(2)) {
+					settle_syncs();
+					compare("after assembly and resync");
+				}
 				uint64_t steps = 20 + rng_.below(w_.fail_one_in ? 1500 : 300);
 				// the cut: between steps, or inside the n-th I/O from some step
 				uint64_t inside_from = rng_.one_in(3) ? steps : rng_.below(steps);
@@ -120,22 +131,27 @@ class Run {
 	void make()
 	{
 		h_.rng = &rng_;
-		h_.members.resize(w_.members);
+		h_.members.resize(w_.members + w_.spares);
+		h_.shape.now = h_.shape.next = {kRoom, w_.members};
+		h_.level = w_.reshape_one_in && rng_.one_in(2) ? 10 : 1;
 		h_.chunks = 8 + rng_.below(w_.chunks_max);
 		h_.chunk_sectors = LLB_CHUNK_SECTORS_MIN;
 		h_.sync_size = h_.chunks * h_.chunk_sectors - (rng_.one_in(2) ? 0 : 8);
-		halves_ = uint32_t(h_.chunks * kHalves);
+		halves_ = h_.halves = uint32_t(h_.chunks * kHalves);
 		care_.assign(halves_, false);
 		bool big_blocks = rng_.one_in(4);
 		for (Member &m : h_.members) {
 			m.bitmap.assign(kSpaceSectors * 512, uint8_t(rng_.below(256)));
-			m.data.assign(halves_, 0);
+			m.data.assign(halves_ + kRoom, 0);
 			for (uint32_t &v : m.data)
 				v = uint32_t(rng_.below(1000)); // never-written: anything
+			m.roles_faulty.assign(h_.members.size(), false);
+			m.logical_block = big_blocks ? 4096 : 512;
+			if (&m - h_.members.data() >= w_.members)
+				continue; // a spare
 			m.active = m.in_sync = true;
 			m.events = 1;
-			m.roles_faulty.assign(w_.members, false);
-			m.logical_block = big_blocks ? 4096 : 512;
+			m.shape = h_.shape;
 			header(m.bitmap.data());
 		}
 	}
@@ -179,13 +195,18 @@ class Run {
 		}
 		for (size_t i = 0; i < h_.members.size(); i++) {
 			Member &m = h_.members[i];
-			bool in = m.events + 1 >= newest && !fresh->roles_faulty[i] && !m.roles_recovering;
+			bool in = m.events && m.events + 1 >= newest && !fresh->roles_faulty[i] &&
+				  !m.roles_recovering && i < fresh->shape.slots();
 			m.active = m.in_sync = in;
-			m.faulty = m.old = false;
+			m.faulty = m.old = m.waiting = m.bitmap_fails = false;
 		}
+		h_.shape = fresh->shape;
+		h_.recorded = h_.shape.done;
 		for (size_t i = 0; i < h_.members.size(); i++)
 			trace("assemble: member %zu events %llu %s\n", i,
 			      (unsigned long long)h_.members[i].events, h_.members[i].active ? "in" : "out");
+		trace("assemble: %u slots, %s\n", h_.slots(),
+		      h_.shape.pending ? "a reshape goes on" : "no reshape");
 		if (h_.in_sync_members() == 0)
 			return fail("no member is in sync: the simulator's fault");
 		h_.events = newest;
@@ -195,6 +216,7 @@ class Run {
 		h_.resync_offset = 0; // md's superblock says dirty: it resyncs what the bitmap names
 		h_.io_error_one_in = 0;
 		h_.log.clear();
+		all_clean_ = std::exchange(orderly_, false);
 		bool inside_load = rng_.one_in(5) && made_;
 		made_ = true;
 		if (inside_load)
@@ -208,6 +230,12 @@ class Run {
 		if (int err = llb_load(h_.bitmap))
 			return fail("load refused: " + std::to_string(err) + " " + h_.log);
 		h_.write_superblocks();
+		// An orderly stop of a whole array leaves nothing to do.
+		llb_u64 bits[LLB_STATES];
+		llb_bits_count(h_.bitmap, bits);
+		if (all_clean_ && bits[LLB_NEED_SYNC])
+			return fail(std::to_string(bits[LLB_NEED_SYNC]) +
+				    " chunks need sync after an orderly stop: " + h_.log);
 		if (inside_load)
 			h_.cut_in = 0;
 		h_.io_error_one_in = w_.io_error_one_in;
@@ -220,9 +248,15 @@ class Run {
 		if (sync_ || h_.broken)
 			return;
 		llb_daemon_work(h_.bitmap);
-		if (h_.resync_offset == 0) {
+		if (h_.shape.pending) {
+			sync_ = Sync{KX_ARRAY_RESHAPE}; // goes on before all else
+		} else if (h_.resync_offset == 0) {
 			sync_ = Sync{KX_ARRAY_SYNC};
 		} else {
+			for (Member &m : h_.members) {
+				m.active |= m.waiting;
+				m.waiting = false;
+			}
 			bool any = false, full = false; // one recovery serves all that came
 			for (uint32_t i = 0; i < h_.members.size(); i++) {
 				const Member &m = h_.members[i];
@@ -241,10 +275,82 @@ class Run {
 			h_.flags = KX_ARRAY_RUNNING | sync_->action;
 	}
 
-	uint32_t source() const
+	// The reshape begins: md calls what it adds in sync at once, and writes that down.
+	void start_reshape()
+	{
+		if (sync_ || h_.broken || h_.shape.pending || h_.superblock_pending || h_.resync_offset == 0)
+			return;
+		for (uint32_t i = 0; i < h_.slots(); i++) {
+			if (h_.working(i) && !h_.in_sync(i))
+				return; // see README: its recovery comes first
+		}
+		Shape &s = h_.shape;
+		s.next = s.now;
+		while (s.next.gap == s.now.gap)
+			s.next.gap = uint32_t(rng_.below(kRoom + 1));
+		uint32_t added = s.now.slots;
+		if (added < h_.members.size() && rng_.one_in(2)) {
+			s.next.slots++;
+			h_.members[added].active = h_.members[added].in_sync = true;
+			h_.members[added].roles_recovering = false;
+		}
+		s.pending = true;
+		trace("reshape: data moves %s by %u halves, %u slots\n", s.up() ? "up" : "down", s.room(),
+		      s.next.slots);
+		totals_.reshapes++;
+		sync_ = Sync{KX_ARRAY_RESHAPE};
+		h_.flags = KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE;
+		h_.write_superblocks();
+	}
+
+	// Data go to where something else lies: only where the superblocks say that it has
+	// been moved already.
+	void reshape_step()
+	{
+		Shape &s = h_.shape;
+		if (h_.flags & KX_ARRAY_INTR || h_.broken)
+			return finish_reshape(false);
+		if (s.done == halves_)
+			return finish_reshape(true);
+		if (s.done == h_.recorded + s.room() || (s.done > h_.recorded && rng_.one_in(8)))
+			return h_.write_superblocks();
+		if (llb_skip_sync(h_.bitmap, sync_->pos))
+			return; // told to stop
+		uint32_t most = uint32_t(std::min<uint64_t>(h_.recorded + s.room(), halves_));
+		for (uint64_t n = 1 + rng_.below(8); n && s.done < most; n--) {
+			uint32_t half = s.up() ? halves_ - 1 - s.done : s.done;
+			if (busy(half, 1))
+				return; // the barrier waits for what is in flight
+			uint32_t value = h_.members[source(half)].now(h_.place(half));
+			s.done++;
+			for (uint32_t i = 0; i < h_.members.size(); i++) {
+				if (h_.in_sync(i))
+					h_.members[i].write(h_.place(half), value);
+			}
+		}
+		sync_->pos = uint64_t(s.done) * (h_.chunk_sectors / kHalves);
+	}
+
+	// md asks the bitmap nothing at the end of a reshape.
+	void finish_reshape(bool whole)
+	{
+		trace("reshape %s\n", whole ? "done" : "stopped");
+		if (whole) {
+			h_.shape.now = h_.shape.next;
+			h_.shape.pending = false;
+			h_.shape.done = 0;
+		}
+		if (!h_.broken)
+			h_.write_superblocks();
+		sync_.reset();
+		h_.flags = 0;
+	}
+
+	// A member with the truth about it.
+	uint32_t source(uint32_t half) const
 	{
 		for (uint32_t i = 0; i < h_.members.size(); i++) {
-			if (h_.members[i].active && h_.members[i].in_sync && !h_.members[i].faulty)
+			if (h_.in_sync(i) && h_.holds(i, half))
 				return i;
 		}
 		return 0;
@@ -262,6 +368,8 @@ class Run {
 	void sync_step()
 	{
 		Sync &s = *sync_;
+		if (s.action == KX_ARRAY_RESHAPE)
+			return reshape_step();
 		if (h_.flags & KX_ARRAY_INTR || h_.broken)
 			return finish_sync();
 		if (s.pos >= h_.sync_size)
@@ -282,16 +390,16 @@ class Run {
 		}
 		llb_cond_end_sync(h_.bitmap, s.pos, 0);
 		uint32_t missing = 0;
-		for (const Member &m : h_.members)
-			missing += !m.active || m.faulty;
+		for (uint32_t i = 0; i < h_.slots(); i++)
+			missing += !h_.working(i);
 		llb_start_sync(h_.bitmap, s.pos, &n, missing > 0);
-		uint32_t from = source();
+		uint32_t from = source(half);
 		for (uint32_t i = 0; i < h_.members.size(); i++) {
 			Member &m = h_.members[i];
 			bool to = s.action == KX_ARRAY_RECOVER ? !m.in_sync : m.in_sync;
 			if (i == from || !m.active || m.faulty || !to)
 				continue;
-			m.write(half, h_.members[from].now(half));
+			m.write(h_.place(half), h_.members[from].now(h_.place(half)));
 		}
 		if (s.action == KX_ARRAY_SYNC)
 			resynced_ += half % kHalves == 0;
@@ -360,7 +468,7 @@ class Run {
 			op.first_half -= op.first_half % kHalves;
 		op.halves = std::min(op.halves, halves_ - op.first_half);
 		// overlapping writes in flight have no defined result on a mirror
-		if (!op.halves || busy(op.first_half, op.halves))
+		if (!op.halves || busy(op.first_half, op.halves) || moving(op))
 			return;
 		op.version = ++version_;
 		op.done.assign(h_.members.size(), false);
@@ -380,23 +488,34 @@ class Run {
 
 	bool takes(const Member &m) const { return m.active && !m.faulty; }
 
+	// Moved, but no superblock says so yet: md lets no write in there.
+	bool moving(const Op &op) const
+	{
+		const Shape &s = h_.shape;
+		for (uint32_t half = op.first_half; s.pending && half < op.first_half + op.halves; half++) {
+			uint32_t order = s.up() ? halves_ - 1 - half : half;
+			if (order >= h_.recorded && order < s.done)
+				return true;
+		}
+		return false;
+	}
+
 	void advance_op()
 	{
 		if (ops_.empty())
 			return;
 		size_t at = rng_.below(ops_.size());
 		Op &op = ops_[at];
-		uint32_t last = uint32_t(h_.members.size()) - 1;
+		uint32_t last = h_.slots() - 1;
 
 		switch (op.at) {
 		case Op::Started:
 			if (llb_pending(h_.bitmap))
 				llb_unplug(h_.bitmap, rng_.one_in(2));
-			if (h_.broken) { // md fails it
-				end(op);
-				ops_.erase(ops_.begin() + at);
-				return;
-			}
+			// md let it in before it was broken, and sends it; but not before the
+			// superblock that says so
+			if (h_.broken && h_.superblock_pending)
+				h_.write_superblocks();
 			if (w_.behind && !op.discard && takes(h_.members[last])) {
 				llb_start_behind(h_.bitmap);
 				op.behind_counted = true;
@@ -443,7 +562,7 @@ class Run {
 		for (uint32_t half = op.first_half; half < op.first_half + op.halves; half++) {
 			// a discard leaves what the member likes
 			if (!op.discard || rng_.one_in(2))
-				m.write(half, op.discard ? uint32_t(rng_.below(1000)) : op.version);
+				m.write(h_.place(half), op.discard ? uint32_t(rng_.below(1000)) : op.version);
 		}
 	}
 
@@ -465,16 +584,15 @@ class Run {
 		}
 	}
 
-	void member_comes_or_goes()
+	void member_comes_or_goes(uint32_t i)
 	{
-		uint32_t i = uint32_t(rng_.below(h_.members.size()));
 		Member &m = h_.members[i];
-		if (m.active && !m.faulty && m.in_sync && h_.in_sync_members() > 1) {
+		if (h_.in_sync(i) && h_.can_lose(i)) {
 			trace("member %u fails\n", i);
 			h_.fail(i);
 			if (rng_.one_in(2))
 				h_.write_superblocks();
-		} else if (!sync_ && (!m.active || m.faulty) && !h_.superblock_pending) {
+		} else if (!sync_ && (!m.active || m.faulty) && !m.waiting && !h_.superblock_pending) {
 			// away: its cache had time to reach the medium, or was lost
 			if (rng_.one_in(2))
 				m.flush();
@@ -482,27 +600,49 @@ class Run {
 			llb_stats st;
 			llb_stats_get(h_.bitmap, &st);
 			full_.resize(h_.members.size());
-			full_[i] = m.roles_recovering || m.events < st.events_cleared || rng_.one_in(4);
+			full_[i] = !m.events || m.roles_recovering || m.events < st.events_cleared ||
+				   rng_.one_in(4);
 			if (full_[i] && rng_.one_in(2)) // a new disk
 				for (uint32_t &v : m.data)
 					v = uint32_t(rng_.below(1000));
 			trace("member %u returns (events %llu, cleared %llu)%s\n", i,
 			      (unsigned long long)m.events, (unsigned long long)st.events_cleared,
 			      full_[i] ? ", full" : "");
-			m.active = true;
+			m.waiting = h_.shape.pending; // no slot until the reshape is over
+			m.active = !m.waiting;
 			m.faulty = m.in_sync = false;
 			m.old = true;
 			m.roles_recovering = true;
-		} else if (sync_) {
+		} else if (sync_ && (!w_.reshape_one_in || rng_.one_in(4))) {
 			h_.flags |= KX_ARRAY_INTR; // somebody stops the sync
 		}
+	}
+
+	// Some time in which little happens: members return and are recovered, what was
+	// written becomes clean.
+	void calm()
+	{
+		for (uint32_t i = 0; i < h_.slots() && !sync_; i++) {
+			if (!h_.working(i) && rng_.one_in(2))
+				member_comes_or_goes(i);
+		}
+		finish_ops();
+		settle_syncs();
+		compare("in a calm");
+		for (int i = 0; i < 30 && !h_.broken; i++)
+			pass_time(1000);
 	}
 
 	void step()
 	{
 		full_.resize(h_.members.size());
-		if (h_.broken) // only a restart helps
-			throw Cut{};
+		if (h_.broken) { // only a restart helps
+			if (rng_.one_in(8))
+				throw Cut{};
+			if (rng_.one_in(8)) // too late: what it missed is missed
+				h_.members[rng_.below(h_.slots())].bitmap_fails = false;
+			return advance_op();
+		}
 		switch (rng_.below(10)) {
 		case 0:
 		case 1:
@@ -532,7 +672,16 @@ class Run {
 			advance_op();
 		}
 		if (w_.fail_one_in && rng_.one_in(w_.fail_one_in))
-			member_comes_or_goes();
+			member_comes_or_goes(uint32_t(rng_.below(h_.slots())));
+		if ((w_.reshape_one_in || w_.bitmap_fails_one_in) && rng_.one_in(200))
+			calm();
+		if (w_.reshape_one_in && rng_.one_in(w_.reshape_one_in))
+			start_reshape();
+		if (w_.bitmap_fails_one_in && rng_.one_in(w_.bitmap_fails_one_in)) {
+			bool all = rng_.one_in(2);
+			for (Member &m : h_.members)
+				m.bitmap_fails |= all || rng_.one_in(h_.slots());
+		}
 	}
 
 	void finish_ops()
@@ -551,19 +700,21 @@ class Run {
 
 	void compare(const char *when)
 	{
-		uint32_t from = source();
 		for (uint32_t i = 0; i < h_.members.size() && !h_.broken; i++) {
 			const Member &m = h_.members[i];
-			if (!m.active || m.faulty || !m.in_sync)
+			if (!h_.in_sync(i))
 				continue;
 			for (uint32_t half = 0; half < halves_; half++) {
-				if (care_[half] && m.now(half) != h_.members[from].now(half)) {
+				if (!care_[half] || !h_.holds(i, half))
+					continue;
+				uint32_t from = source(half), at = h_.place(half);
+				if (m.now(at) != h_.members[from].now(at)) {
 					char text[200];
 					snprintf(
 						text, sizeof(text),
 						"%s: half %u of chunk %u is version %u on member %u and %u on member %u",
 						when, half % kHalves, half / kHalves,
-						h_.members[from].now(half), from, m.now(half), i);
+						h_.members[from].now(at), from, m.now(at), i);
 					return fail(text);
 				}
 			}
@@ -574,6 +725,8 @@ class Run {
 	void idle_and_check()
 	{
 		h_.io_error_one_in = 0;
+		for (Member &m : h_.members)
+			m.bitmap_fails = false;
 		finish_ops();
 		settle_syncs();
 		compare("idle");
@@ -584,12 +737,14 @@ class Run {
 		}
 		if (h_.broken || h_.degraded())
 			return;
-		for (const Member &m : h_.members) {
+		orderly_ = true;
+		for (uint32_t i = 0; i < h_.slots(); i++) {
+			const Member &m = h_.members[i];
 			for (uint32_t c = 0; c < h_.chunks; c++) {
 				uint8_t byte = m.bitmap[LLB_CELLS_OFFSET + c];
 				bool written = false;
-				for (uint32_t i = 0; i < kHalves; i++)
-					written |= care_[c * kHalves + i];
+				for (uint32_t h = 0; h < kHalves; h++)
+					written |= care_[c * kHalves + h];
 				if (written ? byte != LLB_CLEAN
 					    : byte != LLB_CLEAN && byte != LLB_UNWRITTEN) {
 					char text[120];
@@ -611,8 +766,13 @@ class Run {
 				risk[half / kHalves] = true;
 		}
 		for (Member &m : h_.members) {
-			for (auto &[half, versions] : m.cache)
-				risk[half / kHalves] = true;
+			for (auto &[place, versions] : m.cache) {
+				for (uint32_t gap : {h_.shape.now.gap, h_.shape.next.gap}) {
+					uint32_t half = place - gap;
+					if (half < halves_ && h_.place(half) == place)
+						risk[half / kHalves] = true;
+				}
+			}
 			m.cut(rng_);
 		}
 		totals_.cuts++;
@@ -637,6 +797,7 @@ class Run {
 	std::vector<bool> full_;
 	std::optional<Sync> sync_;
 	uint32_t next_ = 0, version_ = 1000;
+	bool orderly_ = false, all_clean_ = false; // the last end left every chunk clean
 	bool made_ = false; // assembled once: mdadm's header is not the newest any more
 	uint64_t resynced_ = 0;
 	std::string error_;
@@ -701,12 +862,13 @@ int main(int argc, char **argv)
 			break;
 	}
 
-	printf("%-16s %10s %10s %12s %14s\n", "workload", "cuts", "recoveries", "resynced", "resync_ratio");
+	printf("%-16s %10s %10s %10s %12s %14s\n", "workload", "cuts", "recoveries", "reshapes", "resynced",
+	       "resync_ratio");
 	for (size_t w = 0; w < std::size(kWorkloads); w++) {
 		if (totals[w].runs)
-			printf("%-16s %10llu %10llu %12llu %14.2f\n", kWorkloads[w].name,
+			printf("%-16s %10llu %10llu %10llu %12llu %14.2f\n", kWorkloads[w].name,
 			       (unsigned long long)totals[w].cuts, (unsigned long long)totals[w].recoveries,
-			       (unsigned long long)totals[w].resynced,
+			       (unsigned long long)totals[w].reshapes, (unsigned long long)totals[w].resynced,
 			       totals[w].at_risk ? double(totals[w].resynced) / double(totals[w].at_risk)
 						 : 0.0);
 	}
