@@ -359,6 +359,7 @@ void kx_resync_request(struct kx_host *h)
 void kx_broken_set(struct kx_host *)
 {
 	w.broken = 1;
+	w.sb_wanted = 1;
 }
 
 void kx_recovery_wait(struct kx_host *) {}

@@ -83,6 +83,11 @@ static bool asked_to_unplug()
 	return w.reconfig || llb_pending(bm);
 }
 
+static bool superblock_written(u64)
+{
+	return !w.sb_wanted;
+}
+
 // What raid1 does for one write (03, raid1_write_request): pick members, start_write,
 // [behind], ask enabled, unplug, issue to each, wait, end_write.
 void write_chunk(int c, unsigned how)
@@ -102,7 +107,7 @@ void write_chunk(int c, unsigned how)
 	w.writers_all++;
 	bool to[kMembers];
 	for (int m = 0; m < kMembers; m++)
-		to[m] = w.m[m].present && !w.m[m].faulty;
+		to[m] = w.m[m].present && !w.m[m].faulty && holds(m, c);
 	observe(u64(to[0] | to[1] << 1));
 	if (discard)
 		llb_start_discard(bm, sector, sectors);
@@ -113,9 +118,9 @@ void write_chunk(int c, unsigned how)
 	if (!w.broken && ((how & kNoAsk) || asked_to_unplug()))
 		llb_unplug(bm, !(how & kBio));
 	u8 id[2] = {};
-	point("data write");
-	observe(w.broken);
-	for (int i = c; i <= last && !w.broken; i++) { // else md fails it
+	// md let it in: it is sent, though the array be broken, when md's superblock says so
+	point("data write", false, superblock_written);
+	for (int i = c; i <= last; i++) {
 		if (!to[0] && !to[1])
 			break;
 		id[i - c] = new_id(i);
@@ -214,8 +219,10 @@ void sync_array(unsigned how)
 			} else if (partly) {
 				trace("      only a part of it\n");
 			} else if (w.level == 1) {
-				for (Member &m : w.m)
+				for (Member &m : w.m) {
 					m.cache[c] |= m.faulty ? 0 : w.issued[c];
+					m.missed &= u8(m.faulty ? 0xff : ~(1u << c));
+				}
 			} else {
 				w.parity_bad[c] = w.parity_bad[c] == 1 ? 2 : w.parity_bad[c];
 			}
@@ -235,6 +242,87 @@ void sync_array(unsigned how)
 	md_release();
 	w.md_pending = 1; // mdX reaps it, and asks daemon_work
 	w.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RECOVER | KX_ARRAY_SYNC | KX_ARRAY_INTR);
+	w.sync_active = 0;
+}
+
+bool holds(int m, int c)
+{
+	return m == 0 || !w.added || (w.moved >> c & 1);
+}
+
+// md_update_sb: a failure, a step of a reshape, its end.
+void md_superblock()
+{
+	do { // who asks for one while it is written gets another
+		point("events");
+		md_acquire(); // reconfig_mutex
+		w.sb_wanted = w.sb_wanted ? 2 : 0;
+		w.events++;
+		llb_update_sb(bm);
+		point("md superblock");
+		md_release();
+		w.md_events = w.events;
+		w.sb_wanted &= 1;
+		observe(w.sb_wanted);
+	} while (w.sb_wanted);
+	w.md_reshape = !!(w.flags & KX_ARRAY_RESHAPE_PENDING);
+	for (Member &m : w.m) {
+		if (m.present && m.in_sync && !m.faulty) // else it calls itself a spare
+			m.sb_events = w.events;
+	}
+}
+
+// The reshape thread: it moves chunk after chunk, on every member that is in sync then. A
+// member that fails stops it; when md has written that down it goes on without. md asks
+// the bitmap nothing at the end.
+void reshape_array()
+{
+	bool whole = w.degraded == 0;
+
+	observe(whole);
+	w.sync_active = 1;
+	w.flags |= KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE | KX_ARRAY_RESHAPE_PENDING;
+	md_superblock();
+	for (int c = 0; u64(c) * 128 < w.array_size; c++) {
+		observe(w.degraded);
+		if (whole && w.degraded) {
+			md_superblock();
+			whole = false;
+		}
+		if (llb_skip_sync(bm, u64(c) * 128)) {
+			violation("reshape", "step %d is skipped, and nobody told it to stop", c);
+			break;
+		}
+		point("raise barrier", true, no_writer, u64(c));
+		md_acquire();
+		w.sync_excl[c] = 1;
+		point("move");
+		trace("      chunk %d\n", c);
+		for (int i = 0; i < kMembers; i++) {
+			Member &m = w.m[i];
+			if (!m.present || m.faulty || !m.in_sync) {
+				m.missed |= u8(1u << c);
+				continue;
+			}
+			// what is not durable everywhere yet is read, and written there
+			m.cache[c] |= w.issued[c];
+			u8 byte = m.d.cell[disk_of(c)];
+			if (w.issued[c] && !core::dirty_like(core::State(byte)) && byte < LLB_STATES)
+				violation("W1", "chunk %d, at risk, is moved to member %d, which has byte %d",
+					  c, i, byte);
+		}
+		w.moved |= u8(1u << c);
+		w.sync_excl[c] = 0;
+		md_release();
+	}
+	observe(w.degraded);
+	if (whole && w.degraded)
+		md_superblock();
+	point("reshape ends");
+	w.flags &= ~KX_ARRAY_RESHAPE_PENDING;
+	md_superblock(); // md reaps the thread with its flags still up
+	w.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE);
+	w.md_pending = 1;
 	w.sync_active = 0;
 }
 

@@ -174,8 +174,8 @@ void kx_io_wait(struct kx_host *, struct kx_io_result *out)
 static void normalize(int c)
 {
 	u8 done = w.issued[c];
-	for (Member &m : w.m)
-		done &= m.durable[c];
+	for (int i = 0; i < kMembers; i++)
+		done &= holds(i, c) ? w.m[i].durable[c] : 0xff;
 	w.issued[c] &= u8(~done);
 	for (Member &m : w.m) {
 		m.durable[c] &= u8(~done);

@@ -386,21 +386,11 @@ void member_out()
 		m.flight[c] = 0;
 }
 
-void metadata()
-{
-	point("events");
-	w.events++;
-	llb_update_sb(bm);
-	point("md superblock");
-	if (!w.broken)
-		w.md_events = w.events;
-}
-
 void fail()
 {
 	op_begin("failure");
 	member_out();
-	metadata();
+	md_superblock();
 }
 
 void fail_short()
@@ -409,21 +399,31 @@ void fail_short()
 	member_out();
 }
 
-// md suspends the array to add a member, and resumes it before the recovery.
+// md suspends the array to add a member, and resumes it before the recovery. Whether the
+// bitmap is believed is decided when it is added.
 void member_back()
 {
-	op_begin("return", [](u64) -> bool { return w.writers_all == 0; });
+	op_begin("return", [](u64) -> bool { return w.writers_all == 0 && !w.sync_active; });
 	w.suspended = 1;
 	md_acquire();
+	llb_stats st;
+	llb_stats_get(bm, &st);
+	bool full = w.m[1].sb_events < st.events_cleared;
+	trace("      events %llu, cleared %llu\n", (unsigned long long)w.m[1].sb_events,
+	      (unsigned long long)st.events_cleared);
 	w.m[1].faulty = 0;
 	w.m[1].in_sync = 0;
 	w.m[1].present = 1;
 	llb_write_all(bm);
 	point("resume");
 	w.suspended = 0;
+	w.user[7] = full;
 	op_begin("recovery");
-	sync_array(kRecover);
+	sync_array(w.user[7] ? kRecover | kFull : kRecover);
 	op_begin("in sync");
+	if (w.m[1].missed)
+		violation("D6", "member 1 is in sync, and lacks what a reshape moved without it (%x)",
+			  w.m[1].missed);
 	for (int c = 0; c < kCh && u64(c) * 128 < w.array_size; c++) {
 		u8 there = w.m[1].cache[c] | w.m[1].durable[c] | w.m[1].flight[c];
 		if ((w.issued[c] & ~there) && !w.in_flight[c] &&
@@ -535,6 +535,103 @@ void flush_fails()
 void flush_fails_last()
 {
 	flush_fails_setup(2);
+}
+
+// ---- reshape ----
+
+void reshape()
+{
+	op_begin("reshape");
+	reshape_array();
+}
+
+// Written before, and clean.
+void reshape_setup()
+{
+	fresh();
+	written(0);
+	for (int i = 0; i < 4; i++)
+		pass();
+}
+
+void reshape_writer()
+{
+	reshape_setup();
+	task_add("reshape", reshape, 255);
+	task_add("write", write<1, 0>, 0);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void reshape_fail()
+{
+	reshape_setup();
+	task_add("reshape", reshape, 255);
+	task_add("fail", fail_short, 255);
+	task_add("daemon", daemon<1>, 255, true);
+}
+
+void back_after_reshape()
+{
+	op_begin("failure");
+	member_out();
+	op_begin("after the reshape", [](u64) -> bool { return !w.sync_active && (w.moved & 1); });
+	member_back();
+}
+
+void reshape_fail_return()
+{
+	reshape_setup();
+	task_add("reshape", reshape, 255);
+	task_add("fail", back_after_reshape, 255);
+	task_add("lead", lead<2>, 255, true);
+}
+
+void reshape_fail_return_writer()
+{
+	reshape_setup();
+	task_add("reshape", reshape, 255);
+	task_add("fail", back_after_reshape, 255);
+	task_add("write", write<0, 0>, 0);
+	task_add("lead", lead<2>, 255, true);
+}
+
+// Away from before.
+void back_later()
+{
+	op_begin("after the reshape", [](u64) -> bool { return !w.sync_active && (w.moved & 1); });
+	member_back();
+}
+
+void reshape_away()
+{
+	fresh();
+	w.m[1].in_sync = 0;
+	w.m[1].faulty = 1;
+	w.degraded = 1;
+	w.events++; // md wrote that down, on the other
+	w.md_events = w.m[0].sb_events = w.events;
+	llb_update_sb(bm);
+	task_add("reshape", reshape, 255);
+	task_add("return", back_later, 255);
+	task_add("write", write<0, 0>, 0);
+	task_add("lead", lead<2>, 255, true);
+}
+
+// Member 1 is new: md calls it in sync at once, its bitmap is somebody else's.
+void reshape_adds()
+{
+	fresh();
+	for (u64 c = 0; c < kSpan; c++)
+		w.m[1].d.cell[c] = LLB_CLEAN;
+	memset(w.m[1].d.hdr, 0, sizeof(w.m[1].d.hdr));
+	w.added = 1;
+	written(0); // covered: a write of it asks for no bitmap I/O
+	for (u64 c = 0; c < kSpan; c++)
+		w.m[1].d.cell[c] = LLB_CLEAN;
+	memset(w.m[1].d.hdr, 0, sizeof(w.m[1].d.hdr));
+	task_add("reshape", reshape, 255);
+	task_add("write", write<0, 0>, 0);
+	task_add("daemon", daemon<1>, 255, true);
 }
 
 // ---- discard ----
@@ -739,7 +836,7 @@ void parity_flush_fails()
 void update()
 {
 	op_begin("update_sb");
-	metadata();
+	md_superblock();
 }
 
 void update_rounds()
@@ -776,6 +873,13 @@ void errors_all()
 	task_add("write", write<0, 0>, 0);
 	task_add("write-bio", write<1, kBio>, 1);
 	task_add("update", update, 255);
+	task_add(
+		"mdX",
+		[] {
+			op_begin("superblock", [](u64) -> bool { return w.sb_wanted; });
+			md_superblock();
+		},
+		255, true);
 	task_add("lead", lead<2>, 255, true);
 }
 
@@ -1054,6 +1158,15 @@ const Scenario kScenarios[] = {
 	 nullptr},
 	{"flush-fails", "a flush fails, and the member with it", flush_fails, false, nullptr},
 	{"flush-fails-stays", "a flush fails on a member that md keeps", flush_fails_last, false, nullptr},
+	{"reshape-writer", "a reshape, a writer, the daemon", reshape_writer, true, nullptr},
+	{"reshape-fail", "a member fails in a reshape, the daemon", reshape_fail, false, nullptr},
+	{"reshape-fail-return", "a member fails in a reshape, and returns after it", reshape_fail_return,
+	 true, nullptr},
+	{"reshape-fail-return-writer", "the same, and a writer", reshape_fail_return_writer, true, nullptr},
+	{"reshape-away", "a member that was away during a reshape returns, a writer", reshape_away, true,
+	 nullptr},
+	{"reshape-adds", "a reshape adds a member, a writer of a covered chunk, the daemon", reshape_adds,
+	 true, nullptr},
 	{"discard-write", "a discard of a clean chunk, a racing write, the daemon", discard_write, true,
 	 nullptr},
 	{"discard-marked", "a write to a discarded chunk that is about to become unwritten", discard_marked,

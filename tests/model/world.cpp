@@ -27,8 +27,10 @@ void world_reset()
 	w.resync_offset = kNever;
 	w.level = 1;
 	w.flags = KX_ARRAY_RDWR | KX_ARRAY_LIVE;
-	for (Member &m : w.m)
+	for (Member &m : w.m) {
 		m.in_sync = m.present = 1;
+		m.sb_events = w.events;
+	}
 }
 
 void world_image(u64 chunks, u8 byte, u64 events)

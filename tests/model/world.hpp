@@ -52,6 +52,8 @@ struct Member {
 	u8 in_sync, faulty, present, flush_fails, write_fails, target, flush_target, io_failed;
 	u8 hdr_pending, cells_pending;
 	u8 fl_ok;
+	u8 missed; // bit per chunk: a reshape moved it without this member
+	u64 sb_events; // of md's superblock on it
 	Disk d, p; // durable; in flight
 	u8 flight[kCh], cache[kCh], durable[kCh], fl_cache[kCh]; // bit per write
 };
@@ -83,6 +85,10 @@ struct World {
 	u8 writers_all;
 	u8 write_errors; // bitmap writes that may still be made to fail
 	u8 sync_active;
+	u8 sb_wanted; // md is to write a superblock, or (2) does: no data write goes out before
+	u8 moved; // bit per chunk: a reshape moved it
+	u8 added; // member 1 is one that the reshape adds: it holds what was moved
+	u8 md_reshape; // md's superblock says that a reshape is not finished
 	u8 user[8]; // a scenario's own
 	const u8 *io_buf[2]; // per block
 	u32 io_at[2];
@@ -151,5 +157,8 @@ u8 cell_raw(u64 c);
 void md_release(); // what md's own locks and queues pass on from one task ...
 void md_acquire(); // ... to another
 void sync_array(unsigned how);
+bool holds(int m, int c); // has member m, if it is in sync, the data of chunk c?
+void md_superblock(); // a newer one, on all members that work
+void reshape_array();
 constexpr unsigned kRecover = 1, kForceEnd = 2, kFull = 4, kSyncFails = 8, kInterrupt = 16;
 int epilogue(bool want_clean); // the rest of the run without scheduling
