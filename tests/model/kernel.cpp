@@ -335,7 +335,7 @@ int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 	const Member &m = w.m[index];
 	memset(out, 0, sizeof(*out));
 	out->sb_start = 0;
-	out->data_offset = 2048;
+	out->data_offset = out->new_data_offset = 2048;
 	out->data_sectors = 1 << 20;
 	out->logical_block = 512;
 	out->slot = m.present ? s32(index) : -1;
@@ -359,8 +359,26 @@ void kx_resync_request(struct kx_host *h)
 void kx_broken_set(struct kx_host *)
 {
 	w.broken = 1;
-	w.sb_wanted = 1;
 }
+
+void kx_member_fail(struct kx_host *, u32)
+{
+	violation("room", "a member has no room for the bitmap");
+}
+
+int kx_superblock_write(struct kx_host *)
+{
+	point("ask for a superblock");
+	observe(w.reconfig);
+	if (w.reconfig)
+		return -LLB_EBUSY;
+	md_superblock();
+	return 0;
+}
+
+void kx_write_behind_set(struct kx_host *, u32) {}
+
+void kx_map_write(struct kx_host *, u64 *, u64 *) {}
 
 void kx_recovery_wait(struct kx_host *) {}
 

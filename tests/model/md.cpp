@@ -85,7 +85,7 @@ static bool asked_to_unplug()
 
 static bool superblock_written(u64)
 {
-	return !w.sb_wanted;
+	return !w.sb_busy;
 }
 
 // What raid1 does for one write (03, raid1_write_request): pick members, start_write,
@@ -99,6 +99,9 @@ void write_chunk(int c, unsigned how)
 	const int last = how & kTwo ? c + 1 : c;
 
 	op_begin(discard ? "discard" : "write", barrier_open, u64(c));
+	observe(w.broken);
+	if (w.broken)
+		return; // md fails it
 	md_acquire();
 	if (g_trace)
 		printf("      chunk %d%s\n", c, how & kTwo ? " and the next" : "");
@@ -115,11 +118,10 @@ void write_chunk(int c, unsigned how)
 		llb_start_write(bm, sector, sectors);
 	if (how & kBehind)
 		llb_start_behind(bm);
-	if (!w.broken && ((how & kNoAsk) || asked_to_unplug()))
+	if ((how & kNoAsk) || asked_to_unplug())
 		llb_unplug(bm, !(how & kBio));
 	u8 id[2] = {};
-	// md let it in: it is sent, though the array be broken, when md's superblock says so
-	point("data write", false, superblock_written);
+	point("data write"); // md let it in: it is sent, though the array be broken
 	for (int i = c; i <= last; i++) {
 		if (!to[0] && !to[1])
 			break;
@@ -253,18 +255,15 @@ bool holds(int m, int c)
 // md_update_sb: a failure, a step of a reshape, its end.
 void md_superblock()
 {
-	do { // who asks for one while it is written gets another
-		point("events");
-		md_acquire(); // reconfig_mutex
-		w.sb_wanted = w.sb_wanted ? 2 : 0;
-		w.events++;
-		llb_update_sb(bm);
-		point("md superblock");
-		md_release();
-		w.md_events = w.events;
-		w.sb_wanted &= 1;
-		observe(w.sb_wanted);
-	} while (w.sb_wanted);
+	point("events", true, superblock_written); // reconfig_mutex
+	w.sb_busy = 1;
+	md_acquire();
+	w.events++;
+	llb_update_sb(bm);
+	point("md superblock");
+	md_release();
+	w.md_events = w.events;
+	w.sb_busy = 0;
 	w.md_reshape = !!(w.flags & KX_ARRAY_RESHAPE_PENDING);
 	for (Member &m : w.m) {
 		if (m.present && m.in_sync && !m.faulty) // else it calls itself a spare

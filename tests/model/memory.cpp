@@ -140,7 +140,8 @@ static void observe_plain()
 	for (u32 l = 0; l < bm->lanes_; l++) {
 		observe(bm->lane_[l].flags | u64(bm->lane_[l].first_mark_ms) << 8);
 	}
-	observe(bm->next_pass_ms_);
+	observe(bm->next_pass_ms_ ^ bm->space_sectors_ << 48 ^ u64(bm->moving_) << 62 ^
+		u64(bm->absent_void_) << 63);
 }
 
 // Which older values may task t read in the load that it is about to do?
@@ -316,7 +317,9 @@ const char *loc_name(const void *at, char *buf)
 		{&bm->spare_seq_, "spare_seq"},
 		{&bm->behind_, "behind"},
 		{&bm->behind_waiters_, "behind_waiters"},
-		{&bm->bio_waiters_, "bio_waiters"},
+		{&bm->bio_target_, "bio_target"},
+		{&bm->recorded_, "recorded"},
+		{&bm->asleep_, "asleep"},
 		{&bm->init_pending_, "init_pending"},
 		{&bm->parity_, "parity"},
 		{&bm->daemon_sleep_s_, "daemon_sleep"},

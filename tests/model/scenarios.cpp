@@ -873,13 +873,6 @@ void errors_all()
 	task_add("write", write<0, 0>, 0);
 	task_add("write-bio", write<1, kBio>, 1);
 	task_add("update", update, 255);
-	task_add(
-		"mdX",
-		[] {
-			op_begin("superblock", [](u64) -> bool { return w.sb_wanted; });
-			md_superblock();
-		},
-		255, true);
 	task_add("lead", lead<2>, 255, true);
 }
 

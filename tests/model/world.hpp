@@ -85,7 +85,7 @@ struct World {
 	u8 writers_all;
 	u8 write_errors; // bitmap writes that may still be made to fail
 	u8 sync_active;
-	u8 sb_wanted; // md is to write a superblock, or (2) does: no data write goes out before
+	u8 sb_busy; // md writes its superblock
 	u8 moved; // bit per chunk: a reshape moved it
 	u8 added; // member 1 is one that the reshape adds: it holds what was moved
 	u8 md_reshape; // md's superblock says that a reshape is not finished

@@ -87,7 +87,7 @@ struct kx_host {
 	uint32_t cut_in = 0; // cut inside the n-th I/O from now; 0: not
 	uint32_t io_error_one_in = 0; // a bitmap write or flush fails on a member
 	uint64_t bitmap_writes = 0;
-	bool superblock_pending = false; // a failure, or that it is broken, is not recorded yet
+	bool superblock_pending = false; // a failure is not recorded yet
 	llb_bitmap *bitmap = nullptr;
 	std::vector<uint32_t> counters;
 	std::string log; // the last run's messages
@@ -110,5 +110,4 @@ struct kx_host {
 	void fail(uint32_t index); // md_error
 	void maybe_cut();
 	void write_superblocks(); // md_update_sb: may be cut
-	void write_superblocks_once();
 };

@@ -512,10 +512,7 @@ class Run {
 		case Op::Started:
 			if (llb_pending(h_.bitmap))
 				llb_unplug(h_.bitmap, rng_.one_in(2));
-			// md let it in before it was broken, and sends it; but not before the
-			// superblock that says so
-			if (h_.broken && h_.superblock_pending)
-				h_.write_superblocks();
+			// md let it in, and sends it now, though the array be broken
 			if (w_.behind && !op.discard && takes(h_.members[last])) {
 				llb_start_behind(h_.bitmap);
 				op.behind_counted = true;
