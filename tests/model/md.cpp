@@ -314,10 +314,7 @@ void reshape_array()
 		w.sync_excl[c] = 0;
 		md_release();
 	}
-	observe(w.degraded);
-	if (whole && w.degraded)
-		md_superblock();
-	point("reshape ends");
+	point("reshape ends"); // a failure in the last step may be written down only now
 	w.flags &= ~KX_ARRAY_RESHAPE_PENDING;
 	md_superblock(); // md reaps the thread with its flags still up
 	w.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE);

@@ -178,6 +178,15 @@ TEST(Breaks, AResyncSeesAnotherLevel)
 	EXPECT_EQ(r.disk(7), LLB_NEED_SYNC);
 }
 
+TEST(Breaks, NothingIsSyncedBehindTheEnd)
+{
+	Rig r({.level = 5, .members = 3, .fill = LLB_CLEAN});
+	r.start();
+	EXPECT_TRUE(llb_blocks_synced(r.b(), 63 * kChunk));
+	EXPECT_FALSE(llb_blocks_synced(r.b(), 64 * kChunk));
+	EXPECT_FALSE(llb_blocks_synced(r.b(), 5000 * kChunk));
+}
+
 // raid5 emptied its cache in vain, then became a mirror.
 TEST(Breaks, AnotherLevelHasNoStripeCache)
 {
