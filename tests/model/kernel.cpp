@@ -380,6 +380,11 @@ void kx_write_behind_set(struct kx_host *, u32) {}
 
 void kx_map_write(struct kx_host *, u64 *, u64 *) {}
 
+// Here md asks for events_cleared whenever a member returns.
+void kx_absent_missed(struct kx_host *) {}
+
+void kx_member_distrust(struct kx_host *, u32) {}
+
 void kx_recovery_wait(struct kx_host *) {}
 
 void kx_checkpoint(struct kx_host *, u64) {}
