@@ -6,8 +6,8 @@ import os
 
 from llb import disk, fio
 from llb.array import ramdisks
-from llb.life import (MIB, Data, add, each_missing, fail, fast, kernel_log, lose, make, remove,
-                      reshaped, running, settle, slow, slow_from_start, sparse, used, whole)
+from llb.life import (MIB, Data, add, each_missing, fail, fast, grow, kernel_log, lose, make,
+                      remove, reshaped, running, settle, slow, slow_from_start, sparse, used, whole)
 from llb.sh import equal, need, run, wait_until
 
 KIB = 1 << 10
@@ -55,7 +55,7 @@ FROM_6_TO_5 = Kind(6, 4, 0, '--level=5', '-n3', f'--backup-file={BACKUP}')
 def begin(array, kind, disks, *force):
     """Grows it, slowly; returns when data has moved."""
     run('rm', '-f', BACKUP)
-    run('mdadm', '--grow', array.path, *kind.change, *force)
+    grow(array, *kind.change, *force)
     array.members = [path for path in disks if path in array.members or
                      path in disks[kind.count:]]
     running(array, 'reshape')
@@ -179,7 +179,7 @@ def away_before(kind, back, restart=False):
         add(array, *disks[kind.count:])
     slow(array, 400)
     run('rm', '-f', BACKUP)
-    run('mdadm', '--grow', array.path, *kind.change, '--force')
+    grow(array, *kind.change, '--force')
     array.members += disks[kind.count:]
     running(array, 'reshape')
     moved(array)
@@ -407,7 +407,7 @@ def members_join(kind, *steps, members=None):
     for step in steps:
         add(array, *disks[count:step])
         slow(array, 400)
-        run('mdadm', '--grow', array.path, f'-n{step}')
+        grow(array, f'-n{step}')
         count = step
         array.members = disks[:count]
         running(array, 'reshape')

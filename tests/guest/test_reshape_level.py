@@ -4,8 +4,8 @@ bitmap remembers of it is right, or it is not taken by the bitmap."""
 
 from llb import fio
 from llb.array import ramdisks
-from llb.life import (DISKS, MIB, Data, add, each_missing, fail, fast, lose, make, remove, reshaped,
-                      running, settle, slow, used, whole)
+from llb.life import (DISKS, MIB, Data, add, each_missing, fail, fast, grow, lose, make, remove,
+                      reshaped, running, settle, slow, used, whole)
 from llb.sh import equal, need, run, wait_until
 
 KIB = 1 << 10
@@ -99,7 +99,7 @@ def two_to_three(away):
     run('rm', '-f', BACKUP)
     array.wait_idle()
     slow(array, 400)
-    run('mdadm', '--grow', array.path, '-n3')
+    grow(array, '-n3')
     array.members.append(disks[2])
     running(array, 'reshape')
     start = array.attribute('reshape_position')
@@ -188,7 +188,7 @@ def fewer(level, count, left, *change):
     data.cut_to(size)
     run('rm', '-f', BACKUP)
     slow(array, 400)
-    run('mdadm', '--grow', array.path, f'-n{left}', *change)
+    grow(array, f'-n{left}', *change)
     running(array, 'reshape')
     start = array.attribute('reshape_position')
     wait_until('data moves', lambda: array.attribute('reshape_position') != start, 60)

@@ -355,6 +355,15 @@ def cut(array, spares):
     return Array(array.path.removeprefix('/dev/md'), found)
 
 
+def grow(array, *change):
+    """Returns when the change has begun. Where data is backed up mdadm stays in the
+    background, and run() would wait until it lets go of its output."""
+    status, _ = run('sh', '-c', 'exec mdadm --grow "$@" >/tmp/grow 2>&1', 'sh', array.path, *change,
+                    ok=None)
+    need(status == 0, f'mdadm --grow {" ".join(change)}: status {status}: '
+                      f'{read("/tmp/grow")[-300:]}')
+
+
 def reshaped(array, limit_s=120):
     """The reshape is over, and so is what mdadm does behind it."""
     wait_until('the reshape is done', lambda: array.attribute('sync_action') != 'reshape' and
