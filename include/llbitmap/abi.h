@@ -96,7 +96,7 @@ LLB_STATIC_ASSERT(sizeof(struct kx_array) == 80);
 #define KX_MEMBER_JOURNAL (1u << 3)
 #define KX_MEMBER_OLD (1u << 4) /* being re-added: its bitmap is not current */
 #define KX_MEMBER_BAD_LOG (1u << 5) /* has an enabled bad-block log */
-#define KX_MEMBER_MISSED (1u << 6) /* was absent at a kx_absent_missed */
+#define KX_MEMBER_MISSED (1u << 6) /* not in sync, and was not at a kx_absent_missed, or is new */
 struct kx_member {
 	llb_u64 sb_start; /* sectors on the metadata device */
 	llb_u64 data_offset; /* sectors */
@@ -170,10 +170,10 @@ llb_u64 kx_events(struct kx_host *h); /* [any] */
 int kx_member_get(struct kx_host *h, llb_u32 index, struct kx_member *out);
 void kx_bad_log_disable(struct kx_host *h, llb_u32 index); /* [rm] */
 void kx_member_fail(struct kx_host *h, llb_u32 index); /* [rm] as if it had failed a write */
-/* Members that are faulty or have no slot now miss something that no bitmap will tell: they
- * are marked KX_MEMBER_MISSED, and not given their old slot back as if they were known. [rm] */
+/* Members that are not in sync now miss something that no bitmap will tell: they are marked
+ * KX_MEMBER_MISSED until they are, and not given their old slot back as if they were known. [rm] */
 void kx_absent_missed(struct kx_host *h);
-/* This one is recovered wholly, also by a later assembly; takes its mark off. [rm] */
+/* This one is recovered wholly, also by a later assembly. [rm] */
 void kx_member_distrust(struct kx_host *h, llb_u32 index);
 /* Write-behind: how many writes may be under way on write-mostly members when their master
  * write has ended; 0: none. Once, in llb_load. [rm] */

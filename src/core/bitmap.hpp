@@ -145,6 +145,7 @@ class Bitmap : public llb_bitmap {
 	void flag_all(Table *t);
 	void give_up();
 	void record_failure();
+	void tell_recorded();
 	void distrust_members();
 
 	// daemon.cpp

@@ -199,7 +199,13 @@ void Bitmap::record_failure()
 			break;
 		kx_sleep_ms(kRecordPoll_ms);
 	}
+	tell_recorded();
+}
+
+void Bitmap::tell_recorded()
+{
 	recorded_.store_release(1); // pairs with wait_done(DURABLE)
+	base::fence_full(); // before the waiters are looked for, as in lead_give()
 	kx_wake(host_);
 }
 
@@ -309,10 +315,8 @@ void Bitmap::give_up()
 	kx_members_get(host_, 1);
 	bool taken = !write_header_once().failed();
 	kx_members_put(host_, 1);
-	if (taken) {
-		recorded_.store_release(1); // pairs with wait_done(DURABLE)
-		kx_wake(host_);
-	}
+	if (taken)
+		tell_recorded();
 	kx_log(host_, KX_LOG_ERR,
 	       "no member takes writes of the bitmap: the array accepts no more writes; repair a member and assemble again, it will be resynchronised");
 	kx_wake(host_);

@@ -183,6 +183,20 @@ static bool numbered(struct md_rdev *rdev)
 	return rdev->desc_nr >= 0 && rdev->desc_nr < KX_NUMBERS;
 }
 
+/*
+ * A new disk has seen nothing, either: if it fails half recovered, md takes it back through its
+ * state file as if it had been in sync.
+ */
+static bool member_missed(struct kx_host *h, struct md_rdev *rdev)
+{
+	if (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags))
+		clear_bit(rdev->desc_nr, h->missed);
+	else if (rdev->raid_disk >= 0 && rdev->saved_raid_disk < 0 &&
+		 !test_bit(Journal, &rdev->flags))
+		set_bit(rdev->desc_nr, h->missed);
+	return test_bit(rdev->desc_nr, h->missed);
+}
+
 int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
@@ -211,7 +225,7 @@ int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 		out->flags |= KX_MEMBER_JOURNAL;
 	if (test_bit(Bitmap_sync, &rdev->flags))
 		out->flags |= KX_MEMBER_OLD;
-	if (numbered(rdev) && test_bit(rdev->desc_nr, h->missed))
+	if (numbered(rdev) && member_missed(h, rdev))
 		out->flags |= KX_MEMBER_MISSED;
 	bad_log(rdev, out);
 	return 0;
@@ -242,11 +256,11 @@ void kx_absent_missed(struct kx_host *h)
 	struct md_rdev *rdev;
 
 	rdev_for_each(rdev, h->mddev) {
-		bool faulty = test_bit(Faulty, &rdev->flags);
-
-		if (rdev->raid_disk >= 0 && !faulty)
+		if (test_bit(Journal, &rdev->flags) ||
+		    (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags) &&
+		     !test_bit(Faulty, &rdev->flags)))
 			continue;
-		if (rdev->raid_disk < 0)
+		if (!test_bit(Faulty, &rdev->flags))
 			rdev->saved_raid_disk = -1;
 		if (numbered(rdev)) /* a faulty one has its slot still, and saves it when it leaves */
 			set_bit(rdev->desc_nr, h->missed);
@@ -257,11 +271,8 @@ void kx_member_distrust(struct kx_host *h, u32 index)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
 
-	if (!rdev)
-		return;
-	rdev->saved_raid_disk = -1; /* its superblock then says that the bitmap is no help */
-	if (numbered(rdev))
-		clear_bit(rdev->desc_nr, h->missed);
+	if (rdev)
+		rdev->saved_raid_disk = -1; /* its superblock then says that the bitmap is no help */
 }
 
 /* A member's state file, as if its line were written there. Holding reconfig_mutex, as md does. */
@@ -278,9 +289,11 @@ static void member_state(struct md_rdev *rdev, const char *line)
 }
 
 /*
- * md makes what orders overlapping writes on a write-mostly member (its serial pool) when
- * that flag is set while write-behind is on, and does not export it; md_run() makes only
- * half of it where max_write_behind is set too early. So: after md_run(), set it again.
+ * md makes what orders overlapping writes on a write-mostly member (its serial pool, needed by
+ * devices of several queues) when that flag is set while write-behind is on, and does not
+ * export it; md_run() makes only half of it where max_write_behind is set too early. So: after
+ * md_run(), set it again; md then writes its superblock, and says so where the array is still
+ * read-only. md frees it at a stop, or with the member.
  */
 void kx_write_behind_set(struct kx_host *h, u32 writes)
 {
@@ -289,25 +302,9 @@ void kx_write_behind_set(struct kx_host *h, u32 writes)
 
 	mddev->bitmap_info.max_write_behind = writes;
 	rdev_for_each(rdev, mddev)
-		if (test_bit(WriteMostly, &rdev->flags))
+		if (test_bit(WriteMostly, &rdev->flags) &&
+		    rdev->bdev->bd_disk->queue->nr_hw_queues != 1)
 			member_state(rdev, "writemostly");
-}
-
-/* The array goes on without the bitmap: give back what was made for write-behind. */
-void kx_write_behind_end(struct kx_host *h)
-{
-	struct mddev *mddev = h->mddev;
-	struct md_rdev *rdev;
-
-	if (!mddev->bitmap_info.max_write_behind)
-		return;
-	mddev->bitmap_info.max_write_behind = 0;
-	rdev_for_each(rdev, mddev) {
-		if (!test_bit(WriteMostly, &rdev->flags))
-			continue;
-		member_state(rdev, "-writemostly"); /* frees it */
-		member_state(rdev, "writemostly"); /* and is none made now */
-	}
 }
 
 void kx_map_write(struct kx_host *h, u64 *sector, u64 *sectors)
@@ -346,13 +343,20 @@ void kx_broken_set(struct kx_host *h)
 /* Does this task hold reconfig_mutex itself? md may be freezing the array, and its own
  * task then sends what was parked.
  */
-static bool reconfig_is_ours(struct mddev *mddev)
+bool reconfig_is_ours(struct mddev *mddev)
 {
 #ifdef CONFIG_PREEMPT_RT
-	return false; /* its owner is not for modules to see */
+	return ((unsigned long)READ_ONCE(mddev->reconfig_mutex.rtmutex.owner) & ~1UL) ==
+	       (unsigned long)current;
 #else
 	return (atomic_long_read(&mddev->reconfig_mutex.owner) & ~7L) == (long)current;
 #endif
+}
+
+/* kx_broken_set() asked for it; md takes that back when it has written. */
+static int written(struct mddev *mddev)
+{
+	return test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags) ? -LLB_EBUSY : 0;
 }
 
 int kx_superblock_write(struct kx_host *h)
@@ -361,13 +365,13 @@ int kx_superblock_write(struct kx_host *h)
 
 	if (reconfig_is_ours(mddev)) {
 		md_update_sb(mddev, 1);
-		return 0;
+		return written(mddev);
 	}
 	if (!mutex_trylock(&mddev->reconfig_mutex))
 		return -LLB_EBUSY;
 	md_update_sb(mddev, 1);
 	mddev_unlock(mddev);
-	return 0;
+	return written(mddev);
 }
 
 void kx_recovery_wait(struct kx_host *h)
@@ -411,9 +415,12 @@ static int drop_stripes(struct mddev *mddev, const struct md_sysfs_entry *size, 
 	}
 	if (i == 0)
 		return r;
-	do
+	for (;;) {
 		back = size->store(mddev, wanted, strlen(wanted));
-	while (back == -EINTR || back == -ERESTARTSYS);
+		if (back != -EINTR && back != -ERESTARTSYS)
+			break;
+		msleep(20); /* a signal that stays; another task has the mutex */
+	}
 	return r < 0 ? r : back < 0 ? back : 0;
 }
 
@@ -504,9 +511,11 @@ static int pm_event(struct notifier_block *nb, unsigned long event, void *unused
 {
 	switch (event) {
 	case PM_HIBERNATION_PREPARE:
+	case PM_RESTORE_PREPARE: /* an image is about to come, which knows nothing of us */
 		WRITE_ONCE(kx_snapshot, true);
 		break;
 	case PM_POST_HIBERNATION: /* by the image that came back, or after a failure */
+	case PM_POST_RESTORE: /* it did not come */
 		WRITE_ONCE(kx_snapshot, false);
 		break;
 	}

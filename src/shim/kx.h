@@ -50,6 +50,7 @@ struct kx_host {
 	struct kx_batch writes;		/* the holder of LEAD */
 	struct kx_batch flushes;	/* the daemon */
 	bool stopping;			/* no more work is queued */
+	bool loaded;			/* the array runs with it */
 	DECLARE_BITMAP(missed, KX_NUMBERS);	/* rm: by member number, KX_MEMBER_MISSED */
 };
 
@@ -57,7 +58,7 @@ struct kx_host *kx_host_make(struct mddev *mddev);
 void kx_host_stop(struct kx_host *h);	/* no work runs any more */
 void kx_host_free(struct kx_host *h);
 bool kx_batches_make(struct kx_host *h);	/* room for the members of today */
-void kx_write_behind_end(struct kx_host *h);
+bool reconfig_is_ours(struct mddev *mddev);
 int kx_pm_register(void);
 void kx_pm_unregister(void);
 

@@ -464,7 +464,7 @@ int __init llb_layout_check(bool unchecked)
 	int err;
 
 	if (!ARRAY_SIZE(built_for)) {
-		pr_info("built from md's headers: no layout to compare with the running md\n");
+		pr_warn("built from md's headers: no layout to compare with the running md\n");
 		return 0;
 	}
 	err = blob_open(&base, BASE_BTF, NULL);

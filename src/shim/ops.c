@@ -56,22 +56,29 @@ static int llb_op_create(struct mddev *mddev)
 
 static int llb_op_load(struct mddev *mddev)
 {
-	return llb_load(bitmap_of(mddev));
+	struct kx_host *h = mddev->bitmap;
+	int err = llb_load(h->bitmap);
+
+	h->loaded = !err;
+	return err;
 }
 
 /*
  * Write-behinds have ended for md, and name the bitmap when they end on their member. One that
- * fails there is ended by raid1d only after md wrote its superblock, which waits for the
- * mutex that is held here.
+ * fails there is ended by raid1d only after md wrote its superblock, which waits for the mutex
+ * that the caller holds; and nobody else wakes raid1d then.
  */
 static void behind_drain(struct kx_host *h)
 {
 	struct mddev *mddev = h->mddev;
 
 	while (!wait_event_timeout(h->wait, llb_behind_idle(h->bitmap), HZ / 10)) {
-		if (!test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags))
-			continue;
-		md_update_sb(mddev, 1);
+		if (test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags)) {
+			if (READ_ONCE(mddev->ro) == MD_RDWR)
+				md_update_sb(mddev, 1);
+			else /* as md_check_recovery() does: nothing is written there */
+				clear_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags);
+		}
 		md_wakeup_thread(mddev->thread);
 	}
 }
@@ -89,9 +96,11 @@ static void llb_op_destroy(struct mddev *mddev)
 	spin_unlock(&mddev->lock);
 	mutex_unlock(&mddev->bitmap_info.mutex);
 	kx_host_stop(h);
-	if (rcu_access_pointer(mddev->thread)) {
+	synchronize_rcu(); /* the last write-behind may be about to wake whoever waits for it */
+	/* mdX also lives after a load that failed, but then the array does not go on */
+	if (h->loaded && rcu_access_pointer(mddev->thread)) {
 		llb_remove_live(h->bitmap);
-		kx_write_behind_end(h);
+		mddev->bitmap_info.max_write_behind = 0;
 	}
 	llb_destroy(h->bitmap);
 	kx_host_free(h);
@@ -168,7 +177,9 @@ static void llb_op_wait_behind_writes(struct mddev *mddev)
 {
 	struct kx_host *h = mddev->bitmap;
 
-	if (h)
+	if (h && reconfig_is_ours(mddev)) /* a stop, and not one of raid1's readers */
+		behind_drain(h);
+	else if (h)
 		llb_wait_behind(h->bitmap);
 }
 #endif
