@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0
 """Members made with the device mapper whose bitmap area alone is slow, or refuses
-writes. Units are sectors unless a name says otherwise."""
+writes, or whose data comes late. Units are sectors unless a name says otherwise."""
+
+import contextlib
 
 from . import disk
 from .array import RAMDISK_MIB, ramdisks
@@ -9,6 +11,8 @@ from .sh import run, wait_until
 # mdadm's layout of 1.2 metadata: the bitmap is 8 sectors after md's superblock.
 BITMAP, RESERVED = disk.MD_SUPER_SECTOR + 8, 256
 SIZE = RAMDISK_MIB * 2048
+DATA = BITMAP + RESERVED  # before the data of mdadm's layout
+KEEP_MS = 1_800_000  # until let_go(), but a guest that fails must end some time
 
 
 def table(*lines):
@@ -63,6 +67,55 @@ class Member:
 
     def kernel_name(self):
         return run('dmsetup', 'info', '-c', '--noheadings', '-o', 'blkdevname', self.name).strip()
+
+
+class Late(Member):
+    """A ramdisk that can keep writes of data (dm-delay; flushes, md's superblock and the
+    bitmap pass); what it let go can fail below it."""
+
+    def __init__(self, number):  # pylint: disable=super-init-not-called
+        self.name, self.under, self.disk = f'm{number}', f'base{number}', f'/dev/ram{number}'
+        self.lower = create(self.under, f'0 {SIZE} linear {self.disk} 0')
+        self.path = create(self.name, *self.lines('linear'))
+
+    def fail_data(self):
+        """Writes of data fail from now on, those that it keeps when they are let go."""
+        load(self.under, f'0 {DATA} linear {self.disk} 0',
+                    f'{DATA} {SIZE - DATA} flakey {self.disk} {DATA} 0 3600 1 error_writes')
+
+    def mend_data(self):
+        load(self.under, f'0 {SIZE} linear {self.disk} 0')
+
+    def lines(self, kind):
+        if not kind.startswith('late '):
+            return super().lines(kind)
+        lower, ms = self.lower, kind.split()[1]
+        return (f'0 {DATA} linear {lower} 0',
+                f'{DATA} {SIZE - DATA} delay {lower} {DATA} 0 '
+                f'{lower} {DATA} {ms} {lower} {DATA} 0')
+
+    def keep(self, ms=KEEP_MS):
+        load(self.name, *self.lines(f'late {ms}'))
+
+    def let_go(self):
+        """All at once, in the order in which they came."""
+        self.heal()
+
+    def kept(self):
+        """How many writes it keeps now."""
+        for line in run('dmsetup', 'status', self.name).splitlines():
+            if ' delay ' in line:
+                return int(line.split()[4])
+        return 0
+
+
+@contextlib.contextmanager
+def keeping(late, ms=KEEP_MS):
+    late.keep(ms)
+    try:
+        yield
+    finally:
+        late.let_go()
 
 
 def members(count):
