@@ -86,7 +86,7 @@ def only_late_one(array, data):
     data.holds()
 
 
-# lanes: stock uml backports
+# lanes: long
 def test_counted():
     """A hundred writes are acknowledged that the write-mostly member does not have."""
     array, data, late = made()
@@ -97,7 +97,7 @@ def test_counted():
     only_late_one(array, data)
 
 
-# lanes: stock
+# lanes: long
 def test_at_most():
     """max_write_behind writes and not one more are acknowledged; also after a restart."""
     array, data, late = made(most=16)
@@ -121,7 +121,7 @@ def test_at_most():
         array.quick()
 
 
-# lanes: stock
+# lanes: long
 def test_overlapping():
     """A write over one that is behind comes to the write-mostly member after it: it is not
     sent there while the other is under way, however they overlap."""
@@ -147,7 +147,7 @@ def overlapping(array, start, end):
         device.write(start, b''.join(fio.block('96', at) for at in range(start, end, fio.BLOCK)))
 
 
-# lanes: stock
+# lanes: long
 def test_overlapping_load():
     """The same few blocks over and over, in front of a member that is 60 ms late."""
     array, data, late = made(most=64)
@@ -171,7 +171,7 @@ def test_overlapping_load():
     only_late_one(array, data)
 
 
-# lanes: stock
+# lanes: long
 def test_not_clean():
     """W2: while a write is behind, its chunk is Clean on no member; its data could be lost
     with the power, and the next assembly has to know."""
@@ -230,7 +230,7 @@ def under(action, check=None, limit_s=60):
     return array, data, late
 
 
-# lanes: stock uml
+# lanes: long
 def test_bitmap_none():
     """The bitmap goes while a hundred writes are behind: only when they are through; after
     it nothing is written behind, nothing differs, and the module can go."""
@@ -253,7 +253,7 @@ def test_bitmap_none():
     only_late_one(array, data)
 
 
-# lanes: stock uml
+# lanes: long
 def test_stop():
     """An array is stopped: only when all is through, and nothing is left to do (D9)."""
     array, data, _ = under(lambda array, *_: Task(array.stop))
@@ -267,7 +267,7 @@ def test_stop():
     only_late_one(array, data)
 
 
-# lanes: stock
+# lanes: long
 def test_late_member_fails():
     """The write-mostly member fails with a hundred writes behind, leaves, and returns."""
     array, data, late = made()
@@ -306,28 +306,14 @@ def lost(action):
     return array, data, late
 
 
-# lanes: stock
+# lanes: long
 def test_lost_while_bitmap_goes():
     array, data, _ = lost(lambda array: (run, 'mdadm', '--grow', array.path, '--bitmap=none'))
     wait_until('the member is failed', lambda: array.attribute('degraded') == '1', 20)
     data.holds()
 
 
-# lanes: stock
-def test_lost_while_stopped():
-    array, data, late = lost(lambda array: (array.stop,))
-    late.mend_data()
-    array.assemble('--run')
-    array.quick()
-    data.holds()
-    if array.attribute('degraded') == '1':
-        run('mdadm', array.path, '--re-add', late.path)
-    array.wait_whole()
-    all_there(array, data)
-    only_late_one(array, data)
-
-
-# lanes: stock
+# lanes: long
 def test_fast_member_fails():
     """The other member fails: whoever reads gets what was acknowledged, once it is there."""
     def reads(array, data, late):
@@ -341,7 +327,7 @@ def test_fast_member_fails():
     only_late_one(array, data)
 
 
-# lanes: stock
+# lanes: long
 def test_resize():
     """The array grows with a hundred writes behind, and more are written to what is new."""
     array, data, late = made(mib=40)
@@ -362,7 +348,7 @@ def test_resize():
     only_late_one(array, data)
 
 
-# lanes: stock
+# lanes: long
 def test_rmmod():
     """The module does not go while writes are behind."""
     array, data, late = made()

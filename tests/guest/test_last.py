@@ -100,32 +100,32 @@ def returned(level, disks, data, acked):
           f'returned by --{"re-" if again else ""}add', flush=True)
 
 
-# lanes: stock uml
+# lanes: long
 def test_cells_raid1():
     last_member(1, 'cells', 'clean')
 
 
-# lanes: stock
+# lanes: long
 def test_cells_unwritten_raid1():
     last_member(1, 'cells', 'unwritten')
 
 
-# lanes: stock uml
+# lanes: long
 def test_bitmap_raid1():
     last_member(1, 'refuses', 'clean')
 
 
-# lanes: stock
+# lanes: long
 def test_bitmap_unwritten_raid1():
     last_member(1, 'refuses', 'unwritten')
 
 
-# lanes: stock
+# lanes: long
 def test_cells_raid10():
     last_member(10, 'cells', 'clean')
 
 
-# lanes: stock
+# lanes: long
 def test_bitmap_raid10():
     last_member(10, 'refuses', 'clean')
 
@@ -162,6 +162,6 @@ def in_a_freeze(kind):
     returned(1, spares, data, bool(acked))
 
 
-# lanes: stock
+# lanes: long
 def test_in_a_freeze_raid1():
     in_a_freeze('refuses')

@@ -86,17 +86,17 @@ def removed(level):
     need(readers.reads > TURNS, 'nothing was read meanwhile')
 
 
-# lanes: uml long
+# lanes: long
 def test_removed_raid1():
     removed(1)
 
 
-# lanes: uml long
+# lanes: long
 def test_removed_raid5():
     removed(5)
 
 
-# lanes: uml long
+# lanes: long
 def test_stopped():
     """Stopped and started under writes and readers; the module comes and goes."""
     array = small(5, mib=32)
@@ -138,17 +138,17 @@ def load_fails(level):
     array.wait_idle()
 
 
-# lanes: uml long
+# lanes: long
 def test_load_fails_raid1():
     load_fails(1)
 
 
-# lanes: uml long
+# lanes: long
 def test_load_fails_raid5():
     load_fails(5)
 
 
-# lanes: uml long
+# lanes: long
 def test_unloaded_while_asked_for():
     """rmmod beside assemblies: one of both is refused, or waits."""
     array = small(1, mib=32)
