@@ -8,7 +8,16 @@
  */
 #include "md_types.h"
 
-#ifndef LLB_MD_FROM_SOURCE
+#ifdef LLB_MD_FROM_SOURCE
+
+/* A file of a member in sysfs: in md.c, not in its headers. */
+struct rdev_sysfs_entry {
+	struct attribute attr;
+	ssize_t (*show)(struct md_rdev *rdev, char *page);
+	ssize_t (*store)(struct md_rdev *rdev, const char *page, size_t length);
+};
+
+#else
 
 #include <linux/rculist.h>
 
@@ -56,6 +65,6 @@ static inline void rdev_dec_pending(struct md_rdev *rdev, struct mddev *mddev)
 	}
 }
 
-#endif /* LLB_MD_FROM_SOURCE */
+#endif /* !LLB_MD_FROM_SOURCE */
 
 #endif
