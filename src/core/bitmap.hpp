@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // The bitmap of one array: its parts and who may touch them. The protocol is
-// design/04; the names W1-W8 are its invariants.
+// told step by step in ledger.cpp and daemon.cpp; W1-W8 are its invariants.
 //
 // Memory: one byte per chunk (cells), a page of 4096 bytes for I/O, 12 bytes per
 // 4096 chunks (BlockInfo), 4 bytes per lane, and two 32-bit counters per lane and

@@ -138,7 +138,7 @@ constexpr State U = State::Unwritten, C = State::Clean, D = State::Dirty, N = St
 		S = State::Syncing, NU = State::NeedSyncUnwritten, SU = State::SyncingUnwritten,
 		CU = State::CleanUnwritten, _ = State::None;
 
-// design/02: rows are states in the order of their numbers, columns are events.
+// Rows are states in the order of their numbers, columns are events.
 constexpr State kNext[LLB_STATES][kEvents] = {
 	// write sync end abort reload daemon discard stale proactive clear
 	{D, _, _, _, _, _, _, _, NU, _}, // Unwritten

@@ -35,7 +35,7 @@ Context Bitmap::context() const
 	return Context{is_parity(a.level), a.degraded > 0};
 }
 
-// The slow half of start(), inside the section. Flag before request(): design/04.
+// The slow half of start(), inside the section. Flag before request(): see there.
 Bitmap::Slow Bitmap::start_slow(Table *t, u64 chunk, bool discard, bool whole)
 {
 	Cell &cell = t->cell(chunk);
