@@ -83,6 +83,14 @@ static void behind_drain(struct kx_host *h)
 	}
 }
 
+static void behind_wait(struct kx_host *h)
+{
+	if (reconfig_is_ours(h->mddev)) /* a stop, and not one of raid1's readers */
+		behind_drain(h);
+	else
+		llb_wait_behind(h->bitmap);
+}
+
 static void llb_op_destroy(struct mddev *mddev)
 {
 	struct kx_host *h = mddev->bitmap;
@@ -169,7 +177,7 @@ static bool llb_op_wait_behind_writes(struct mddev *mddev, bool nowait)
 		return true;
 	if (nowait)
 		return llb_behind_idle(h->bitmap);
-	llb_wait_behind(h->bitmap);
+	behind_wait(h);
 	return true;
 }
 #else
@@ -177,10 +185,8 @@ static void llb_op_wait_behind_writes(struct mddev *mddev)
 {
 	struct kx_host *h = mddev->bitmap;
 
-	if (h && reconfig_is_ours(mddev)) /* a stop, and not one of raid1's readers */
-		behind_drain(h);
-	else if (h)
-		llb_wait_behind(h->bitmap);
+	if (h)
+		behind_wait(h);
 }
 #endif
 
