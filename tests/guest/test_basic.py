@@ -70,12 +70,12 @@ def cleaned(level):
     need(not wrong, f'{len(wrong)} blocks do not read back')
 
 
-# lanes: stock backports
+# lanes: stock backports-long
 def test_clean_when_idle_raid1():
     cleaned(1)
 
 
-# lanes: stock
+# lanes: long
 def test_clean_when_idle_raid10():
     cleaned(10)
 
@@ -127,7 +127,7 @@ def test_stop_and_assemble_raid1():
     restarted(1)
 
 
-# lanes: stock
+# lanes: long
 def test_stop_and_assemble_raid10():
     restarted(10)
 
@@ -157,7 +157,7 @@ def test_load_cycles():
     holds(array, 4)
 
 
-# lanes: stock uml
+# lanes: stock uml-long
 def test_beside_classic_bitmap():
     disks = ramdisks(4)
     classic = Array(1, disks[2:]).create(1, '--size=32M', bitmap='internal')
@@ -211,7 +211,7 @@ def test_bad_tunables():
     holds(array, 4)
 
 
-# lanes: stock uml
+# lanes: stock uml-long
 def test_set_bits():
     """Chunks named by hand are resynchronised, and no others; numbers outside
     of the array change nothing."""

@@ -13,12 +13,12 @@ def cut(level, **how):
         print(f'  {step}: {getattr(run, step)()}', flush=True)
 
 
-# lanes: stock uml backports
+# lanes: stock uml-long backports
 def test_raid1():
     cut('raid1')
 
 
-# lanes: stock backports
+# lanes: stock backports-long
 def test_raid10():
     cut('raid10')
 
@@ -28,7 +28,7 @@ def test_raid5():
     cut('raid5')
 
 
-# lanes: stock
+# lanes: long
 def test_raid1_fast():
     cut('raid1', iops=5000, write_s=0, hot_mib=40)
 
@@ -38,6 +38,6 @@ def test_raid10_fast():
     cut('raid10', iops=5000, write_s=0, hot_mib=40)
 
 
-# lanes: stock
+# lanes: long
 def test_raid5_fast():
     cut('raid5', iops=5000, write_s=0, hot_mib=40)

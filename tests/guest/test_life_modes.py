@@ -71,7 +71,7 @@ def removed(level):
     data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_bitmap_none_unsynced_raid10():
     removed(10)
 
@@ -133,7 +133,7 @@ def interrupted(level, how):
     whole(array, range(chunks))
 
 
-# lanes: stock
+# lanes: long
 def test_resync_interrupted_raid1():
     interrupted(1, 'freeze')
 
@@ -220,7 +220,7 @@ def test_resync_max_raid10():
     bounded(10, 'resync')
 
 
-# lanes: stock
+# lanes: long
 def test_repair_min_max_raid1():
     bounded(1, 'repair')
 
@@ -256,7 +256,7 @@ def test_read_only():
     whole(array)
 
 
-# lanes: stock
+# lanes: long
 def test_auto_read_only_after_a_cut():
     """Assembled after a cut, it waits: no resync, no write; stopped like that it still
     knows what to do, and does it at the first write."""

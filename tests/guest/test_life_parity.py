@@ -59,7 +59,7 @@ def test_lazy_raid5():
     without_each(*first_writes(5))
 
 
-# lanes: stock
+# lanes: long
 def test_lazy_raid6():
     array, data = first_writes(6)
     without_each(array, data, 2)
@@ -155,7 +155,7 @@ def test_member_lost_before_building_raid5():
     lost_while_building(5, frozen=True)
 
 
-# lanes: stock
+# lanes: long
 def test_two_members_lost_while_building_raid6():
     lost_while_building(6, frozen=False)
 
@@ -165,7 +165,7 @@ def test_two_members_lost_before_building_raid6():
     lost_while_building(6, frozen=True)
 
 
-# lanes: stock
+# lanes: long
 def test_one_of_two_comes_back_raid6():
     """Two fail one after the other with writes between; only one place is filled at
     first: Q is not taken for built by a recovery that had nothing to compare it with."""
@@ -222,7 +222,7 @@ def written_while_replaced(level):
     data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_first_writes_while_replacing_raid5():
     written_while_replaced(5)
 
@@ -268,7 +268,7 @@ def test_proactive_written_meanwhile_raid6():
     data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_proactive_aborted_and_cut_raid5():
     """Aborted half way, written to, asked for again, cut half way: what was written has
     its parity, and nothing that was not built is called built."""
@@ -302,7 +302,7 @@ def test_proactive_aborted_and_cut_raid5():
     data.holds(after)
 
 
-# lanes: stock
+# lanes: long
 def test_proactive_then_another_disk_raid5():
     """Parity was built, and before that is called durable a used disk takes the place of
     a member. A recovery copies nothing where no data is: so nothing is built there now."""
@@ -380,7 +380,7 @@ def lost_while_read(level):
     data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_member_lost_while_read_raid5():
     lost_while_read(5)
 
@@ -431,7 +431,7 @@ def test_read_while_degraded_raid6():
     read_while_degraded(6, back=False)
 
 
-# lanes: stock
+# lanes: long
 def test_recovered_under_load_raid5():
     """One disk after the other takes a member's place, under writes: md is quiesced and its
     stripe cache emptied each time, while somebody else changes the cache's size."""
@@ -481,7 +481,7 @@ def written_behind_recovery(level):
     data.holds()
 
 
-# lanes: stock
+# lanes: long
 def test_written_behind_recovery_raid5():
     written_behind_recovery(5)
 

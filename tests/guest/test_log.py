@@ -108,7 +108,7 @@ def test_raid1():
     logged(1, 20)
 
 
-# lanes: stock
+# lanes: long
 def test_raid10():
     logged(10, 20)
 

@@ -92,7 +92,7 @@ def test_slow_bitmap_raid1():
     two_writers(1)
 
 
-# lanes: stock
+# lanes: long
 def test_slow_bitmap_raid10():
     two_writers(10)
 
@@ -151,6 +151,6 @@ def test_flushes_raid1():
     flushes(1)
 
 
-# lanes: stock
+# lanes: long
 def test_flushes_raid5():
     flushes(5)

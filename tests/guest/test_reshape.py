@@ -250,7 +250,7 @@ def test_fails_and_is_readded_raid5():
     failed_in(RAID5, back_by_readd)
 
 
-# lanes: stock
+# lanes: long
 def test_fails_and_is_readded_raid10():
     """No restart is needed: raid10 forgets by itself that such a member has to be copied."""
     failed_in(RAID10, back_by_readd)
@@ -442,7 +442,7 @@ def test_members_join_raid5():
     members_join(Kind(5, 3, 1), 4)
 
 
-# lanes: stock
+# lanes: long
 def test_members_join_raid10():
     members_join(Kind(10, 4, 2), 6)
 

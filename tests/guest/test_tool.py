@@ -97,17 +97,17 @@ def both_ways(level):
     array.stop()
 
 
-# lanes: stock backports
+# lanes: stock backports-long
 def test_both_ways_raid1():
     both_ways(1)
 
 
-# lanes: stock
+# lanes: long
 def test_both_ways_raid10():
     both_ways(10)
 
 
-# lanes: stock
+# lanes: long
 def test_both_ways_raid5():
     both_ways(5)
 
@@ -268,12 +268,12 @@ def crash_to_lockless(level):
     array.stop()
 
 
-# lanes: stock
+# lanes: long
 def test_crash_to_lockless_raid1():
     crash_to_lockless(1)
 
 
-# lanes: stock
+# lanes: long
 def test_crash_to_lockless_raid10():
     crash_to_lockless(10)
 
@@ -311,12 +311,12 @@ def crash_to_internal(level):
         crash.started(f'as {to}', name).stop()
 
 
-# lanes: stock
+# lanes: long
 def test_crash_to_internal_raid1():
     crash_to_internal(1)
 
 
-# lanes: stock
+# lanes: long
 def test_crash_to_internal_raid10():
     crash_to_internal(10)
 
@@ -358,12 +358,12 @@ def test_cut_to_lockless():
     cut_everywhere(1, with_internal, 'lockless')
 
 
-# lanes: stock
+# lanes: long
 def test_cut_to_internal():
     cut_everywhere(1, with_lockless, 'internal', '--bitmap-chunk', '64')
 
 
-# lanes: stock
+# lanes: long
 def test_cut_to_lockless_raid5():
     cut_everywhere(5, with_internal, 'lockless')
 
@@ -530,12 +530,12 @@ def test_mend_raid1():
     mend_what_kills_mdadm(1)
 
 
-# lanes: stock
+# lanes: long
 def test_mend_raid5():
     mend_what_kills_mdadm(5)
 
 
-# lanes: stock
+# lanes: long
 def test_mend_cut():
     """Cut off after each of its writes: done once more, the array comes up with its data."""
     array = killing_mdadm(1)
