@@ -213,8 +213,10 @@ llb_u32 kx_members_get(struct kx_host *h, llb_u32 hold);
 void kx_members_put(struct kx_host *h, llb_u32 hold);
 int kx_read(struct kx_host *h, llb_u32 index, llb_u64 offset_bytes, void *page, llb_u32 bytes); /* [rm] */
 /* Write to every member with a slot that is not faulty, through its cache (FUA).
- * A buffer must not change until kx_io_wait returns. A member that fails is
- * handed to md_error. One batch at a time per host. */
+ * A buffer must not change until kx_io_wait returns. Neighbours in a batch, added one
+ * after the other, are one write. A member that fails is handed to md_error. One batch at
+ * a time per host, of KX_IO_ADDS_MAX at most. */
+#define KX_IO_ADDS_MAX 32
 void kx_io_begin(struct kx_host *h);
 void kx_io_add(struct kx_host *h, llb_u64 offset_bytes, const void *buf, llb_u32 bytes);
 void kx_io_wait(struct kx_host *h, struct kx_io_result *out);
@@ -265,6 +267,7 @@ struct llb_stats {
 	llb_u64 pages; /* 4096-byte pages on disk, header included */
 	llb_s32 behind_writes;
 	llb_u32 behind_wait;
+	llb_u64 crash_bytes; /* of the array, that a power cut now would have to be resynchronised */
 };
 void llb_stats_get(struct llb_bitmap *b, struct llb_stats *out); /* [any] */
 
@@ -274,12 +277,15 @@ struct llb_metadata {
 	llb_u32 chunk_shift; /* of sectors */
 	llb_u32 daemon_sleep_s;
 	llb_u32 barrier_idle_s;
+	llb_u64 resync_budget_mib; /* 0: none */
 };
 void llb_metadata_get(struct llb_bitmap *b, struct llb_metadata *out); /* [any] */
 void llb_bits_count(struct llb_bitmap *b, llb_u64 counts[8]); /* [sleep] by state */
 #define LLB_TUNE_DAEMON_SLEEP 0
 #define LLB_TUNE_BARRIER_IDLE 1
-int llb_tune(struct llb_bitmap *b, llb_u32 what, llb_u64 seconds); /* [sleep] */
+#define LLB_TUNE_RESYNC_BUDGET 2
+/* value: seconds, 1 to a day; of the budget MiB, 0: none. 0, -LLB_EINVAL or -LLB_ERANGE. [sleep] */
+int llb_tune(struct llb_bitmap *b, llb_u32 what, llb_u64 value);
 int llb_proactive_sync(struct llb_bitmap *b); /* [sleep] */
 
 #ifdef __cplusplus

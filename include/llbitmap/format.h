@@ -31,6 +31,10 @@
 #define LLB_SB_WRITE_BEHIND 60
 #define LLB_SB_SECTORS_RESERVED 64 /* sectors the bitmap may use */
 #define LLB_SB_NODES 68 /* clustered bitmaps only: 0 here */
+/* Ours alone, in what others leave as it is: MiB that a crash may cost; 0: the default,
+ * LLB_BUDGET_NONE: no limit */
+#define LLB_SB_RESYNC_BUDGET 252
+#define LLB_BUDGET_NONE 0xffffffffu
 
 /* bits of the state field (LLB_SB_STATE) */
 #define LLB_SB_STALE (1u << 1)

@@ -74,6 +74,13 @@ class Atomic {
 		rmw_fence();
 		return old;
 	}
+	T fetch_or_full(T v)
+	{
+		rmw_fence();
+		T old = __atomic_fetch_or(&v_, v, __ATOMIC_SEQ_CST);
+		rmw_fence();
+		return old;
+	}
 	T fetch_or_release(T v) { return __atomic_fetch_or(&v_, v, __ATOMIC_RELEASE); }
 	// On failure expected holds what was found, and nothing is ordered.
 	bool cas_full(T &expected, T desired)

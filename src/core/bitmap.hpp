@@ -2,8 +2,8 @@
 // The bitmap of one array: its parts and who may touch them. The protocol is
 // told step by step in ledger.cpp and daemon.cpp; W1-W8 are its invariants.
 //
-// Memory: one byte per chunk (cells), a page of 4096 bytes for I/O, 12 bytes per
-// 4096 chunks (BlockInfo), 4 bytes per lane, and two 32-bit counters per lane and
+// Memory: one byte per chunk (cells), a page of 4096 bytes for I/O, 4 bytes per
+// 4096 chunks (BlockInfo), a byte per lane, and two 32-bit counters per lane and
 // possible CPU. At most kLanesMax lanes, so 8 KiB per CPU. While several blocks are
 // written, up to kBatch - 1 more pages.
 #pragma once
@@ -17,13 +17,18 @@ struct llb_bitmap {};
 
 namespace core {
 
-constexpr u32 kLanesMax = 1024; // a power of two
-constexpr u32 kLaneChunksShift = 5; // 32 neighbouring chunks share a lane, or more
-constexpr u32 kBatch = 8; // blocks in one batch of a round
+#ifndef LLB_LANES_MAX // the model's is smaller, so that few chunks share a lane
+#define LLB_LANES_MAX 1024
+#endif
+constexpr u32 kLanesMax = LLB_LANES_MAX; // a power of two; neighbouring chunks are in different lanes
+constexpr u32 kBatch = KX_IO_ADDS_MAX; // blocks in one batch of a round
+constexpr u32 kBridge = 8; // blocks that need not be written, between two that are: one write
 constexpr u32 kWriteTries = 3; // rounds that no member took, before the array is broken
-constexpr u16 kCoverMin = 16; // chunks, powers of two
-constexpr u16 kCoverMax = 1024;
-constexpr u32 kCoverWindow_ms = 30; // first touches nearer than this cover the most
+constexpr u32 kCoverChunksMax = 1024; // a power of two; what one first touch covers around it ...
+constexpr u64 kCoverSectorsMax = 1u << 17; // ... and no more than 64 MiB
+constexpr u32 kCoverDensity = 4; // of so many chunks one is written, where all are covered
+constexpr u32 kHurry_ms = 1000; // between two passes while a crash would cost too much
+constexpr u32 kBudgetDefault_mib = 12 * 1024; // a minute of resync at 200 MB/s
 constexpr u64 kNoLimit = ~u64{0};
 
 constexpr bool is_parity(s32 level)
@@ -38,23 +43,20 @@ struct Span {
 
 // What a block of the bitmap needs besides its cells.
 struct BlockInfo {
-	base::Atomic<u8> flagged{0}; // cells changed since the last round copied them
-	// LEAD only: how many chunks a first touch covers, when one last did, and where all
-	// lie that followed each other so quickly that the cover grew.
-	u16 cover = kCoverMin;
-	u32 touched_ms = 0;
-	Span run = {};
+	base::Atomic<u8> flagged{0}; // kFlag*, since the last round copied its cells
+	// Cells that are clean in memory and dirty on disk until the block is written. Changed
+	// under LEAD.
+	base::Atomic<u16> due{0};
 };
+constexpr u8 kFlagFresh = 1; // written if a cell in it is not durable yet
+constexpr u8 kFlagWrite = 2; // written
 
-// What the daemon knows of a lane; the daemon's only.
-struct LaneInfo {
-	u32 first_mark_ms : 29; // of kx_now_ms(); six days, barrier_idle is one at most
-	u32 flags : 3;
+// How far a first touch reaches.
+enum class Cover : u8 {
+	Own, // its own chunk
+	Dense, // a window of which a part is written; what lies before a stream
+	Near, // the whole window, if another chunk of it is written; the same
 };
-constexpr u32 kLaneMarked = 1; // cells were marked, and a grace period has passed since the latest
-constexpr u32 kLaneMarking = 2; // cells are being marked in this pass
-constexpr u32 kLaneQuiet = 4; // found quiet in this pass, after that grace period
-constexpr u32 kLaneTimeMask = (1u << 29) - 1;
 
 // Who does the bitmap's I/O, and may members be picked without a reference?
 struct Hold {
@@ -93,7 +95,7 @@ class Bitmap : public llb_bitmap {
 	void daemon();
 	void daemon_work();
 	void flush();
-	base::Result tune(u32 what, u64 seconds);
+	base::Result tune(u32 what, u64 value);
 	// sync.cpp
 	u64 skip_sync(u64 sector);
 	LLB_HOT bool blocks_synced(u64 sector);
@@ -133,16 +135,25 @@ class Bitmap : public llb_bitmap {
 	base::Result round(Hold hold);
 	base::Result round_once();
 	u32 flagged_from(const Table *t, u32 from) const;
-	u32 gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block);
+	struct Flagged {
+		u32 block;
+		u8 flags;
+	};
+	u32 gather(Table *t, u32 from, u32 room, Flagged *batch, u32 *next_block);
 	Span copy_block(Table *t, u32 block, u8 *page, bool may_cover);
+	Cover reach() const;
+	Span cover_of(const Table *t, u32 block, u32 at, Cover reach) const;
+	Span cover_touches(const Table *t, u32 block, u8 *page, Span words) const;
 	void confirm_block(Table *t, u32 block, const u8 *page, Span fresh);
 	void add_block_io(Table *t, u32 block, u8 *page);
-	static void cover_grow(BlockInfo &info);
-	static Span cover_from(BlockInfo &info, u32 at);
 	base::Result write_header(Hold hold);
 	base::Result write_header_once();
 	u32 header_bytes() const { return base::max(io_align_, LLB_CELLS_OFFSET); }
 	void flag_all(Table *t);
+	void recount(const Table *t);
+	u64 crash_bytes() const;
+	u64 budget_bytes() const;
+	void watch_budget();
 	void give_up();
 	void record_failure();
 	void tell_recorded();
@@ -152,18 +163,32 @@ class Bitmap : public llb_bitmap {
 	bool whole(const kx_slots &s, bool flushed) const;
 	void daemon_take();
 	void daemon_give();
-	void clear_marked(Table *t, bool now, Hold hold);
-	bool find_quiet(bool now);
+	// What a pass is to do.
+	struct Pass {
+		u64 keep; // bytes of the array that may stay dirty; 0: all that rests becomes clean
+		bool clear; // ... now, or are cells only marked?
+		bool mark;
+		bool lazily; // a block is written with the next first touch in it, or by the next pass
+		Hold hold;
+	};
+	void pass(Table *t, Pass p);
+	void walk(Table *t, Pass p);
+	bool prepare_clear(Table *t, Hold hold);
+	bool find_quiet();
 	bool raise_events_cleared(Hold hold);
 	bool clearable(const Table *t, u64 chunk) const;
 	bool anything_to_clear(const Table *t, u32 from, u32 to) const;
-	bool clear_blocks(Table *t, u32 from, u32 to, Hold hold);
-	bool clear_cells(Table *t, u32 from, u32 to);
-	bool mark_cells(Table *t);
+	bool anything_due(u32 from, u32 to) const;
+	bool clear_blocks(Table *t, u32 from, u32 to, bool lazily, Hold hold);
+	u32 clear_cells(Table *t, u32 block);
+	void flag_to(u32 last, u32 block);
+	bool mark_cells(Table *t, u32 from, u32 to, bool *left);
 	void unmark_cells(Table *t);
-	bool cell_lanes_have(const Table *t, u64 chunk, u32 flag) const;
-	void cell_lanes_set(const Table *t, u64 chunk, u32 flag);
+	void write_left(Table *t, Hold hold);
+	bool lanes_quiet(const Table *t, u64 chunk) const;
 	bool anything_to_clean(const Table *t) const;
+	u64 keep_bytes(u64 now_ms);
+	u32 pass_ms() const;
 	void arm(u32 delay_ms);
 	void arm_for_sync();
 	bool stuck(const kx_array &a, bool left) const;
@@ -212,7 +237,7 @@ class Bitmap : public llb_bitmap {
 	u32 lane_shift_ = 0; // of sectors; fixed for the life of the object
 	u32 lanes_ = 0; // a power of two
 	BlockInfo *blocks_ = nullptr; // block_capacity_ of them
-	LaneInfo *lane_ = nullptr;
+	u8 *quiet_ = nullptr; // of lanes_; the daemon's: no write of before the marks is under way
 	u32 block_capacity_ = 0;
 	u64 claimed_sectors_ = 0; // what the header on disk says that the bitmap may use
 	u64 space_sectors_ = 0; // what it may use: also no more than lies there on every member
@@ -237,6 +262,11 @@ class Bitmap : public llb_bitmap {
 	base::Atomic<u8> init_pending_{0}; // the full round after load is not durable yet
 	base::Atomic<u32> daemon_sleep_s_{kDaemonSleepDefault_s};
 	base::Atomic<u32> barrier_idle_s_{kBarrierIdleDefault_s};
+	base::Atomic<u32> budget_mib_{0}; // as in the superblock
+	base::Atomic<u8> hurried_{0}; // the daemon was told of the budget
+	// What a crash costs, in chunks. Changed under LEAD.
+	base::Atomic<u64> covered_{0}; // cells that carry COVERED
+	base::Atomic<u64> due_{0}; // the sum of the blocks'
 
 	// Under LEAD.
 	Super sb_ = {};
@@ -251,6 +281,10 @@ class Bitmap : public llb_bitmap {
 
 	// The daemon's.
 	u64 next_pass_ms_ = 0;
+	u64 next_hurry_ms_ = 0;
+	u64 first_mark_ms_ = 0; // the oldest mark since cells were last cleared; 0: none
+	u64 seen_ms_ = 0, seen_bytes_ = 0; // what a crash would have cost at that time
+	u32 hand_ = 0; // the block at which the next pass that hurries begins
 
 	// The sync thread's, and daemon_work's.
 	u64 ended_to_ = 0; // chunks below were ended in this run

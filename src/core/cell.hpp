@@ -113,6 +113,18 @@ constexpr u64 dirty_like(u64 bytes)
 }
 static_assert(kCovered == 8 && kStateMask == 7 && LLB_DIRTY == 2);
 
+// How many of these cells are dirty_like().
+constexpr u32 count_dirty(u64 raw)
+{
+	return u32((dirty_like(raw) >> 3) * each(1) >> 56);
+}
+
+// 0: none of these cells can become clean. Dirty, or dirty on disk only, or built parity.
+constexpr u64 cleanable(u64 raw)
+{
+	return dirty_like(raw) | (raw & each(kCovered | kEnded));
+}
+
 // Not 0: at least one of these cells is written and not yet durable as that.
 constexpr u64 fresh(u64 raw)
 {

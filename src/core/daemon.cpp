@@ -10,7 +10,7 @@ namespace core {
 
 namespace {
 
-constexpr u32 kRelaxEvery = 4096; // chunks between two offers to the scheduler
+constexpr u32 kRelaxEvery = 64; // blocks between two offers to the scheduler
 constexpr u32 kRelaxLanes = 32; // lanes
 
 // Dirty, or dirty on disk only, or built parity that waits for a flush.
@@ -19,6 +19,42 @@ bool cleanable(u8 raw)
 	State s = state_of(raw);
 	return s == State::Dirty || (s == State::SyncingUnwritten && (raw & kEnded)) ||
 	       (!dirty_like(s) && (raw & kCovered));
+}
+
+// Eight cells of which none can be cleaned, as most are in a large bitmap: passes go over
+// them by words.
+bool nothing_in(const Cell *eight_cells, u64 (*of)(u64))
+{
+	return of(base::load_eight_acquire(eight_cells)) == 0;
+}
+
+u64 with_mark(u64 raw)
+{
+	return raw & eight::each(kCleaning);
+}
+
+// each_cell(): f(chunk, cell) for the chunks of a block whose words say so; stops if f
+// returns true, and returns that.
+template <class F>
+bool each_cell(const Table *t, u32 block, u64 (*of)(u64), F f)
+{
+	const u64 base = (u64{block} << kBlockShift) - LLB_CELLS_OFFSET; // modulo 2^64
+	const u64 end = t->block_end(block);
+	u64 c = t->block_first(block);
+
+	while (c < end) {
+		Cell *cells = &t->pages[block][c - base];
+		u64 stop = base::min(c + 8, end);
+		if (nothing_in(cells, of)) {
+			c = stop;
+			continue;
+		}
+		for (; c < stop; c++, cells++) {
+			if (f(c, *cells))
+				return true;
+		}
+	}
+	return false;
 }
 
 } // namespace
@@ -53,34 +89,50 @@ void Bitmap::arm_for_sync()
 
 bool Bitmap::anything_to_clean(const Table *t) const
 {
+	if (due_.load_relaxed())
+		return true;
 	for (u32 b = 0; b < t->geo.blocks; b++) {
-		if (blocks_[b].flagged.load_relaxed())
+		if (blocks_[b].flagged.load_relaxed() ||
+		    each_cell(t, b, eight::cleanable,
+			      [](u64, Cell &cell) { return cleanable(cell.load_relaxed()); }))
 			return true;
-		for (u64 c = t->block_first(b); c < t->block_end(b); c++) {
-			if (cleanable(t->cell(c).load_relaxed()))
-				return true;
-		}
-		kx_relax();
+		if (b % kRelaxEvery == 0)
+			kx_relax();
 	}
 	return false;
+}
+
+// Between two passes. Three of them take a chunk that is left alone to Clean on disk: marked,
+// cleared in memory, written. Together they take two daemon_sleep (W4).
+u32 Bitmap::pass_ms() const
+{
+	return base::max(sleep_ms() * 2 / 3, 1u);
 }
 
 void Bitmap::daemon()
 {
 	armed_.exchange_full(0); // full, before the scans: pairs with arm()
+	hurried_.exchange_full(0); // ... and with watch_budget()
 	daemon_take();
 	Table *t = table();
 	kx_array a;
 	kx_array_get(host_, &a);
 	u64 now = kx_now_ms();
+	bool over = crash_bytes() > budget_bytes() / 2;
 
 	// What an image of this memory takes for dirty on disk stays so: W1.
-	if ((a.flags & KX_ARRAY_RDWR) && !(a.flags & KX_ARRAY_SNAPSHOT) && !broken_.load_relaxed() &&
-	    now >= next_pass_ms_) {
-		clear_marked(t, false, Hold{false});
-		mark_cells(t);
-		// a little early is on time: two passes and the idle time bound W4
-		next_pass_ms_ = now + sleep_ms() - base::min(sleep_ms() / 8, 100u);
+	bool may = (a.flags & KX_ARRAY_RDWR) && !(a.flags & KX_ARRAY_SNAPSHOT) && !broken_.load_relaxed();
+	if (may && now >= next_pass_ms_) {
+		bool rested = first_mark_ms_ && now - first_mark_ms_ >= idle_ms();
+		pass(t, {0, rested, true, !over, Hold{false}});
+		// a little early is on time
+		next_pass_ms_ = now + pass_ms() - base::min(pass_ms() / 8, 100u);
+		next_hurry_ms_ = now + kHurry_ms - kHurry_ms / 8;
+	} else if (may && over && now >= next_hurry_ms_) {
+		u64 keep = keep_bytes(now);
+		if (crash_bytes() > keep)
+			pass(t, {keep, true, true, false, Hold{false}});
+		next_hurry_ms_ = now + kHurry_ms - kHurry_ms / 8;
 	}
 	bool left = flagged_from(t, 0) > 0;
 	bool again = left || anything_to_clean(t) || sync_wanted_.load_relaxed();
@@ -90,11 +142,26 @@ void Bitmap::daemon()
 		kx_array_get(host_, &a);
 		again = !stuck(a, left);
 	}
+	u64 next = over && may ? base::min(next_pass_ms_, next_hurry_ms_) : next_pass_ms_;
 	daemon_give();
 	if (sync_wanted_.load_relaxed())
 		kx_md_wake(host_); // daemon_work() decides
 	if (again) // woken early, for a sync, it does not put off the pass
-		arm(next_pass_ms_ > now ? u32(next_pass_ms_ - now) : sleep_ms());
+		arm(next > now ? u32(next - now) : pass_ms());
+}
+
+// What may stay dirty where the budget is nearly spent: so much less than it as may be
+// written until the next two passes, of which the first may only mark.
+u64 Bitmap::keep_bytes(u64 now_ms)
+{
+	u64 crash = crash_bytes();
+	u64 more = crash > seen_bytes_ ? crash - seen_bytes_ : 0;
+	u64 passed_ms = base::max<u64>(now_ms - seen_ms_, 1);
+	u64 budget = budget_bytes();
+
+	seen_ms_ = now_ms;
+	seen_bytes_ = crash;
+	return budget - base::min(budget / 2, more / passed_ms * (3 * kHurry_ms));
 }
 
 // Would every pass find that it can do nothing, until md tells of a change? left: blocks
@@ -115,94 +182,128 @@ bool Bitmap::whole(const kx_slots &s, bool flushed) const
 }
 
 // A chunk belongs to one lane, or to several after a resize made chunks larger.
-bool Bitmap::cell_lanes_have(const Table *t, u64 chunk, u32 flag) const
+bool Bitmap::lanes_quiet(const Table *t, u64 chunk) const
 {
 	u64 sector = chunk << t->geo.chunk_shift;
-	u64 end = sector + t->geo.chunk_sectors();
-	for (; sector < end; sector = ((sector >> lane_shift_) + 1) << lane_shift_) {
-		if (!(lane_[lane_of(sector)].flags & flag))
+	u64 lanes = base::min<u64>(t->geo.chunk_sectors() >> lane_shift_, lanes_);
+
+	for (u64 i = 0; i < lanes; i++) {
+		if (!quiet_[lane_of(sector + (i << lane_shift_))])
 			return false;
 	}
 	return true;
 }
 
-void Bitmap::cell_lanes_set(const Table *t, u64 chunk, u32 flag)
+// Clear 1: lanes that were quiet at an instant after the grace period of all marks.
+bool Bitmap::find_quiet()
 {
-	u64 sector = chunk << t->geo.chunk_shift;
-	u64 end = sector + t->geo.chunk_sectors();
-	for (; sector < end; sector = ((sector >> lane_shift_) + 1) << lane_shift_)
-		lane_[lane_of(sector)].flags |= flag;
-}
-
-// Clear 1: lanes that were quiet at an instant after the grace period of their
-// latest mark. now: do not wait for barrier_idle. That is counted from the lane's
-// first mark: where daemon_sleep is shorter, a chunk that was marked later is cleared
-// with the others, so that W4's bound holds for it too.
-bool Bitmap::find_quiet(bool now)
-{
-	u32 time = u32(kx_now_ms());
 	bool any = false;
 
 	for (u32 l = 0; l < lanes_; l++) {
-		LaneInfo &lane = lane_[l];
 		if (l % kRelaxLanes == 0)
 			kx_relax(); // each lane is two loads from every possible CPU
-		lane.flags &= ~kLaneQuiet;
-		u32 rested_ms = (time - lane.first_mark_ms) & kLaneTimeMask;
-		if (!(lane.flags & kLaneMarked) || (!now && rested_ms < idle_ms()))
-			continue;
 		// all ends, then all starts: a write that is not in the ends is in the
 		// starts, whichever CPU it ends on. Pairs with (c) in end().
 		u32 ends = kx_counter_sum(counters_, l * 2 + 1);
 		base::fence_full();
 		u32 starts = kx_counter_sum(counters_, l * 2);
-		if (ends == starts) {
-			lane.flags |= kLaneQuiet;
-			any = true;
-		}
+		quiet_[l] = ends == starts;
+		any |= ends == starts;
 	}
 	// After that instant: a write-behind that began before the mark may not have
 	// counted itself until then. Pairs with start_behind() and end_behind().
 	return any && behind_.load_seq_cst() == 0;
 }
 
-void Bitmap::clear_marked(Table *t, bool now, Hold hold)
+// A pass over the blocks, of what became quiet since it was marked, and then of what is
+// dirty now. The caller has daemon_take().
+void Bitmap::pass(Table *t, Pass p)
 {
 	bool left = flagged_from(t, 0) > 0; // could not be written before
 	kx_slots slots;
 
 	kx_slots_get(host_, &slots);
-	if (!whole(slots, false)) { // 3, before any disk is woken for a flush
+	if (whole(slots, false)) { // 3, before any disk is woken for a flush
+		walk(t, p);
+	} else {
 		unmark_cells(t);
-	} else if (find_quiet(now)) {
-		if (kx_flush(host_, hold.held, &slots)) // 2
-			return;
-		if (!whole(slots, true)) { // 3
-			unmark_cells(t);
-			return;
-		}
-		if (!raise_events_cleared(hold)) // 4
-			return;
-		// A batch at a time: a first touch waits for one write of the daemon's, as
-		// for another writer's, and never for the pass.
-		for (u32 b = 0; b < t->geo.blocks; b += kBatch) {
-			u32 end = base::min(b + kBatch, t->geo.blocks);
-			if (!anything_to_clear(t, b, end))
-				continue;
-			if (!clear_blocks(t, b, end, hold))
-				return;
-			left = false; // a round writes all that is flagged
-		}
-		for (u32 l = 0; l < lanes_; l++) {
-			if (lane_[l].flags & kLaneQuiet)
-				lane_[l].flags &= ~kLaneMarked;
-		}
+		left |= due_.load_relaxed() > 0; // what was cleared before may be written
 	}
-	if (left) {
-		lead_take();
+	if (left)
+		write_left(t, p.hold);
+}
+
+void Bitmap::write_left(Table *t, Hold hold)
+{
+	u32 flagged = t->geo.blocks;
+
+	lead_take();
+	for (u32 b = 0; b < t->geo.blocks; b++) {
+		if (!blocks_[b].due.load_relaxed())
+			continue;
+		flag_to(flagged < b ? flagged : b, b);
+		flagged = b;
+	}
+	if (flagged_from(t, 0))
 		(void)round(hold).failed(); // stays flagged if it still cannot
-		lead_give();
+	lead_give();
+}
+
+// A batch at a time: a first touch waits for one write of the daemon's, as for another
+// writer's, and never for the pass. One that hurries goes round like the hand of a clock,
+// and no farther than it has to: what it has marked and finds marked still when it comes
+// again was not written in between, and rests longest.
+void Bitmap::walk(Table *t, Pass p)
+{
+	const u32 blocks = t->geo.blocks;
+	const u32 first = p.keep ? hand_ % blocks : 0;
+	bool clear = p.clear && prepare_clear(t, p.hold);
+	bool any = false, left = false;
+	u32 done = 0;
+
+	while (done < blocks && (!p.keep || crash_bytes() > p.keep)) {
+		u32 b = (first + done) % blocks;
+		u32 end = base::min(b + kBatch, base::min(blocks, b + blocks - done));
+		if ((clear && anything_to_clear(t, b, end)) || anything_due(b, end))
+			clear = clear_blocks(t, b, end, p.lazily, p.hold) && clear;
+		any |= p.mark && mark_cells(t, b, end, &left);
+		done += end - b;
+		kx_relax();
 	}
+	if (p.keep)
+		hand_ = (first + done) % blocks;
+	for (u32 l = 0; l < lanes_; l++)
+		quiet_[l] = 0;
+	if (any) // a section that loaded a cell before its mark has left by then: its count is
+		kx_grace_period(); // in the sums that are read later
+	// barrier_idle is counted from the oldest mark: where daemon_sleep is shorter, a chunk
+	// that was marked later is cleared with the others, so that W4's bound holds for it, too.
+	if (!p.keep && p.clear)
+		first_mark_ms_ = 0;
+	if ((any || left) && !first_mark_ms_)
+		first_mark_ms_ = kx_now_ms() | 1;
+}
+
+// May marked cells be cleared now? Nothing is flushed if there is none.
+bool Bitmap::prepare_clear(Table *t, Hold hold)
+{
+	kx_slots slots;
+	bool any = false;
+
+	for (u32 b = 0; b < t->geo.blocks && !any; b++)
+		any = each_cell(t, b, with_mark, [](u64, Cell &) { return true; });
+	if (!any || !find_quiet())
+		return false;
+	any = false;
+	for (u32 b = 0; b < t->geo.blocks && !any; b += kBatch)
+		any = anything_to_clear(t, b, base::min(b + kBatch, t->geo.blocks));
+	if (!any || kx_flush(host_, hold.held, &slots)) // 2
+		return false;
+	if (!whole(slots, true)) { // 3
+		unmark_cells(t);
+		return false;
+	}
+	return raise_events_cleared(hold); // 4
 }
 
 // Clear 4: W5. Durable before the first byte that it stands for.
@@ -227,17 +328,23 @@ bool Bitmap::raise_events_cleared(Hold hold)
 // Relaxed: what only looks so is decided by the cas in clear_cells().
 bool Bitmap::clearable(const Table *t, u64 chunk) const
 {
-	return (t->cell(chunk).load_relaxed() & kCleaning) && cell_lanes_have(t, chunk, kLaneQuiet);
+	return (t->cell(chunk).load_relaxed() & kCleaning) && lanes_quiet(t, chunk);
 }
 
 // Without LEAD: only the daemon marks, so none comes meanwhile.
 bool Bitmap::anything_to_clear(const Table *t, u32 from, u32 to) const
 {
-	u64 end = t->block_end(to - 1);
+	for (u32 b = from; b < to; b++) {
+		if (each_cell(t, b, with_mark, [this, t](u64 c, Cell &) { return clearable(t, c); }))
+			return true;
+	}
+	return false;
+}
 
-	kx_relax();
-	for (u64 c = t->block_first(from); c < end; c++) {
-		if (clearable(t, c))
+bool Bitmap::anything_due(u32 from, u32 to) const
+{
+	for (u32 b = from; b < to; b++) {
+		if (blocks_[b].due.load_relaxed()) // a round meanwhile: then it is 0
 			return true;
 	}
 	return false;
@@ -245,109 +352,116 @@ bool Bitmap::anything_to_clear(const Table *t, u32 from, u32 to) const
 
 // Clear 5 and 6, of these blocks. False: not written now; it stays flagged. A last look at
 // the slots: raid5 ends a write some microseconds before it fails the member that could
-// not take it.
-bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, Hold hold)
+// not take it. Lazily: what is cleared now is written with the next first touch in its
+// block, or by the next pass.
+bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, bool lazily, Hold hold)
 {
 	kx_slots slots;
+	u32 flagged = to; // the last block that was; to: none
 
 	lead_take();
 	kx_slots_get(host_, &slots);
-	bool ok = whole(slots, false) && (!clear_cells(t, from, to) || !round(hold).failed());
+	bool ok = whole(slots, false);
+	for (u32 b = from; b < to && ok; b++) {
+		u16 due = blocks_[b].due.load_relaxed();
+		u32 cleared = clear_cells(t, b);
+		blocks_[b].due.store_relaxed(u16(due + cleared));
+		due_.store_relaxed(due_.load_relaxed() + cleared);
+		if (!due && (lazily || !cleared))
+			continue;
+		flag_to(flagged == to ? b : flagged, b);
+		flagged = b;
+	}
+	if (flagged != to)
+		ok = !round(hold).failed();
 	lead_give();
 	return ok;
 }
 
-// 5. The caller holds LEAD, so no round is between its copy and its confirm.
-bool Bitmap::clear_cells(Table *t, u32 from, u32 to)
+// Has this block written, and those between the last one and it, if they are so few that
+// one write of all costs less than two. After the cells: pairs with gather().
+void Bitmap::flag_to(u32 last, u32 block)
 {
-	bool any = false;
+	for (u32 b = block - last <= kBridge ? last : block; b <= block; b++)
+		blocks_[b].flagged.fetch_or_full(kFlagWrite);
+}
 
-	for (u32 b = from; b < to; b++) {
-		bool changed = false;
-		for (u64 c = t->block_first(b); c < t->block_end(b); c++) {
-			if (!clearable(t, c))
-				continue;
-			Cell &cell = t->cell(c);
-			u8 raw = cell.load_relaxed();
-			while (raw & kCleaning) {
-				State s = state_of(raw);
-				State to = s;
-				if (s == State::Dirty)
-					to = next(s, raw & kTrim ? Event::Discard : Event::Daemon, {});
-				else if (s == State::SyncingUnwritten && (raw & kEnded))
-					to = next(s, Event::EndSync, {});
-				// full: pairs with (a): a write either took CLEANING
-				// off, or finds the cell without COVERED
-				if (cell.cas_full(raw, static_cast<u8>(to))) {
-					changed = true;
-					if (to == State::Unwritten) // a later reshape looks again
-						written_marked_.exchange_full(0);
-					break;
-				}
+// 5. The caller holds LEAD, so no round is between its copy and its confirm. Returns how many
+// became clean.
+u32 Bitmap::clear_cells(Table *t, u32 block)
+{
+	u32 cleared = 0;
+	u64 uncovered = 0;
+
+	each_cell(t, block, with_mark, [&](u64 c, Cell &cell) {
+		if (!clearable(t, c))
+			return false;
+		u8 raw = cell.load_relaxed();
+		while (raw & kCleaning) {
+			State s = state_of(raw);
+			State to = s;
+			if (s == State::Dirty)
+				to = next(s, raw & kTrim ? Event::Discard : Event::Daemon, {});
+			else if (s == State::SyncingUnwritten && (raw & kEnded))
+				to = next(s, Event::EndSync, {});
+			// full: pairs with (a): a write either took CLEANING
+			// off, or finds the cell without COVERED
+			if (cell.cas_full(raw, static_cast<u8>(to))) {
+				cleared++;
+				uncovered += (raw & kCovered) != 0;
+				if (to == State::Unwritten) // a later reshape looks again
+					written_marked_.exchange_full(0);
+				break;
 			}
 		}
-		if (changed) {
-			blocks_[b].flagged.exchange_full(1); // after the cells: pairs with gather()
-			any = true;
-		}
-	}
-	return any;
+		return false;
+	});
+	covered_.store_relaxed(covered_.load_relaxed() - uncovered);
+	return cleared;
 }
 
 // The array is not whole: nothing is clean now. Parity that was built but not
 // flushed is forgotten.
 void Bitmap::unmark_cells(Table *t)
 {
-	for (u64 c = 0; c < t->geo.chunks; c++) {
-		Cell &cell = t->cell(c);
-		u8 raw = cell.load_relaxed();
-		while (raw & (kCleaning | kEnded)) {
-			u8 want = raw & ~kCleaning;
-			if (raw & kEnded)
-				want = u8(with_state(want, next(state_of(raw), Event::ClearUnwritten, {})) &
-					  ~kEnded);
-			if (cell.cas_full(raw, want)) // pairs with (a)
-				break;
-		}
-		if (c % kRelaxEvery == 0)
+	auto to_unmark = [](u64 raw) { return raw & eight::each(kCleaning | kEnded); };
+
+	for (u32 b = 0; b < t->geo.blocks; b++) {
+		each_cell(t, b, to_unmark, [](u64, Cell &cell) {
+			u8 raw = cell.load_relaxed();
+			while (raw & (kCleaning | kEnded)) {
+				u8 want = raw & ~kCleaning;
+				if (raw & kEnded)
+					want = u8(with_state(want, next(state_of(raw),
+									Event::ClearUnwritten, {})) &
+						  ~kEnded);
+				if (cell.cas_full(raw, want)) // pairs with (a)
+					break;
+			}
+			return false;
+		});
+		if (b % kRelaxEvery == 0)
 			kx_relax();
 	}
-	for (u32 l = 0; l < lanes_; l++)
-		lane_[l].flags &= ~kLaneMarked;
+	first_mark_ms_ = 0;
 }
 
-// Mark, then a grace period: a section that loaded a cell before its mark has left
-// by then, so its count is in the sums that are read later.
-bool Bitmap::mark_cells(Table *t)
+// Of the blocks [from, to): is one marked that was not? left: or was one before? A grace
+// period follows.
+bool Bitmap::mark_cells(Table *t, u32 from, u32 to, bool *left)
 {
 	bool any = false;
 
-	for (u64 c = 0; c < t->geo.chunks; c++) {
-		if (c % kRelaxEvery == 0)
-			kx_relax();
-		Cell &cell = t->cell(c);
-		u8 raw = cell.load_relaxed();
-		if (!cleanable(raw))
-			continue;
-		// One try: who changed it meanwhile is at work here. Full: pairs with (a).
-		if (!(raw & kCleaning) && !cell.cas_full(raw, raw | kCleaning))
-			continue;
-		cell_lanes_set(t, c, kLaneMarking);
-		any = true;
+	for (u32 b = from; b < to; b++) {
+		each_cell(t, b, eight::cleanable, [&any, left](u64, Cell &cell) {
+			u8 raw = cell.load_relaxed();
+			*left |= (raw & kCleaning) != 0;
+			// One try: who changed it meanwhile is at work here. Full: pairs with (a).
+			any |= cleanable(raw) && !(raw & kCleaning) && cell.cas_full(raw, raw | kCleaning);
+			return false;
+		});
 	}
-	if (!any)
-		return false;
-	kx_grace_period();
-	u32 now = u32(kx_now_ms());
-	for (u32 l = 0; l < lanes_; l++) {
-		LaneInfo &lane = lane_[l];
-		if (!(lane.flags & kLaneMarking))
-			continue;
-		if (!(lane.flags & kLaneMarked))
-			lane.first_mark_ms = now & kLaneTimeMask;
-		lane.flags = (lane.flags & ~kLaneMarking) | kLaneMarked;
-	}
-	return true;
+	return any;
 }
 
 // An orderly stop: what was written is clean and durable when this returns, where
@@ -367,33 +481,41 @@ void Bitmap::flush()
 	settle(requested_.load_acquire(), held);
 	daemon_take();
 	Table *t = table();
-	mark_cells(t);
-	clear_marked(t, true, held);
+	pass(t, {0, false, true, false, held});
+	pass(t, {0, true, false, false, held});
 	daemon_give();
 }
 
-Result Bitmap::tune(u32 what, u64 seconds)
+Result Bitmap::tune(u32 what, u64 value)
 {
-	u64 most = what == LLB_TUNE_DAEMON_SLEEP ? kDaemonSleepMax_s : kBarrierIdleMax_s;
-	if (seconds == 0)
+	u64 most = what == LLB_TUNE_DAEMON_SLEEP	? kDaemonSleepMax_s :
+		   what == LLB_TUNE_BARRIER_IDLE ? kBarrierIdleMax_s :
+						   LLB_BUDGET_NONE - 1;
+	if (value == 0 && what != LLB_TUNE_RESYNC_BUDGET)
 		return Result::error(LLB_EINVAL);
-	if (seconds > most)
+	if (value > most)
 		return Result::error(LLB_ERANGE);
 	if (what == LLB_TUNE_BARRIER_IDLE) {
-		barrier_idle_s_.store_relaxed(u32(seconds));
+		barrier_idle_s_.store_relaxed(u32(value));
 		next_request_ms_.store_relaxed(0); // the old time between two requests is over
 		if (sync_wanted_.load_relaxed())
 			arm_for_sync();
 		return Result::ok();
 	}
-	daemon_sleep_s_.store_relaxed(u32(seconds));
-	lead_take();
-	sb_.daemon_sleep_s = u32(seconds); // on disk with the next header
+	lead_take(); // on disk with the next header
+	if (what == LLB_TUNE_DAEMON_SLEEP) {
+		daemon_sleep_s_.store_relaxed(u32(value));
+		sb_.daemon_sleep_s = u32(value);
+	} else {
+		sb_.resync_budget = value ? u32(value) : LLB_BUDGET_NONE;
+		budget_mib_.store_relaxed(sb_.resync_budget);
+	}
+	watch_budget();
 	lead_give();
 	daemon_take();
 	next_pass_ms_ = 0; // the new period begins now
 	daemon_give();
-	kx_daemon_arm(host_, sleep_ms());
+	kx_daemon_arm(host_, pass_ms());
 	return Result::ok();
 }
 
@@ -427,7 +549,7 @@ void Bitmap::daemon_work()
 		kx_array_get(host_, &a);
 		if (!stuck(a, false)) {
 			asleep_.exchange_full(0);
-			arm(sleep_ms());
+			arm(pass_ms());
 		}
 	}
 	if (!sync_wanted_.load_relaxed())

@@ -185,9 +185,9 @@ void llb_bits_count(llb_bitmap *b, llb_u64 counts[8])
 		counts[i] = n[i];
 }
 
-int llb_tune(llb_bitmap *b, u32 what, u64 seconds)
+int llb_tune(llb_bitmap *b, u32 what, u64 value)
 {
-	return of(b).tune(what, seconds).value();
+	return of(b).tune(what, value).value();
 }
 
 int llb_proactive_sync(llb_bitmap *b)

@@ -17,6 +17,10 @@ constexpr u32 kChunkShiftMax = 31; // 1 TiB: the superblock's field has 32 bits 
 static_assert(1u << kChunkShiftMin == LLB_CHUNK_SECTORS_MIN);
 // What md and mdadm would reserve at the very most; bounds memory on bad input.
 constexpr u64 kSpaceSectorsMax = 1u << 17; // 64 MiB
+// A bitmap that is new takes more than mdadm reserves only for chunks that would be larger
+// than this; and no more than what gives chunks of 16 MiB at 64 TiB.
+constexpr u32 kChunkShiftFine = 11; // of sectors: 1 MiB
+constexpr u64 kSpaceSectorsWanted = ((1u << 22) + kBlockBytes) >> kSectorShift;
 
 struct Geometry {
 	u64 sync_size = 0; // sectors
@@ -59,6 +63,24 @@ constexpr base::Result geometry_for(u64 sync_size, u64 space_sectors, u32 from, 
 		}
 	}
 	return base::Result::error(LLB_ENOSPC);
+}
+
+// Of a bitmap that has no layout yet: the chunk (as a shift of sectors, at least) that an array
+// of this size wants, where mdadm has reserved so much.
+constexpr u32 chunk_shift_wanted(u64 sync_size, u64 reserved_sectors)
+{
+	u32 shift = kChunkShiftMin;
+	while (shift < kChunkShiftFine && !fits(sync_size, shift, reserved_sectors))
+		shift++;
+	return shift;
+}
+
+// ... and how many sectors it wants for that.
+constexpr u64 space_wanted(u64 sync_size, u64 reserved_sectors)
+{
+	return fits(sync_size, kChunkShiftFine, reserved_sectors) ?
+		       reserved_sectors :
+		       base::max(reserved_sectors, kSpaceSectorsWanted);
 }
 
 // The chunk size field as a shift of sectors: the in-tree kernel and this module

@@ -65,8 +65,29 @@ class BatchPages {
 constexpr u32 kRecordPoll_ms = 20;
 constexpr u32 kRecordTries = 250; // five seconds
 
-// A window lies inside its block, and is made of whole words.
-static_assert(LLB_CELLS_OFFSET % kCoverMax == 0 && kBlockBytes % kCoverMax == 0 && kCoverMin % 8 == 0);
+// A window lies inside its block.
+static_assert(LLB_CELLS_OFFSET % kCoverChunksMax == 0 && kBlockBytes % kCoverChunksMax == 0);
+
+bool is_fresh(u8 raw)
+{
+	return dirty_like(state_of(raw)) && !(raw & kCovered);
+}
+
+// How many cells of [from, from + size) are written: size is a power of two, from a
+// multiple of it.
+u32 count_dirty(const Cell *cells, u32 from, u32 size)
+{
+	u32 n = 0;
+
+	if (size < 8) {
+		for (u32 i = from; i < from + size; i++)
+			n += dirty_like(state_of(cells[i].load_relaxed()));
+		return n;
+	}
+	for (u32 i = from; i < from + size; i += 8)
+		n += eight::count_dirty(base::load_eight_acquire(&cells[i]));
+	return n;
+}
 
 } // namespace
 
@@ -212,7 +233,7 @@ void Bitmap::tell_recorded()
 void Bitmap::flag_all(Table *t)
 {
 	for (u32 b = 0; b < t->geo.blocks; b++)
-		blocks_[b].flagged.exchange_full(1); // before request(), as in flag()
+		blocks_[b].flagged.fetch_or_full(kFlagWrite); // before request(), as in flag()
 }
 
 void Bitmap::write_all()
@@ -331,26 +352,35 @@ Result Bitmap::round_once()
 	BatchPages pages(page_);
 
 	while (next < t->geo.blocks) {
-		u32 batch[kBatch];
+		Flagged batch[kBatch];
 		u32 room = pages.get(flagged_from(t, next));
 		u32 n = gather(t, next, room, batch, &next);
 		if (n == 0)
 			break;
 		Span fresh[kBatch];
 		kx_io_result io;
-		kx_io_begin(host_);
+		u32 write = 0; // of them, the first so many
 		for (u32 i = 0; i < n; i++) {
-			fresh[i] = copy_block(t, batch[i], pages[i], true); // 3
-			add_block_io(t, batch[i], pages[i]);
+			fresh[write] = copy_block(t, batch[i].block, pages[write], true); // 3
+			// A writer that found its chunk dirty and not yet durable has flagged the
+			// block once more. The round that it met has made that durable.
+			if (batch[i].flags == kFlagFresh && !fresh[write].to)
+				continue;
+			batch[write++] = batch[i];
 		}
+		if (!write)
+			continue;
+		kx_io_begin(host_);
+		for (u32 i = 0; i < write; i++)
+			add_block_io(t, batch[i].block, pages[i]);
 		kx_io_wait(host_, &io); // 4
 		if (io.in_sync_ok == 0) {
-			for (u32 i = 0; i < n; i++)
-				blocks_[batch[i]].flagged.exchange_full(1);
+			for (u32 i = 0; i < write; i++)
+				blocks_[batch[i].block].flagged.fetch_or_full(kFlagWrite);
 			return Result::error(LLB_EIO);
 		}
-		for (u32 i = 0; i < n; i++)
-			confirm_block(t, batch[i], pages[i], fresh[i]); // 5
+		for (u32 i = 0; i < write; i++)
+			confirm_block(t, batch[i].block, pages[i], fresh[i]); // 5
 	}
 	if (init_pending_.load_relaxed()) {
 		// The whole bitmap is durable as load() made it. Before a write relies on
@@ -364,6 +394,7 @@ Result Bitmap::round_once()
 			return r;
 	}
 	init_pending_.store_release(0); // pairs with skip_sync()
+	watch_budget();
 	// 6: release, pairs with (d) and with settle()
 	durable_.store_release(seq);
 	return Result::ok();
@@ -376,12 +407,12 @@ u32 Bitmap::flagged_from(const Table *t, u32 from) const
 	u32 n = 0;
 
 	for (u32 b = from; b < t->geo.blocks && n < kBatch; b++)
-		n += blocks_[b].flagged.load_relaxed();
+		n += blocks_[b].flagged.load_relaxed() != 0;
 	return n;
 }
 
 // 2: take the flags of up to room blocks, before they are copied.
-u32 Bitmap::gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block)
+u32 Bitmap::gather(Table *t, u32 from, u32 room, Flagged *batch, u32 *next_block)
 {
 	u32 n = 0;
 	u32 b = from;
@@ -389,39 +420,91 @@ u32 Bitmap::gather(Table *t, u32 from, u32 room, u32 *batch, u32 *next_block)
 	for (; b < t->geo.blocks && n < room; b++) {
 		// full: pairs with (a) and flag(): either we copy the new cell, or the
 		// flag is set again after this
-		if (blocks_[b].flagged.load_relaxed() && blocks_[b].flagged.exchange_full(0))
-			batch[n++] = b;
+		if (!blocks_[b].flagged.load_relaxed())
+			continue;
+		u8 flags = blocks_[b].flagged.exchange_full(0);
+		if (flags)
+			batch[n++] = {b, flags};
 	}
 	*next_block = b;
 	return n;
 }
 
-// How much first touches cover, decided once per copy of a block.
-void Bitmap::cover_grow(BlockInfo &info)
+// How far first touches may reach now: as far as the budget allows that more is called dirty
+// than is written. [LEAD]
+Cover Bitmap::reach() const
 {
-	u32 now = u32(kx_now_ms()) | 1; // 0: never
-	bool again = info.touched_ms && now - info.touched_ms < kCoverWindow_ms;
+	u64 budget = budget_bytes();
 
-	info.touched_ms = now;
-	info.cover = again ? kCoverMax : kCoverMin;
-	if (!again)
-		info.run = {kBlockBytes, 0};
+	if (budget == kNoLimit)
+		return Cover::Near;
+	u64 crash = crash_bytes();
+	return crash < budget / 4 ? Cover::Near : crash < budget ? Cover::Dense : Cover::Own;
 }
 
-// What a first touch at this byte of the block covers: its aligned window; and if the
-// cover has grown, all between it and those before it.
-Span Bitmap::cover_from(BlockInfo &info, u32 at)
+// What a first touch at this byte of the block covers. A lone one: its chunk. Where others are
+// written beside it, the aligned window that they share; where a run of them lies right
+// behind it, or before it, half as much again on the other side. The cells are the
+// evidence, so that no state and no clock is needed. Hints: what they say a moment later
+// does not matter.
+Span Bitmap::cover_of(const Table *t, u32 block, u32 at, Cover reach) const
 {
-	Span window = {u16(at & ~u32{info.cover - 1u}), 0};
-	window.to = u16(window.from + info.cover);
-	info.run = {base::min(info.run.from, window.from), base::max(info.run.to, window.to)};
-	return info.cover == kCoverMax ? info.run : window;
+	const Cell *cells = t->pages[block];
+	const u64 start = u64{block} << kBlockShift;
+	const u32 first = u32(t->block_first(block) + LLB_CELLS_OFFSET - start);
+	const u32 end = u32(t->block_end(block) + LLB_CELLS_OFFSET - start);
+	const u32 most = u32(base::min<u64>(kCoverChunksMax, kCoverSectorsMax >> t->geo.chunk_shift));
+	Span span = {u16(at), u16(at + 1)};
+	u32 dirty = 1;
+
+	if (reach == Cover::Own)
+		return span;
+	for (u32 size = 2; size <= most; size *= 2) {
+		u32 from = at & ~(size - 1);
+		// the half of the window that was not counted yet
+		dirty += count_dirty(cells, from + (at & (size / 2) ? 0 : size / 2), size / 2);
+		if (dirty > 1 && (reach == Cover::Near || dirty * kCoverDensity >= size))
+			span = {u16(from), u16(from + size)};
+	}
+	u32 low = at, high = at + 1;
+	while (low > first && dirty_like(state_of(cells[low - 1].load_relaxed())))
+		low--;
+	while (high < end && dirty_like(state_of(cells[high].load_relaxed())))
+		high++;
+	if (low < at && high == at + 1)
+		span.to = u16(base::max<u32>(span.to, at + 1 + (at - low) / 2));
+	if (low == at && high > at + 1)
+		span.from = u16(base::min<u32>(span.from, at - base::min(at, (high - at - 1) / 2)));
+	return {u16(base::max<u32>(span.from, first)), u16(base::min<u32>(span.to, end))};
+}
+
+// The first touches in these words of a copy: what each covers is called dirty on the page,
+// where it is clean or unwritten. Returns where all that lies.
+Span Bitmap::cover_touches(const Table *t, u32 block, u8 *page, Span words) const
+{
+	const Cover far = reach();
+	Span all = words;
+	Span span = {0, 0};
+
+	for (u32 at = words.from; at < words.to; at++) {
+		// What became fresh after the copy is the next round's.
+		if ((at >= span.from && at < span.to) || !is_fresh(t->pages[block][at].load_relaxed()) ||
+		    !dirty_like(static_cast<State>(page[at])))
+			continue;
+		span = cover_of(t, block, at, far);
+		for (u32 i = span.from; i < span.to; i++) {
+			if (page[i] == LLB_UNWRITTEN || page[i] == LLB_CLEAN)
+				page[i] = LLB_DIRTY;
+		}
+		all = {base::min(all.from, span.from), base::max(all.to, span.to)};
+	}
+	return all;
 }
 
 // 3: the bytes to write. A first touch covers neighbours: clean and unwritten ones are
-// called dirty on disk, while memory keeps the truth. Returns where these lie: elsewhere
-// all that is written as dirty is COVERED already, and only the holder of LEAD takes that
-// off.
+// called dirty on disk, while memory keeps the truth. Returns where these lie, or nothing
+// if no cell of the block is fresh: elsewhere all that is written as dirty is COVERED
+// already, and only the holder of LEAD takes that off.
 Span Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
 {
 	const u64 start = u64{block} << kBlockShift;
@@ -443,17 +526,12 @@ Span Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
 			bytes = eight::disk_bytes(raw);
 			touched = eight::fresh(raw);
 		}
-		if (touched && may_cover && at >= fresh.to && eight::fresh(keep(raw, end - at))) {
-			if (!fresh.to)
-				cover_grow(blocks_[block]);
-			Span cover = cover_from(blocks_[block], at);
-			fresh = {base::min(fresh.from, cover.from), cover.to};
-			for (u32 i = cover.from; i < at; i += 8)
-				put_eight(page + i, eight::covered(get_eight(page + i)));
-		}
-		put_eight(page + at, at < fresh.to ? eight::covered(bytes) : bytes);
+		put_eight(page + at, bytes);
+		if (touched && eight::fresh(keep(raw, end - at)))
+			fresh = {base::min(fresh.from, u16(at)), u16(base::min(at + 8, end))};
 	}
-	fresh.to = base::min(fresh.to, u16(end));
+	if (fresh.to && may_cover)
+		fresh = cover_touches(t, block, page, fresh);
 	for (u32 i = end; i < kBlockBytes; i++)
 		page[i] = 0;
 	return fresh;
@@ -464,12 +542,19 @@ Span Bitmap::copy_block(Table *t, u32 block, u8 *page, bool may_cover)
 void Bitmap::confirm_block(Table *t, u32 block, const u8 *page, Span fresh)
 {
 	Cell *cells = t->pages[block];
+	u64 more = 0;
 
 	for (u32 at = fresh.from; at < fresh.to; at++) {
-		if (!dirty_like(static_cast<State>(page[at])))
+		if (!dirty_like(static_cast<State>(page[at])) || (cells[at].load_relaxed() & kCovered))
 			continue;
-		if (!(cells[at].load_relaxed() & kCovered))
-			cells[at].fetch_or_release(kCovered); // pairs with start()'s load
+		cells[at].fetch_or_release(kCovered); // pairs with start()'s load
+		more++;
+	}
+	covered_.store_relaxed(covered_.load_relaxed() + more);
+	u16 due = blocks_[block].due.load_relaxed();
+	if (due) { // what was cleared in memory is clean on disk
+		blocks_[block].due.store_relaxed(0);
+		due_.store_relaxed(due_.load_relaxed() - due);
 	}
 }
 
@@ -484,6 +569,53 @@ void Bitmap::add_block_io(Table *t, u32 block, u8 *page)
 	if (from >= end - start)
 		return; // all of it lies in the header's sectors
 	kx_io_add(host_, start + from, page + from, u32(end - start - from));
+}
+
+// ---- what a crash costs ----
+
+// Chunks that are dirty on disk, in bytes of the array. [any]
+u64 Bitmap::crash_bytes() const
+{
+	const Table *t = table();
+	u64 chunks = covered_.load_relaxed() + due_.load_relaxed();
+
+	return base::min(chunks << t->geo.chunk_shift, t->geo.sync_size) << kSectorShift;
+}
+
+// What it may cost; kNoLimit: anything. An array that can be resynchronised in that time as
+// a whole has no limit. [any]
+u64 Bitmap::budget_bytes() const
+{
+	u32 mib = budget_mib_.load_relaxed();
+
+	if (mib == 0)
+		mib = table()->geo.sync_size >> 11 <= kBudgetDefault_mib ? LLB_BUDGET_NONE : kBudgetDefault_mib;
+	return mib == LLB_BUDGET_NONE ? kNoLimit : u64{mib} << 20;
+}
+
+// Half of the budget is spent: the daemon looks each second. [LEAD]
+void Bitmap::watch_budget()
+{
+	u64 budget = budget_bytes();
+
+	if (budget == kNoLimit || crash_bytes() <= budget / 2 || hurried_.load_relaxed())
+		return;
+	hurried_.exchange_full(1);
+	armed_.exchange_full(1); // as in arm(); perhaps earlier than what is armed
+	kx_daemon_arm(host_, base::min(kHurry_ms, sleep_ms()));
+}
+
+// After another table was published. [LEAD]
+void Bitmap::recount(const Table *t)
+{
+	u64 covered = 0, due = 0;
+
+	for (u64 c = 0; c < t->geo.chunks; c++)
+		covered += (t->cell(c).load_relaxed() & kCovered) != 0;
+	for (u32 b = 0; b < t->geo.blocks; b++)
+		due += blocks_[b].due.load_relaxed();
+	covered_.store_relaxed(covered);
+	due_.store_relaxed(due);
 }
 
 // ---- header ----

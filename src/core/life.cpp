@@ -181,11 +181,11 @@ Result Bitmap::read_superblocks(const kx_array &a)
 	return Result::ok();
 }
 
-// Sectors that the bitmap may use, by what lies on the members. spares: those without a
+// Sectors where the bitmap may lie, by what else lies on the members. spares: those without a
 // slot count, too: they may get one. [rm]
 u64 Bitmap::room_now(const kx_array &a, bool spares) const
 {
-	u64 least = claimed_sectors_;
+	u64 least = kNoLimit;
 	kx_member m;
 
 	for (u32 i = 0; kx_member_get(host_, i, &m) == 0; i++) {
@@ -214,8 +214,15 @@ u64 Bitmap::reserve_for(const Geometry &geo) const
 Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
 {
 	claimed_sectors_ = sb_.sectors_reserved ? sb_.sectors_reserved : a.bitmap_space;
-	space_sectors_ = room_now(a, sb_.first_use());
 	u32 from = kChunkShiftMin;
+	if (sb_.first_use()) {
+		// As large as it takes for small chunks, where every member has the room.
+		from = chunk_shift_wanted(a.sync_size, claimed_sectors_);
+		claimed_sectors_ = base::max(claimed_sectors_,
+					     base::min(space_wanted(a.sync_size, claimed_sectors_),
+						       room_now(a, true)));
+	}
+	space_sectors_ = base::min(claimed_sectors_, room_now(a, sb_.first_use()));
 	if (!sb_.first_use()) {
 		from = chunk_shift_from_disk(sb_.sync_size, claimed_sectors_, sb_.chunksize);
 		// raid10 that grows by disks, assembled in the middle: md speaks of the new size
@@ -247,24 +254,23 @@ Result Bitmap::make_parts(const Geometry &geo)
 	if (chosen && sb_.daemon_sleep_s >= 1 && sb_.daemon_sleep_s <= kDaemonSleepMax_s)
 		daemon_sleep_s_.store_relaxed(sb_.daemon_sleep_s);
 
-	lane_shift_ = geo.chunk_shift + kLaneChunksShift;
-	while (chunks_of(geo.sync_size, lane_shift_) > kLanesMax)
-		lane_shift_++;
+	// Neighbours are in different lanes: one that is never quiet keeps few others dirty, and
+	// those are far from it.
+	lane_shift_ = geo.chunk_shift;
 	lanes_ = 1;
-	while (lanes_ < chunks_of(geo.sync_size, lane_shift_))
+	while (lanes_ < kLanesMax && lanes_ < geo.chunks)
 		lanes_ *= 2;
 	counters_ = kx_counters_alloc(lanes_ * 2);
-	lane_ = static_cast<LaneInfo *>(kx_alloc(u64{lanes_} * sizeof(LaneInfo)));
+	quiet_ = static_cast<u8 *>(kx_alloc(lanes_));
 	block_capacity_ =
 		u32(base::max<u64>(base::div_up(claimed_sectors_ << kSectorShift, kBlockBytes), geo.blocks));
 	blocks_ = static_cast<BlockInfo *>(kx_alloc(u64{block_capacity_} * sizeof(BlockInfo)));
 	Table *t = Table::make(geo, lane_shift_, nullptr);
 	if (t)
 		table_.store_release(t);
-	if (!t || !counters_ || !lane_ || !blocks_)
+	if (!t || !counters_ || !quiet_ || !blocks_)
 		return Result::error(LLB_ENOMEM);
-	for (u32 i = 0; i < block_capacity_; i++)
-		blocks_[i].cover = kCoverMin;
+	budget_mib_.store_relaxed(sb_.resync_budget); // not shared yet
 	return Result::ok();
 }
 
@@ -315,7 +321,7 @@ void Bitmap::destroy()
 	Table::destroy(table());
 	if (counters_)
 		kx_counters_free(counters_);
-	kx_free(lane_);
+	kx_free(quiet_);
 	kx_free(blocks_);
 	kx_page_free(page_);
 	kx_free(this);
@@ -395,7 +401,7 @@ Result Bitmap::load()
 		want_sync();
 	}
 	if (anything_to_clean(t))
-		arm(sleep_ms());
+		arm(pass_ms());
 	return Result::ok();
 }
 
@@ -541,6 +547,7 @@ void Bitmap::stats(llb_stats *out) const
 	out->pages = t->geo.blocks;
 	out->behind_writes = behind_.load_relaxed();
 	out->behind_wait = behind_waiters_.load_relaxed() > 0;
+	out->crash_bytes = crash_bytes();
 }
 
 void Bitmap::metadata(llb_metadata *out) const
@@ -552,6 +559,10 @@ void Bitmap::metadata(llb_metadata *out) const
 	out->chunk_shift = t->geo.chunk_shift;
 	out->daemon_sleep_s = daemon_sleep_s_.load_relaxed();
 	out->barrier_idle_s = barrier_idle_s_.load_relaxed();
+	u32 mib = budget_mib_.load_relaxed();
+	if (mib == 0)
+		mib = u32(base::min<u64>(base::div_up(t->geo.sync_size, 2048), kBudgetDefault_mib));
+	out->resync_budget_mib = mib == LLB_BUDGET_NONE ? 0 : mib;
 }
 
 void Bitmap::count_bits(u64 counts[LLB_STATES]) const

@@ -27,7 +27,7 @@ Result Bitmap::resize(u64 sync_size)
 	kx_array a;
 	kx_array_get(host_, &a);
 	lead_take();
-	space_sectors_ = room_now(a, true);
+	space_sectors_ = base::min(claimed_sectors_, room_now(a, true));
 	lead_give();
 	Result r = geometry_for(sync_size, space_sectors_, t->geo.chunk_shift, &geo);
 	// One that would be read back as bytes is not used: chunk_shift_from_disk().
@@ -50,7 +50,7 @@ Result Bitmap::resize(u64 sync_size)
 	daemon_take();
 	r = geo.chunk_shift == t->geo.chunk_shift ? extend(geo) : relayout(geo);
 	daemon_give();
-	arm(sleep_ms()); // also after a failure: what is on disk may be taken back
+	arm(pass_ms()); // also after a failure: what is on disk may be taken back
 	if (r.failed())
 		return r;
 	kx_chunk_bytes_set(host_, geo.chunk_sectors() << kSectorShift, daemon_sleep_s_.load_relaxed());
@@ -90,7 +90,8 @@ Result Bitmap::extend(const Geometry &geo)
 	if (!r.failed()) {
 		publish(t);
 		for (u32 b = t->block_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.blocks; b++)
-			blocks_[b].flagged.exchange_full(1); // before the round: pairs with gather()
+			blocks_[b].flagged.fetch_or_full(kFlagWrite); // before the round: pairs with gather()
+		recount(t);
 		r = round(held);
 	} else {
 		Table::destroy(t);
@@ -208,6 +209,7 @@ Result Bitmap::relayout(const Geometry &geo)
 	} else {
 		publish(t);
 		flag_all(t);
+		recount(t);
 		r = round(held);
 	}
 	lead_give();

@@ -57,6 +57,7 @@ Super super_decode(const u8 *page)
 	sb.write_behind = get32(page + LLB_SB_WRITE_BEHIND);
 	sb.sectors_reserved = get32(page + LLB_SB_SECTORS_RESERVED);
 	sb.nodes = get32(page + LLB_SB_NODES);
+	sb.resync_budget = get32(page + LLB_SB_RESYNC_BUDGET);
 	return sb;
 }
 
@@ -77,6 +78,7 @@ void super_encode(const Super &sb, u8 *page)
 	put32(page + LLB_SB_WRITE_BEHIND, sb.write_behind);
 	put32(page + LLB_SB_SECTORS_RESERVED, sb.sectors_reserved);
 	put32(page + LLB_SB_NODES, sb.nodes);
+	put32(page + LLB_SB_RESYNC_BUDGET, sb.resync_budget);
 }
 
 Result super_validate(kx_host *h, const Super &sb, const kx_array &array, u32 level)

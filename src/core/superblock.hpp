@@ -30,6 +30,7 @@ struct Super {
 	u32 write_behind;
 	u32 sectors_reserved;
 	u32 nodes;
+	u32 resync_budget; // MiB; 0: the default, LLB_BUDGET_NONE: none
 
 	bool first_use() const { return state & LLB_SB_FIRST_USE; }
 };

@@ -285,7 +285,7 @@ void Bitmap::end_chunks(Table *t, u64 from, u64 to)
 		}
 	}
 	if (from < to && !armed_.load_relaxed())
-		arm(sleep_ms());
+		arm(pass_ms());
 }
 
 void Bitmap::cond_end_sync(u64 sector, bool force)

@@ -87,7 +87,7 @@ Bitmap::Slow Bitmap::start_slow(Table *t, u64 chunk, bool discard, bool whole)
 // of round_once() step 2.
 void Bitmap::flag(Table *t, u64 chunk)
 {
-	blocks_[t->block_of(chunk)].flagged.exchange_full(1);
+	blocks_[t->block_of(chunk)].flagged.fetch_or_full(kFlagFresh);
 }
 
 // (b) full, after the flags: pairs with the load of requested in round_once() step 1.
@@ -116,7 +116,7 @@ Bitmap::Slow Bitmap::start_chunks(Table *t, u64 sector, u64 stop, bool discard)
 			all = done;
 		// relaxed: the daemon looks again after it disarms (full there)
 		if (!armed_.load_relaxed())
-			arm(sleep_ms());
+			arm(pass_ms());
 	}
 	return all;
 }

@@ -164,35 +164,57 @@ void kx_io_begin(struct kx_host *h)
 {
 	/* our bios would wait for the caller to return */
 	WARN_ON_ONCE(current->bio_list);
+	h->writes.adds = 0;
 	batch_begin(&h->writes);
 }
 
 void kx_io_add(struct kx_host *h, u64 offset, const void *buf, u32 bytes)
 {
 	struct kx_batch *b = &h->writes;
-	unsigned int i;
 
-	for (i = 0; i < b->count; i++) {
-		struct md_rdev *rdev = b->targets[i].rdev;
-		struct block_device *bdev = rdev->meta_bdev ?: rdev->bdev;
+	if (WARN_ON_ONCE(b->adds == KX_IO_ADDS_MAX))
+		return;
+	b->at[b->adds].offset = offset;
+	b->at[b->adds].buf = buf;
+	b->at[b->adds].bytes = bytes;
+	b->adds++;
+}
+
+/*
+ * Neighbours are one bio. Each is submitted before the next is allocated: the pool gives
+ * way only to those that are under way.
+ */
+static void batch_write(struct kx_batch *b, struct kx_target *t)
+{
+	struct md_rdev *rdev = t->rdev;
+	struct block_device *bdev = rdev->meta_bdev ?: rdev->bdev;
+	unsigned int i = 0;
+
+	while (i < b->adds && !READ_ONCE(t->failed)) {
+		unsigned int n = 1, last;
 		struct bio *bio;
 
-		if (READ_ONCE(b->targets[i].failed))
-			continue;
+		while (i + n < b->adds &&
+		       b->at[i + n - 1].offset + b->at[i + n - 1].bytes == b->at[i + n].offset)
+			n++;
+		last = i + n;
 		/* raid5 lets a reshape add such a disk before it tells the bitmap, which then
 		 * writes it all. Until then it must not fail for that.
 		 */
-		if ((offset | bytes) & (bdev_logical_block_size(bdev) - 1)) {
-			b->targets[i].left_out = true;
+		if ((b->at[i].offset | (b->at[last - 1].offset + b->at[last - 1].bytes)) &
+		    (bdev_logical_block_size(bdev) - 1)) {
+			t->left_out = true;
+			i = last;
 			continue;
 		}
-		bio = bio_alloc_bioset(bdev, 1,
-				       REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_FUA,
-				       GFP_NOIO, &h->bios);
-		bio->bi_iter.bi_sector = rdev->sb_start + h->mddev->bitmap_info.offset +
-					 (offset >> 9);
-		__bio_add_page(bio, virt_to_page(buf), bytes, offset_in_page(buf));
-		batch_submit(&b->targets[i], bio);
+		bio = bio_alloc_bioset(bdev, n, REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_FUA,
+				       GFP_NOIO, &b->host->bios);
+		bio->bi_iter.bi_sector = rdev->sb_start + b->host->mddev->bitmap_info.offset +
+					 (b->at[i].offset >> 9);
+		for (; i < last; i++)
+			__bio_add_page(bio, virt_to_page(b->at[i].buf), b->at[i].bytes,
+				       offset_in_page(b->at[i].buf));
+		batch_submit(t, bio);
 	}
 }
 
@@ -201,6 +223,8 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
 	struct kx_batch *b = &h->writes;
 	unsigned int i;
 
+	for (i = 0; i < b->count; i++)
+		batch_write(b, &b->targets[i]);
 	batch_wait(b);
 	memset(out, 0, sizeof(*out));
 	out->tried = b->count;

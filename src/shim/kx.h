@@ -26,7 +26,13 @@ struct kx_batch {
 	struct kx_target *targets;
 	unsigned int count;
 	unsigned int room;
+	unsigned int adds;	/* of at[] */
 	atomic_t inflight;
+	struct {
+		const void *buf;
+		u64 offset;
+		u32 bytes;
+	} at[KX_IO_ADDS_MAX];
 };
 
 #define KX_NUMBERS ((4096 - 256) / 2)	/* of members, in metadata 1.x */

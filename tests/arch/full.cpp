@@ -22,6 +22,10 @@ using base::Atomic;
 	{                                                                                                    \
 		return a->cas_full(*expected, v);                                                            \
 	}                                                                                                    \
+	extern "C" T full_or_##T(Atomic<T> *a, T v)                                                          \
+	{                                                                                                    \
+		return a->fetch_or_full(v);                                                                  \
+	}                                                                                                    \
 	extern "C" T release_or_##T(Atomic<T> *a, T v)                                                       \
 	{                                                                                                    \
 		return a->fetch_or_release(v);                                                               \

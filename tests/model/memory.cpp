@@ -23,7 +23,7 @@ u8 g_loc_arena[kArena], g_loc_page[kPages][64];
 
 } // namespace
 
-u8 g_locs = 9; // 1..8: counters of lane 0
+u8 g_locs = 17; // 1..16: counters of the followed chunks' lanes
 
 u32 loc_of(const void *at)
 {
@@ -48,7 +48,7 @@ u32 loc_of(const void *at)
 		   p < reinterpret_cast<u8 *>(w.counter) + sizeof(w.counter)) {
 		u32 n = u32(p - reinterpret_cast<u8 *>(w.counter)) / 4;
 		u32 cpu = n / 48, index = n % 48;
-		return index < 4 ? 1 + cpu * 4 + index : 0;
+		return index < 2 * kCh ? 1 + cpu * 2 * kCh + index : 0;
 	} else {
 		return 0;
 	}
@@ -135,11 +135,12 @@ static void observe_plain()
 	for (u32 i = 0; i < sizeof(bm->sb_) / 8; i++)
 		observe(p[i]);
 	observe(bm->header_dirty_ | u64(bm->events_due_) << 1 | u64(bm->io_align_) << 8);
-	observe(bm->blocks_[0].cover | u64(bm->blocks_[0].touched_ms) << 16);
-	observe(bm->blocks_[0].run.from | u64(bm->blocks_[0].run.to) << 16);
-	for (u32 l = 0; l < bm->lanes_; l++) {
-		observe(bm->lane_[l].flags | u64(bm->lane_[l].first_mark_ms) << 8);
-	}
+	observe(peek(&bm->blocks_[0].due, 2)); // not as the core would: that is a step
+	u64 quiet = 0;
+	for (u32 l = 0; l < bm->lanes_; l++)
+		quiet = quiet << 1 | bm->quiet_[l];
+	observe(quiet);
+	observe(bm->first_mark_ms_);
 	observe(bm->next_pass_ms_ ^ bm->space_sectors_ << 48 ^ u64(bm->moving_) << 62 ^
 		u64(bm->absent_void_) << 63);
 }
@@ -327,6 +328,11 @@ const char *loc_name(const void *at, char *buf)
 		{&bm->next_request_ms_, "next_request"},
 		{&bm->written_marked_, "written_marked"},
 		{&bm->blocks_[0].flagged, "flag[block 0]"},
+		{&bm->blocks_[0].due, "due[block 0]"},
+		{&bm->due_, "due"},
+		{&bm->covered_, "covered"},
+		{&bm->hurried_, "hurried"},
+		{&bm->budget_mib_, "budget"},
 		{&bm->blocks_[1].flagged, "flag[block 1]"},
 	};
 	for (auto &n : names) {
@@ -364,5 +370,5 @@ void locs_reset()
 {
 	memset(g_loc_arena, 0, sizeof(g_loc_arena));
 	memset(g_loc_page, 0, sizeof(g_loc_page));
-	g_locs = 9;
+	g_locs = 17;
 }

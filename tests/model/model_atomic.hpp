@@ -36,6 +36,7 @@ class Atomic {
 	T fetch_add_full(T v) { return from(mm::rmw(&v_, sizeof(T), mm::Add, to(v), mm::Full)); }
 	T fetch_add_relaxed(T v) { return from(mm::rmw(&v_, sizeof(T), mm::Add, to(v), mm::Relaxed)); }
 	T fetch_sub_full(T v) { return from(mm::rmw(&v_, sizeof(T), mm::Sub, to(v), mm::Full)); }
+	T fetch_or_full(T v) { return from(mm::rmw(&v_, sizeof(T), mm::Or, to(v), mm::Full)); }
 	T fetch_or_release(T v) { return from(mm::rmw(&v_, sizeof(T), mm::Or, to(v), mm::Release)); }
 	T fetch_or_relaxed(T v) { return from(mm::rmw(&v_, sizeof(T), mm::Or, to(v), mm::Relaxed)); }
 	bool cas_full(T &expected, T desired) { return cas(expected, desired, mm::Full); }

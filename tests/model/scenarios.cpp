@@ -261,7 +261,7 @@ void lane_short_path()
 // found quiet while lane 0, which was quiet once, has a mark that is too young.
 void two_lanes()
 {
-	g_last = 40;
+	g_last = 41;
 	g_span = 64;
 	world_image(64, LLB_CLEAN, 10);
 	for (u8 &a : w.alive)
@@ -305,7 +305,7 @@ void writer_unwritten()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-// ---- lanes ----
+// ---- lanes: chunks 0 and 2 share one, 1 and 3 the other ----
 
 void writer_daemon()
 {
@@ -320,7 +320,7 @@ void lane()
 	fresh();
 	written(0);
 	task_add("write", write<0, 0>, 0);
-	task_add("neighbour", write<1, 0>, 1);
+	task_add("neighbour", write<2, 0>, 1);
 	task_add("daemon", daemon<2>, 255, true);
 }
 
@@ -330,7 +330,7 @@ void lane_marked()
 	written(0);
 	pass();
 	task_add("write", write<0, 0>, 0);
-	task_add("neighbour", write<1, 0>, 1);
+	task_add("neighbour", write<2, 0>, 1);
 	task_add("daemon", daemon<2>, 255, true);
 }
 
@@ -339,7 +339,7 @@ void lane_migrate()
 	fresh();
 	written(0);
 	task_add("write", write<0, 0>, 0);
-	task_add("neighbour", write<1, kMigrate | kIrq>, 1);
+	task_add("neighbour", write<2, kMigrate | kIrq>, 1);
 	task_add("daemon", daemon<2>, 255, true);
 }
 
@@ -348,19 +348,19 @@ void lane_migrate_own()
 	fresh();
 	written(0);
 	task_add("write", write<0, kMigrate | kIrq>, 0);
-	task_add("neighbour", write<1, 0>, 0);
-	task_add("neighbour", write<1, kMigrate>, 1);
+	task_add("neighbour", write<2, 0>, 0);
+	task_add("neighbour", write<2, kMigrate>, 1);
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-// Chunk 0 is marked; chunk 1 is dirty and will be in the next pass.
+// Chunk 0 is marked; chunk 2 is dirty and will be in the next pass.
 void lane_later_mark()
 {
 	fresh();
 	written(0);
 	pass();
-	written(1);
-	task_add("write", write<1, 0>, 1);
+	written(2);
+	task_add("write", write<2, 0>, 1);
 	task_add("daemon", daemon<3>, 255, true);
 }
 
@@ -368,7 +368,42 @@ void lane_first_touch()
 {
 	fresh(4);
 	task_add("write", write<0, 0>, 0);
-	task_add("neighbour", write<3, 0>, 1);
+	task_add("neighbour", write<2, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// A write of chunk 1 never ends: chunk 0, in the other lane, becomes clean on disk in three
+// passes, as W4 says. Then it is written once more, and the other one ends.
+void hot_neighbour()
+{
+	fresh();
+	written(0);
+	llb_start_write(bm, chunk_of(1) * 128, 8);
+	llb_unplug(bm, 1);
+	w.issued[1] = w.in_flight[1] = 1;
+	w.dirtied[1] = 1;
+	for (Member &m : w.m)
+		m.flight[1] = 1;
+	for (int i = 0; i < 3; i++)
+		pass();
+	for (Member &m : w.m) {
+		if (m.d.cell[0] != LLB_CLEAN)
+			violation("W4", "chunk 0 is byte %d beside a busy one", m.d.cell[0]);
+	}
+	task_add("write", write<0, 0>, 0);
+	task_add(
+		"finish",
+		[] {
+			op_begin("the write ends");
+			for (Member &m : w.m) {
+				point("data write done", true);
+				m.flight[1] = 0;
+				m.cache[1] |= 1;
+			}
+			w.in_flight[1]--;
+			llb_end_write(bm, chunk_of(1) * 128, 8);
+		},
+		1);
 	task_add("daemon", daemon<2>, 255, true);
 }
 
@@ -1140,6 +1175,8 @@ const Scenario kScenarios[] = {
 	 lane_short_path, true, nullptr},
 	{"two-lanes", "one lane is found quiet, the mark in another is too young", two_lanes, true, nullptr},
 	{"tune", "a new daemon_sleep while the daemon and a writer work", apart_stop, true, nullptr},
+	{"hot-neighbour", "a write that never ends in another lane: what rests becomes clean", hot_neighbour,
+	 true, nullptr},
 	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true,
 	 nullptr},
 	{"fail-daemon", "a member fails while the daemon clears", fail_daemon, true, nullptr},

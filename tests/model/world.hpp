@@ -16,7 +16,7 @@
 
 constexpr int kTasks = 7, kCpus = 2, kMembers = 2;
 constexpr int kCh = 4; // chunks of 64 KiB whose data is followed
-constexpr int kLocs = 52; // atomic locations in use at most
+constexpr int kLocs = 62; // atomic locations in use at most
 constexpr int kHist = 3; // values of a location that may still be read
 constexpr int kSpan = 544; // state bytes modelled per member
 constexpr u64 kNever = ~u64{0};

@@ -74,7 +74,8 @@ TEST(Breaks, BuiltParityIsForgottenWithAMember)
 {
 	Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
 	built(r);
-	r.h.run_for(kSleep_ms + 1000); // marked
+	r.h.run_for(kSleep_ms / 2); // marked
+	EXPECT_TRUE(r.raw(4) & core::kCleaning);
 	r.h.fail_member(2);
 	r.h.run_for(2 * kCleanBy_ms);
 	for (u64 c = 0; c < 16; c++)

@@ -297,7 +297,7 @@ TEST(Geometry, AShrunkArraysChunkSizeIsNotTakenForBytes)
 	for (u64 small : {131072 * kChunk, kRoom * kChunk, kRoom * kChunk + 1, 1000 * kChunk}) {
 		Rig r({.sync_size = u64{100000} << 16, .state = LLB_SB_FIRST_USE});
 		for (auto &m : r.h.members) {
-			m->m.data_offset = 2048;
+			m->m.data_offset = 8 + 8 + 256; // no room for more
 			m->m.data_sectors = u64{100000} << 16;
 		}
 		r.start();

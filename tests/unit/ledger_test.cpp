@@ -272,24 +272,31 @@ TEST(Ledger, ManyThreadsShareFewWrites)
 
 // ---- pre-cover ----
 
+TEST(PreCover, ALoneTouchCoversItsOwnChunk)
+{
+	Rig r({.chunks = 5000, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
+	r.start();
+	r.write(5);
+	r.write(2500);
+	for (u64 c = 0; c < 5000; c++) {
+		EXPECT_EQ((r.raw(c) & core::kCovered) != 0, c == 5 || c == 2500) << c;
+		EXPECT_EQ(r.disk(c), c == 5 || c == 2500 ? LLB_DIRTY : LLB_CLEAN) << c;
+	}
+}
+
 TEST(PreCover, NeighboursAreDirtyOnDiskAndTruthfulInMemory)
 {
 	Rig r({.state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
 	r.start();
 	r.write(5);
-	u32 covered = 0;
+	r.write(9);
 	for (u64 c = 0; c < 64; c++) {
-		EXPECT_EQ(r.state(c), c == 5 ? State::Dirty : State::Clean);
-		bool cover = r.raw(c) & core::kCovered;
-		covered += cover;
-		EXPECT_EQ(r.disk(c), cover ? LLB_DIRTY : LLB_CLEAN) << c;
+		EXPECT_EQ(r.state(c), c == 5 || c == 9 ? State::Dirty : State::Clean);
+		EXPECT_TRUE(r.raw(c) & core::kCovered);
+		EXPECT_EQ(r.disk(c), LLB_DIRTY) << c;
 	}
-	EXPECT_GT(covered, 1u);
-	EXPECT_LE(covered, core::kCoverMin); // starts small
 	int batches = r.h.io_batches;
 	for (u64 c = 0; c < 64; c++) {
-		if (!(r.raw(c) & core::kCovered))
-			continue;
 		llb_start_write(r.b(), c * 128, 8);
 		EXPECT_FALSE(llb_pending(r.b())) << c;
 		llb_end_write(r.b(), c * 128, 8);
@@ -307,6 +314,7 @@ TEST(PreCover, OnlyCleanAndUnwrittenAreCovered)
 	r.set_raw(3, LLB_CLEAN_UNWRITTEN);
 	r.set_raw(4, LLB_CLEAN);
 	r.write(0);
+	r.write(6);
 	EXPECT_EQ(r.disk(0), LLB_NEED_SYNC);
 	EXPECT_EQ(r.disk(1), LLB_NEED_SYNC_UNWRITTEN);
 	EXPECT_EQ(r.disk(2), LLB_SYNCING_UNWRITTEN);
@@ -319,7 +327,7 @@ TEST(PreCover, OnlyCleanAndUnwrittenAreCovered)
 // to each other, apart, or at the end of the table.
 TEST(PreCover, EachOfManyWindowsOfOneRound)
 {
-	const u64 chunks = 5005;
+	const u64 chunks = 5005, window = core::kCoverChunksMax;
 	Rig r({.chunks = chunks, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
 	r.start();
 	const std::vector<u64> written = {3, 18, 40, 41, 63, 1000, 3071, 3072, 3100, 5003, 5004};
@@ -327,9 +335,13 @@ TEST(PreCover, EachOfManyWindowsOfOneRound)
 		r.begin_nowait(c);
 	llb_unplug(r.b(), 1);
 	for (u64 c = 0; c < chunks; c++) {
+		size_t beside = 0;
 		bool in = false;
-		for (u64 w : written)
-			in |= c / core::kCoverMin == w / core::kCoverMin;
+		for (u64 w : written) {
+			beside += c / window == w / window;
+			in |= c == w;
+		}
+		in |= beside > 1;
 		EXPECT_EQ((r.raw(c) & core::kCovered) != 0, in) << c;
 		EXPECT_EQ(r.disk(c), in ? LLB_DIRTY : LLB_CLEAN) << c;
 	}
@@ -354,62 +366,72 @@ TEST(PreCover, NotForCellsBehindTheEnd)
 	r.end(4998);
 }
 
-TEST(PreCover, GrowsWithTheRateAndShrinksAgain)
-{
-	Rig r({.chunks = 4 * 3072, .state = LLB_SB_FIRST_USE});
-	r.start();
-	u64 c = 0;
-	int writes = 0;
-	int before = r.h.io_batches;
-	// sequential first touches, 1 ms apart: the cover grows, so I/O becomes rare
-	for (c = 0; c < 3000; c++) {
-		r.write(c);
-		r.h.clock_ms += 1;
+// 100 GiB in chunks of 1 MiB, so that there is a budget, and the header's space is enough.
+struct Wide : Rig {
+	static constexpr u64 kMiB = 2048; // sectors
+	Wide()
+		: Rig({.sync_size = 100 * 1024 * kMiB, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN})
+	{
+		start();
+		EXPECT_EQ(chunk_sectors(), kMiB);
 	}
-	writes = r.h.io_batches - before;
-	EXPECT_LT(writes, 20) << "a cover that does not grow needs 190";
-	// seldom: small again
-	r.h.clock_ms += 60000;
-	r.write(9000);
-	u64 covered = 0;
-	for (c = 8900; c < 9300; c++)
-		covered += (r.raw(c) & core::kCovered) != 0;
-	EXPECT_LE(covered, core::kCoverMin);
+	bool covered(u64 c) { return raw(c) & core::kCovered; }
+	u64 crash_mib()
+	{
+		llb_stats s;
+		llb_stats_get(b(), &s);
+		return s.crash_bytes >> 20;
+	}
+};
+
+TEST(PreCover, AStreamIsCoveredAheadByHalfOfWhatItHasWritten)
+{
+	Wide r;
+	int before = r.h.io_batches;
+	for (u64 c = 10000; c < 11000; c++)
+		r.write(c);
+	EXPECT_LT(r.h.io_batches - before, 20) << "each chunk by itself needs 1000";
+	EXPECT_LE(r.crash_mib(), 1500u + 64);
+	before = r.h.io_batches;
+	for (u64 c = 40999; c >= 40000; c--) // backwards
+		r.write(c);
+	EXPECT_LT(r.h.io_batches - before, 20);
 }
 
-// First touches all over a block that follow each other: what lies between them is
-// likely to be next. After a rest it begins anew.
-TEST(PreCover, AllBetweenThoseThatFollowEachOther)
+TEST(PreCover, NoMoreThan64MiBAroundIt)
 {
-	Rig r({.chunks = 3072 + 4096, .state = LLB_SB_FIRST_USE});
-	r.start();
-	auto covered = [&](u64 c) { return (r.raw(c) & core::kCovered) != 0; };
-	r.h.clock_ms += 60000;
-	r.write(3072 + 100);
-	r.h.clock_ms += core::kCoverWindow_ms - 1;
-	r.write(3072 + 3500);
-	for (u64 c : {96, 3000, 4095})
-		EXPECT_TRUE(covered(3072 + c)) << c;
-	EXPECT_FALSE(covered(3072 + 95));
-	EXPECT_FALSE(covered(3071)) << "another block";
-	r.write(100);
-	r.h.clock_ms += core::kCoverWindow_ms;
-	r.write(2900);
-	EXPECT_TRUE(covered(2900));
-	EXPECT_FALSE(covered(1500)) << "not so soon after the one before";
+	Wide r;
+	r.write(10000);
+	r.write(10020);
+	for (u64 c = 9000; c < 11000; c++)
+		EXPECT_EQ(r.covered(c), c / 64 == 10000 / 64) << c;
+	EXPECT_EQ(r.crash_mib(), 64u);
 }
 
-TEST(PreCover, GrowsWithinOneMillisecond)
+// Where a quarter of the budget is spent, only windows of which a part is written.
+TEST(PreCover, DenseWindowsOnlyWhenTheBudgetGoes)
 {
-	Rig r({.chunks = 4 * 3072, .state = LLB_SB_FIRST_USE});
-	r.start();
-	r.h.clock_ms += r.h.clock_ms & 1; // an even one
-	r.write(0);
-	r.write(200);
-	u64 covered = 0;
-	for (u64 c = 0; c < 3000; c++)
-		covered += (r.raw(c) & core::kCovered) != 0;
-	EXPECT_GT(covered, 2 * core::kCoverMin);
+	Wide r;
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_RESYNC_BUDGET, 100), 0);
+	for (u64 c = 0; c < 50; c++)
+		r.write(200 * c);
+	EXPECT_EQ(r.crash_mib(), 50u);
+	r.write(20000);
+	r.write(20063);
+	EXPECT_EQ(r.crash_mib(), 52u) << "two of 64 are no evidence";
+	r.write(20004);
+	EXPECT_EQ(r.crash_mib(), 52u + 7) << "two of eight are";
+	EXPECT_TRUE(r.covered(20007));
+	EXPECT_FALSE(r.covered(20008));
+}
+
+TEST(PreCover, NothingButWhatIsWrittenAboveTheBudget)
+{
+	Wide r;
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_RESYNC_BUDGET, 1), 0);
+	for (u64 c = 500; c < 600; c++)
+		r.write(c);
+	EXPECT_EQ(r.crash_mib(), 100u);
 }
 
 TEST(PreCover, TheDaemonTakesItBack)
@@ -446,7 +468,7 @@ TEST(Failures, OneMemberFailsAWrite)
 	EXPECT_FALSE(r.h.flags & KX_ARRAY_BROKEN);
 	r.end(5);
 	r.write(6);
-	EXPECT_EQ(r.disk(0, 6), LLB_DIRTY);
+	EXPECT_EQ(r.disk(0, 6), LLB_NEED_SYNC);
 }
 
 TEST(Failures, NobodyTakesItOnceThenSomeone)
@@ -640,6 +662,7 @@ TEST(Blocks4096, TheHeaderDoesNotMakeADirtyChunkCleanOnDisk)
 	r.h.members[0]->m.logical_block = 4096;
 	r.start();
 	r.write(5);
+	r.write(7);
 	EXPECT_EQ(r.disk(6), LLB_DIRTY); // covered
 	llb_update_sb(r.b());
 	EXPECT_EQ(r.disk(6), LLB_DIRTY) << "it may be written without I/O";

@@ -52,6 +52,11 @@ class Atomic {
 		logged(Access::Rmw, &v_);
 		return __atomic_fetch_sub(&v_, v, __ATOMIC_SEQ_CST);
 	}
+	T fetch_or_full(T v)
+	{
+		logged(Access::Rmw, &v_);
+		return __atomic_fetch_or(&v_, v, __ATOMIC_SEQ_CST);
+	}
 	T fetch_or_release(T v)
 	{
 		logged(Access::Rmw, &v_);

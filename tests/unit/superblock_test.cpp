@@ -71,6 +71,7 @@ TEST(Superblock, SectorsReserved)
 			r.put64(i, 40, u64{1} << 45);
 			r.put32(i, 48, LLB_SB_FIRST_USE);
 			r.h.array.sync_size = u64{1} << 45;
+			r.h.members[i]->m.data_offset = 8 + 8 + 3; // nor is there more
 		},
 		"does not fit");
 }

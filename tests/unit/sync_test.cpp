@@ -795,14 +795,16 @@ TEST(Proactive, AMarkFromBeforeTheParityWasBuilt)
 {
 	Rig r({.level = 5, .members = 3, .chunks = 16, .state = LLB_SB_FIRST_USE});
 	r.start();
-	r.write(3); // covers 4
+	r.write(3);
+	r.write(5); // covers 4
 	ASSERT_TRUE(r.raw(4) & core::kCovered);
 	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
 	action(r, kResync);
 	u64 blocks;
 	llb_start_sync(r.b(), 4 * kChunk, &blocks, 0);
 	EXPECT_EQ(r.state(4), State::SyncingUnwritten);
-	r.h.run_for(kSleep_ms + 1000); // marked
+	r.h.run_for(kSleep_ms / 2); // marked
+	ASSERT_TRUE(r.raw(4) & core::kCleaning);
 	bool ended = false;
 	r.h.on_flushed = [&] {
 		if (ended)
