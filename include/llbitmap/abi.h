@@ -216,7 +216,7 @@ int kx_read(struct kx_host *h, llb_u32 index, llb_u64 offset_bytes, void *page, 
  * A buffer must not change until kx_io_wait returns. Neighbours in a batch, added one
  * after the other, are one write. A member that fails is handed to md_error. One batch at
  * a time per host, of KX_IO_ADDS_MAX at most. */
-#define KX_IO_ADDS_MAX 32
+#define KX_IO_ADDS_MAX 128
 void kx_io_begin(struct kx_host *h);
 void kx_io_add(struct kx_host *h, llb_u64 offset_bytes, const void *buf, llb_u32 bytes);
 void kx_io_wait(struct kx_host *h, struct kx_io_result *out);

@@ -21,7 +21,8 @@ namespace core {
 #define LLB_LANES_MAX 1024
 #endif
 constexpr u32 kLanesMax = LLB_LANES_MAX; // a power of two; neighbouring chunks are in different lanes
-constexpr u32 kBatch = KX_IO_ADDS_MAX; // blocks in one batch of a round
+constexpr u32 kBatch = 32; // blocks in one batch of a round
+constexpr u32 kBatchWide = KX_IO_ADDS_MAX; // ... where all of a large bitmap is written
 constexpr u32 kBridge = 8; // blocks that need not be written, between two that are: one write
 constexpr u32 kWriteTries = 3; // rounds that no member took, before the array is broken
 constexpr u32 kCoverChunksMax = 1024; // a power of two; what one first touch covers around it ...
@@ -57,6 +58,21 @@ enum class Cover : u8 {
 	Dense, // a window of which a part is written; what lies before a stream
 	Near, // the whole window, if another chunk of it is written; the same
 };
+
+// A block that a round took the flags of.
+struct Flagged {
+	u32 block;
+	u8 flags;
+};
+
+// What a batch is made in.
+template <u32 N>
+struct BatchOf {
+	u8 *page[N];
+	Flagged block[N];
+	Span fresh[N]; // see copy_block()
+};
+using WideBatch = BatchOf<kBatchWide>;
 
 // Who does the bitmap's I/O, and may members be picked without a reference?
 struct Hold {
@@ -134,11 +150,11 @@ class Bitmap : public llb_bitmap {
 	bool settle_for_bios(u64 target);
 	base::Result round(Hold hold);
 	base::Result round_once();
-	u32 flagged_from(const Table *t, u32 from) const;
-	struct Flagged {
-		u32 block;
-		u8 flags;
-	};
+	template <u32 N>
+	base::Result write_flagged(BatchOf<N> &batch);
+	base::Result write_narrow();
+	base::Result wide_round(Hold hold);
+	u32 flagged_from(const Table *t, u32 from, u32 most) const;
 	u32 gather(Table *t, u32 from, u32 room, Flagged *batch, u32 *next_block);
 	Span copy_block(Table *t, u32 block, u8 *page, bool may_cover);
 	Cover reach() const;
@@ -179,7 +195,7 @@ class Bitmap : public llb_bitmap {
 	bool clearable(const Table *t, u64 chunk) const;
 	bool anything_to_clear(const Table *t, u32 from, u32 to) const;
 	bool anything_due(u32 from, u32 to) const;
-	bool clear_blocks(Table *t, u32 from, u32 to, bool lazily, Hold hold);
+	bool clear_blocks(Table *t, u32 from, u32 to, Pass p);
 	u32 clear_cells(Table *t, u32 block);
 	void flag_to(u32 last, u32 block);
 	bool mark_cells(Table *t, u32 from, u32 to, bool *left);
@@ -269,6 +285,7 @@ class Bitmap : public llb_bitmap {
 	base::Atomic<u64> due_{0}; // the sum of the blocks'
 
 	// Under LEAD.
+	WideBatch *wide_ = nullptr; // while all of the bitmap is written
 	Super sb_ = {};
 	u8 *page_ = nullptr; // for I/O; create()'s and load()'s before
 	bool header_dirty_ = false;

@@ -125,6 +125,13 @@ constexpr u64 cleanable(u64 raw)
 	return dirty_like(raw) | (raw & each(kCovered | kEnded));
 }
 
+// 0: none of these cells wants_sync(): 3 to 6.
+constexpr u64 wants_sync(u64 raw)
+{
+	u64 states = raw & each(kStateMask);
+	return (states + each(5)) & ~(states + each(1)) & each(8);
+}
+
 // Not 0: at least one of these cells is written and not yet durable as that.
 constexpr u64 fresh(u64 raw)
 {

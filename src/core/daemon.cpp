@@ -21,40 +21,9 @@ bool cleanable(u8 raw)
 	       (!dirty_like(s) && (raw & kCovered));
 }
 
-// Eight cells of which none can be cleaned, as most are in a large bitmap: passes go over
-// them by words.
-bool nothing_in(const Cell *eight_cells, u64 (*of)(u64))
-{
-	return of(base::load_eight_acquire(eight_cells)) == 0;
-}
-
 u64 with_mark(u64 raw)
 {
 	return raw & eight::each(kCleaning);
-}
-
-// each_cell(): f(chunk, cell) for the chunks of a block whose words say so; stops if f
-// returns true, and returns that.
-template <class F>
-bool each_cell(const Table *t, u32 block, u64 (*of)(u64), F f)
-{
-	const u64 base = (u64{block} << kBlockShift) - LLB_CELLS_OFFSET; // modulo 2^64
-	const u64 end = t->block_end(block);
-	u64 c = t->block_first(block);
-
-	while (c < end) {
-		Cell *cells = &t->pages[block][c - base];
-		u64 stop = base::min(c + 8, end);
-		if (nothing_in(cells, of)) {
-			c = stop;
-			continue;
-		}
-		for (; c < stop; c++, cells++) {
-			if (f(c, *cells))
-				return true;
-		}
-	}
-	return false;
 }
 
 } // namespace
@@ -93,8 +62,8 @@ bool Bitmap::anything_to_clean(const Table *t) const
 		return true;
 	for (u32 b = 0; b < t->geo.blocks; b++) {
 		if (blocks_[b].flagged.load_relaxed() ||
-		    each_cell(t, b, eight::cleanable,
-			      [](u64, Cell &cell) { return cleanable(cell.load_relaxed()); }))
+		    t->each_cell(b, eight::cleanable,
+				 [](u64, Cell &cell) { return cleanable(cell.load_relaxed()); }))
 			return true;
 		if (b % kRelaxEvery == 0)
 			kx_relax();
@@ -134,7 +103,7 @@ void Bitmap::daemon()
 			pass(t, {keep, true, true, false, Hold{false}});
 		next_hurry_ms_ = now + kHurry_ms - kHurry_ms / 8;
 	}
-	bool left = flagged_from(t, 0) > 0;
+	bool left = flagged_from(t, 0, 1) > 0;
 	bool again = left || anything_to_clean(t) || sync_wanted_.load_relaxed();
 	if (again && stuck(a, left)) {
 		// full, then look again: pairs with daemon_work(), which follows the change
@@ -146,8 +115,12 @@ void Bitmap::daemon()
 	daemon_give();
 	if (sync_wanted_.load_relaxed())
 		kx_md_wake(host_); // daemon_work() decides
-	if (again) // woken early, for a sync, it does not put off the pass
-		arm(next > now ? u32(next - now) : pass_ms());
+	if (!again)
+		return;
+	// Woken early, for a sync, it does not put off the pass. A writer may have armed it
+	// meanwhile, and for later.
+	armed_.exchange_full(1); // as in arm()
+	kx_daemon_arm(host_, next > now ? u32(next - now) : pass_ms());
 }
 
 // What may stay dirty where the budget is nearly spent: so much less than it as may be
@@ -219,7 +192,7 @@ bool Bitmap::find_quiet()
 // dirty now. The caller has daemon_take().
 void Bitmap::pass(Table *t, Pass p)
 {
-	bool left = flagged_from(t, 0) > 0; // could not be written before
+	bool left = flagged_from(t, 0, 1) > 0; // could not be written before
 	kx_slots slots;
 
 	kx_slots_get(host_, &slots);
@@ -244,7 +217,7 @@ void Bitmap::write_left(Table *t, Hold hold)
 		flag_to(flagged < b ? flagged : b, b);
 		flagged = b;
 	}
-	if (flagged_from(t, 0))
+	if (flagged_from(t, 0, 1))
 		(void)round(hold).failed(); // stays flagged if it still cannot
 	lead_give();
 }
@@ -265,7 +238,7 @@ void Bitmap::walk(Table *t, Pass p)
 		u32 b = (first + done) % blocks;
 		u32 end = base::min(b + kBatch, base::min(blocks, b + blocks - done));
 		if ((clear && anything_to_clear(t, b, end)) || anything_due(b, end))
-			clear = clear_blocks(t, b, end, p.lazily, p.hold) && clear;
+			clear = clear_blocks(t, b, end, {p.keep, clear, p.mark, p.lazily, p.hold}) && clear;
 		any |= p.mark && mark_cells(t, b, end, &left);
 		done += end - b;
 		kx_relax();
@@ -291,8 +264,8 @@ bool Bitmap::prepare_clear(Table *t, Hold hold)
 	bool any = false;
 
 	for (u32 b = 0; b < t->geo.blocks && !any; b++)
-		any = each_cell(t, b, with_mark, [](u64, Cell &) { return true; });
-	if (!any || !find_quiet())
+		any = t->each_cell(b, with_mark, [](u64, Cell &) { return true; });
+	if (!any || !find_quiet()) // 1
 		return false;
 	any = false;
 	for (u32 b = 0; b < t->geo.blocks && !any; b += kBatch)
@@ -335,7 +308,7 @@ bool Bitmap::clearable(const Table *t, u64 chunk) const
 bool Bitmap::anything_to_clear(const Table *t, u32 from, u32 to) const
 {
 	for (u32 b = from; b < to; b++) {
-		if (each_cell(t, b, with_mark, [this, t](u64 c, Cell &) { return clearable(t, c); }))
+		if (t->each_cell(b, with_mark, [this, t](u64 c, Cell &) { return clearable(t, c); }))
 			return true;
 	}
 	return false;
@@ -353,8 +326,8 @@ bool Bitmap::anything_due(u32 from, u32 to) const
 // Clear 5 and 6, of these blocks. False: not written now; it stays flagged. A last look at
 // the slots: raid5 ends a write some microseconds before it fails the member that could
 // not take it. Lazily: what is cleared now is written with the next first touch in its
-// block, or by the next pass.
-bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, bool lazily, Hold hold)
+// block, or by the next pass. Where nothing may be cleared, only what was before is written.
+bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, Pass p)
 {
 	kx_slots slots;
 	u32 flagged = to; // the last block that was; to: none
@@ -364,16 +337,16 @@ bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, bool lazily, Hold hold)
 	bool ok = whole(slots, false);
 	for (u32 b = from; b < to && ok; b++) {
 		u16 due = blocks_[b].due.load_relaxed();
-		u32 cleared = clear_cells(t, b);
+		u32 cleared = p.clear ? clear_cells(t, b) : 0;
 		blocks_[b].due.store_relaxed(u16(due + cleared));
 		due_.store_relaxed(due_.load_relaxed() + cleared);
-		if (!due && (lazily || !cleared))
+		if (!due && (p.lazily || !cleared))
 			continue;
 		flag_to(flagged == to ? b : flagged, b);
 		flagged = b;
 	}
 	if (flagged != to)
-		ok = !round(hold).failed();
+		ok = !round(p.hold).failed();
 	lead_give();
 	return ok;
 }
@@ -393,7 +366,7 @@ u32 Bitmap::clear_cells(Table *t, u32 block)
 	u32 cleared = 0;
 	u64 uncovered = 0;
 
-	each_cell(t, block, with_mark, [&](u64 c, Cell &cell) {
+	t->each_cell(block, with_mark, [&](u64 c, Cell &cell) {
 		if (!clearable(t, c))
 			return false;
 		u8 raw = cell.load_relaxed();
@@ -427,13 +400,13 @@ void Bitmap::unmark_cells(Table *t)
 	auto to_unmark = [](u64 raw) { return raw & eight::each(kCleaning | kEnded); };
 
 	for (u32 b = 0; b < t->geo.blocks; b++) {
-		each_cell(t, b, to_unmark, [](u64, Cell &cell) {
+		t->each_cell(b, to_unmark, [](u64, Cell &cell) {
 			u8 raw = cell.load_relaxed();
 			while (raw & (kCleaning | kEnded)) {
 				u8 want = raw & ~kCleaning;
 				if (raw & kEnded)
-					want = u8(with_state(want, next(state_of(raw),
-									Event::ClearUnwritten, {})) &
+					want = u8(with_state(want,
+							     next(state_of(raw), Event::ClearUnwritten, {})) &
 						  ~kEnded);
 				if (cell.cas_full(raw, want)) // pairs with (a)
 					break;
@@ -453,7 +426,7 @@ bool Bitmap::mark_cells(Table *t, u32 from, u32 to, bool *left)
 	bool any = false;
 
 	for (u32 b = from; b < to; b++) {
-		each_cell(t, b, eight::cleanable, [&any, left](u64, Cell &cell) {
+		t->each_cell(b, eight::cleanable, [&any, left](u64, Cell &cell) {
 			u8 raw = cell.load_relaxed();
 			*left |= (raw & kCleaning) != 0;
 			// One try: who changed it meanwhile is at work here. Full: pairs with (a).
@@ -488,9 +461,9 @@ void Bitmap::flush()
 
 Result Bitmap::tune(u32 what, u64 value)
 {
-	u64 most = what == LLB_TUNE_DAEMON_SLEEP	? kDaemonSleepMax_s :
-		   what == LLB_TUNE_BARRIER_IDLE ? kBarrierIdleMax_s :
-						   LLB_BUDGET_NONE - 1;
+	u64 most = what == LLB_TUNE_DAEMON_SLEEP   ? kDaemonSleepMax_s
+		   : what == LLB_TUNE_BARRIER_IDLE ? kBarrierIdleMax_s
+						   : LLB_BUDGET_NONE - 1;
 	if (value == 0 && what != LLB_TUNE_RESYNC_BUDGET)
 		return Result::error(LLB_EINVAL);
 	if (value > most)
@@ -532,9 +505,11 @@ void Bitmap::want_sync()
 
 bool Bitmap::anything_to_sync(const Table *t) const
 {
-	for (u64 c = 0; c < t->geo.chunks; c++) {
-		u8 raw = t->cell(c).load_relaxed();
-		if (wants_sync(state_of(raw)) && !(raw & kEnded))
+	for (u32 b = 0; b < t->geo.blocks; b++) {
+		if (t->each_cell(b, eight::wants_sync, [](u64, Cell &cell) {
+			    u8 raw = cell.load_relaxed();
+			    return wants_sync(state_of(raw)) && !(raw & kEnded);
+		    }))
 			return true;
 	}
 	return false;
@@ -549,7 +524,7 @@ void Bitmap::daemon_work()
 		kx_array_get(host_, &a);
 		if (!stuck(a, false)) {
 			asleep_.exchange_full(0);
-			arm(pass_ms());
+			arm(crash_bytes() > budget_bytes() / 2 ? base::min(kHurry_ms, pass_ms()) : pass_ms());
 		}
 	}
 	if (!sync_wanted_.load_relaxed())

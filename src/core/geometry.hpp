@@ -75,12 +75,18 @@ constexpr u32 chunk_shift_wanted(u64 sync_size, u64 reserved_sectors)
 	return shift;
 }
 
-// ... and how many sectors it wants for that.
-constexpr u64 space_wanted(u64 sync_size, u64 reserved_sectors)
+// ... and how many sectors it takes for that, where room is what lies free on every member.
+// mdadm (4.6 and before) takes the chunk size of a header that a kernel has written, sectors,
+// for bytes, and the bitmap for one of bits: 64 bytes for each chunk. What it finds free
+// before the data after that is what it lets a reshape use, and so much it writes when it
+// adds a disk. So the bitmap is no larger than leaves some of the room in its eyes, too.
+constexpr u64 space_wanted(u64 sync_size, u64 reserved_sectors, u64 room_sectors)
 {
-	return fits(sync_size, kChunkShiftFine, reserved_sectors) ?
-		       reserved_sectors :
-		       base::max(reserved_sectors, kSpaceSectorsWanted);
+	const u64 chunk_cost = 64, left_sectors = 1u << 14; // 8 MiB
+	if (fits(sync_size, kChunkShiftFine, reserved_sectors) || room_sectors <= left_sectors)
+		return reserved_sectors;
+	return base::max(reserved_sectors,
+			 base::min(kSpaceSectorsWanted, (room_sectors - left_sectors) / chunk_cost));
 }
 
 // The chunk size field as a shift of sectors: the in-tree kernel and this module

@@ -38,9 +38,11 @@ u64 keep(u64 eight, u32 count)
 // Pages for a batch: the bitmap's own, and more while they are to be had at once.
 class BatchPages {
     public:
-	explicit BatchPages(u8 *own)
-		: page_{own}
-	{}
+	BatchPages(u8 *own, u8 **page)
+		: page_{page}
+	{
+		page_[0] = own;
+	}
 	~BatchPages()
 	{
 		while (have_ > 1)
@@ -55,10 +57,9 @@ class BatchPages {
 			have_++;
 		return base::min(have_, count);
 	}
-	u8 *operator[](u32 i) const { return page_[i]; }
 
     private:
-	u8 *page_[kBatch];
+	u8 **page_;
 	u32 have_ = 1;
 };
 
@@ -297,7 +298,7 @@ void Bitmap::update_sb()
 	// W5: what a stale bitmap, or one of a first use, became is durable first: a
 	// round, and its header takes them. All is flagged.
 	header_dirty_ = header_dirty_ || begins;
-	Result r = (first && !broken) || begins ? round(held) : write_header(held);
+	Result r = (first && !broken) || begins ? wide_round(held) : write_header(held);
 	events_due_ = false;
 	absent_void_ = false;
 	if (!r.failed()) {
@@ -343,45 +344,65 @@ void Bitmap::give_up()
 	kx_wake(host_);
 }
 
-Result Bitmap::round_once()
+// Writes what is flagged, batch by batch.
+template <u32 N>
+Result Bitmap::write_flagged(BatchOf<N> &batch)
 {
 	Table *t = table();
-	// 1: acquire, before any flag is taken: pairs with (b) in request()
-	u64 seq = requested_.load_acquire();
+	BatchPages pages(page_, batch.page);
 	u32 next = 0;
-	BatchPages pages(page_);
 
 	while (next < t->geo.blocks) {
-		Flagged batch[kBatch];
-		u32 room = pages.get(flagged_from(t, next));
-		u32 n = gather(t, next, room, batch, &next);
+		u32 room = pages.get(flagged_from(t, next, N));
+		u32 n = gather(t, next, room, batch.block, &next);
 		if (n == 0)
 			break;
-		Span fresh[kBatch];
-		kx_io_result io;
 		u32 write = 0; // of them, the first so many
 		for (u32 i = 0; i < n; i++) {
-			fresh[write] = copy_block(t, batch[i].block, pages[write], true); // 3
+			Flagged b = batch.block[i];
+			Span fresh = copy_block(t, b.block, batch.page[write], true); // 3
 			// A writer that found its chunk dirty and not yet durable has flagged the
 			// block once more. The round that it met has made that durable.
-			if (batch[i].flags == kFlagFresh && !fresh[write].to)
+			if (b.flags == kFlagFresh && !fresh.to)
 				continue;
-			batch[write++] = batch[i];
+			batch.block[write] = b;
+			batch.fresh[write++] = fresh;
 		}
 		if (!write)
 			continue;
+		kx_io_result io;
 		kx_io_begin(host_);
 		for (u32 i = 0; i < write; i++)
-			add_block_io(t, batch[i].block, pages[i]);
+			add_block_io(t, batch.block[i].block, batch.page[i]);
 		kx_io_wait(host_, &io); // 4
 		if (io.in_sync_ok == 0) {
 			for (u32 i = 0; i < write; i++)
-				blocks_[batch[i].block].flagged.fetch_or_full(kFlagWrite);
+				blocks_[batch.block[i].block].flagged.fetch_or_full(kFlagWrite);
 			return Result::error(LLB_EIO);
 		}
 		for (u32 i = 0; i < write; i++)
-			confirm_block(t, batch[i].block, pages[i], fresh[i]); // 5
+			confirm_block(t, batch.block[i].block, batch.page[i], batch.fresh[i]); // 5
+		if (N == kBatchWide)
+			kx_relax();
 	}
+	return Result::ok();
+}
+
+// In a function of its own, so that its batch is on the stack only where it is used.
+[[gnu::noinline]] Result Bitmap::write_narrow()
+{
+	BatchOf<kBatch> batch;
+	return write_flagged(batch);
+}
+
+Result Bitmap::round_once()
+{
+	// 1: acquire, before any flag is taken: pairs with (b) in request()
+	u64 seq = requested_.load_acquire();
+	Result r = wide_ ? write_flagged(*wide_) : write_narrow();
+
+	if (r.failed())
+		return r;
 	if (init_pending_.load_relaxed()) {
 		// The whole bitmap is durable as load() made it. Before a write relies on
 		// that, the header stops saying that it is not to be read.
@@ -389,7 +410,7 @@ Result Bitmap::round_once()
 		header_dirty_ = true;
 	}
 	if (header_dirty_) {
-		Result r = write_header_once();
+		r = write_header_once();
 		if (r.failed())
 			return r;
 	}
@@ -400,13 +421,25 @@ Result Bitmap::round_once()
 	return Result::ok();
 }
 
-// How many blocks are flagged, up to kBatch. Relaxed: request()'s number was read after
+// A round over most blocks of a bitmap that may be large: in few, large writes, if there is
+// memory. The caller has LEAD, and may wait for memory.
+Result Bitmap::wide_round(Hold hold)
+{
+	if (table()->geo.blocks > kBatch)
+		wide_ = static_cast<WideBatch *>(kx_alloc(sizeof(WideBatch)));
+	Result r = round(hold);
+	kx_free(wide_);
+	wide_ = nullptr;
+	return r;
+}
+
+// How many blocks are flagged, up to most. Relaxed: request()'s number was read after
 // the flags that it stands for.
-u32 Bitmap::flagged_from(const Table *t, u32 from) const
+u32 Bitmap::flagged_from(const Table *t, u32 from, u32 most) const
 {
 	u32 n = 0;
 
-	for (u32 b = from; b < t->geo.blocks && n < kBatch; b++)
+	for (u32 b = from; b < t->geo.blocks && n < most; b++)
 		n += blocks_[b].flagged.load_relaxed() != 0;
 	return n;
 }
@@ -589,7 +622,8 @@ u64 Bitmap::budget_bytes() const
 	u32 mib = budget_mib_.load_relaxed();
 
 	if (mib == 0)
-		mib = table()->geo.sync_size >> 11 <= kBudgetDefault_mib ? LLB_BUDGET_NONE : kBudgetDefault_mib;
+		mib = table()->geo.sync_size >> 11 <= kBudgetDefault_mib ? LLB_BUDGET_NONE
+									 : kBudgetDefault_mib;
 	return mib == LLB_BUDGET_NONE ? kNoLimit : u64{mib} << 20;
 }
 

@@ -216,11 +216,9 @@ Result Bitmap::choose_geometry(const kx_array &a, Geometry *out)
 	claimed_sectors_ = sb_.sectors_reserved ? sb_.sectors_reserved : a.bitmap_space;
 	u32 from = kChunkShiftMin;
 	if (sb_.first_use()) {
-		// As large as it takes for small chunks, where every member has the room.
+		// As large as it takes for small chunks, if every member has the room.
 		from = chunk_shift_wanted(a.sync_size, claimed_sectors_);
-		claimed_sectors_ = base::max(claimed_sectors_,
-					     base::min(space_wanted(a.sync_size, claimed_sectors_),
-						       room_now(a, true)));
+		claimed_sectors_ = space_wanted(a.sync_size, claimed_sectors_, room_now(a, true));
 	}
 	space_sectors_ = base::min(claimed_sectors_, room_now(a, sb_.first_use()));
 	if (!sb_.first_use()) {
@@ -391,8 +389,14 @@ Result Bitmap::load()
 		return mapped;
 	set_write_behind(a);
 	// A read-only array is not written: the round waits for its first write.
-	if ((a.flags & KX_ARRAY_RDWR) && !settle(requested_.load_acquire(), Hold{true}))
-		return Result::error(LLB_EIO);
+	if (a.flags & KX_ARRAY_RDWR) {
+		lead_take(); // acquire below: pairs with round_once(); md may have had it written
+		bool durable = durable_.load_acquire() >= requested_.load_relaxed();
+		bool failed = broken_.load_relaxed() || (!durable && wide_round(Hold{true}).failed());
+		lead_give();
+		if (failed)
+			return Result::error(LLB_EIO);
+	}
 	if (anything_to_sync(t)) {
 		kx_slots slots;
 		kx_slots_get(host_, &slots);

@@ -92,7 +92,7 @@ Result Bitmap::extend(const Geometry &geo)
 		for (u32 b = t->block_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.blocks; b++)
 			blocks_[b].flagged.fetch_or_full(kFlagWrite); // before the round: pairs with gather()
 		recount(t);
-		r = round(held);
+		r = wide_round(held);
 	} else {
 		Table::destroy(t);
 	}
@@ -123,12 +123,15 @@ Result Bitmap::cover_disk(u64 bytes)
 	for (u32 i = LLB_CELLS_OFFSET; i < kBlockBytes; i++)
 		page_[i] = LLB_DIRTY;
 	bytes = base::round_up(bytes, io_align_);
-	for (u64 at = 0; at < bytes && !r.failed(); at += kBlockBytes) {
+	for (u64 at = 0; at < bytes && !r.failed();) {
+		// Behind the first block there is no header: all are this page.
+		u32 most = at ? KX_IO_ADDS_MAX : 1;
 		kx_io_begin(host_);
-		kx_io_add(host_, at, page_, u32(base::min<u64>(kBlockBytes, bytes - at)));
+		for (u32 i = 0; i < most && at < bytes; i++, at += kBlockBytes)
+			kx_io_add(host_, at, page_, u32(base::min<u64>(kBlockBytes, bytes - at)));
 		kx_io_wait(host_, &io);
 		for (u32 i = 0; i < LLB_CELLS_OFFSET; i++)
-			page_[i] = LLB_DIRTY; // behind the first block there is no header
+			page_[i] = LLB_DIRTY;
 		if (io.in_sync_ok == 0)
 			r = Result::error(LLB_EIO);
 	}
@@ -210,7 +213,7 @@ Result Bitmap::relayout(const Geometry &geo)
 		publish(t);
 		flag_all(t);
 		recount(t);
-		r = round(held);
+		r = wide_round(held);
 	}
 	lead_give();
 	kx_wake(host_);

@@ -328,14 +328,17 @@ void Bitmap::close_sync()
 	bool ends = !stopped && !parity_recovery(a);
 	if (ends)
 		end_chunks(t, 0, t->geo.chunks);
-	for (u64 c = 0; c < t->geo.chunks; c++) {
-		Cell &cell = t->cell(c);
-		u8 raw = cell.load_relaxed();
-		State s = state_of(raw);
-		if (!ends && !(raw & kEnded) && (stopped ? wants_sync(s) : s == State::Syncing))
-			apply(cell, Event::AbortSync, Context{});
-		raw = cell.load_relaxed();
-		left |= wants_sync(state_of(raw)) && !(raw & kEnded);
+	for (u32 b = 0; b < t->geo.blocks; b++) {
+		t->each_cell(b, eight::wants_sync, [&](u64, Cell &cell) {
+			u8 raw = cell.load_relaxed();
+			State s = state_of(raw);
+			if (!ends && !(raw & kEnded) && (stopped ? wants_sync(s) : s == State::Syncing))
+				apply(cell, Event::AbortSync, Context{});
+			raw = cell.load_relaxed();
+			left |= wants_sync(state_of(raw)) && !(raw & kEnded);
+			return false;
+		});
+		kx_relax();
 	}
 	if (!stopped && action_of(a) == Action::Recover)
 		recover_all_.store_relaxed(0);

@@ -41,6 +41,26 @@ struct Table {
 		return base::min(end, geo.chunks);
 	}
 
+	// f(chunk, cell) for the chunks of a block, eight at a time, of which any(their bytes) is
+	// not 0: most are skipped, a word at once. Stops where f returns true, and returns that.
+	template <class F>
+	bool each_cell(u32 block, u64 (*any)(u64), F f) const
+	{
+		const u64 from = (u64{block} << kBlockShift) - LLB_CELLS_OFFSET; // modulo 2^64
+		const u64 end = block_end(block);
+
+		for (u64 c = block_first(block); c < end; c += 8) {
+			Cell *cells = &pages[block][c - from];
+			if (!any(base::load_eight_acquire(cells)))
+				continue;
+			for (u64 i = 0; i < base::min<u64>(8, end - c); i++) {
+				if (f(c + i, cells[i]))
+					return true;
+			}
+		}
+		return false;
+	}
+
 	// keep: grow or shrink from this table and share its pages (same chunk size).
 	// nullptr: no memory. [sleep]
 	static Table *make(const Geometry &geo, u32 lane_shift, Table *keep);

@@ -164,56 +164,56 @@ void kx_io_begin(struct kx_host *h)
 {
 	/* our bios would wait for the caller to return */
 	WARN_ON_ONCE(current->bio_list);
-	h->writes.adds = 0;
+	h->piece_count = 0;
 	batch_begin(&h->writes);
 }
 
 void kx_io_add(struct kx_host *h, u64 offset, const void *buf, u32 bytes)
 {
-	struct kx_batch *b = &h->writes;
-
-	if (WARN_ON_ONCE(b->adds == KX_IO_ADDS_MAX))
+	if (WARN_ON_ONCE(h->piece_count == KX_IO_ADDS_MAX))
 		return;
-	b->at[b->adds].offset = offset;
-	b->at[b->adds].buf = buf;
-	b->at[b->adds].bytes = bytes;
-	b->adds++;
+	h->pieces[h->piece_count++] = (struct kx_piece){ buf, offset, bytes };
+}
+
+/* How many pieces from here on lie one behind the other. */
+static unsigned int run_of(struct kx_host *h, unsigned int from)
+{
+	unsigned int i = from;
+
+	while (i + 1 < h->piece_count &&
+	       h->pieces[i].offset + h->pieces[i].bytes == h->pieces[i + 1].offset)
+		i++;
+	return i + 1 - from;
 }
 
 /*
  * Neighbours are one bio. Each is submitted before the next is allocated: the pool gives
  * way only to those that are under way.
  */
-static void batch_write(struct kx_batch *b, struct kx_target *t)
+static void write_pieces(struct kx_host *h, struct kx_target *t)
 {
-	struct md_rdev *rdev = t->rdev;
-	struct block_device *bdev = rdev->meta_bdev ?: rdev->bdev;
-	unsigned int i = 0;
+	struct block_device *bdev = t->rdev->meta_bdev ?: t->rdev->bdev;
+	sector_t start = t->rdev->sb_start + h->mddev->bitmap_info.offset;
+	unsigned int i = 0, n;
 
-	while (i < b->adds && !READ_ONCE(t->failed)) {
-		unsigned int n = 1, last;
+	for (; i < h->piece_count && !READ_ONCE(t->failed); i += n) {
+		struct kx_piece *p = &h->pieces[i], *last;
 		struct bio *bio;
 
-		while (i + n < b->adds &&
-		       b->at[i + n - 1].offset + b->at[i + n - 1].bytes == b->at[i + n].offset)
-			n++;
-		last = i + n;
+		n = run_of(h, i);
+		last = p + n - 1;
 		/* raid5 lets a reshape add such a disk before it tells the bitmap, which then
 		 * writes it all. Until then it must not fail for that.
 		 */
-		if ((b->at[i].offset | (b->at[last - 1].offset + b->at[last - 1].bytes)) &
-		    (bdev_logical_block_size(bdev) - 1)) {
+		if ((p->offset | (last->offset + last->bytes)) & (bdev_logical_block_size(bdev) - 1)) {
 			t->left_out = true;
-			i = last;
 			continue;
 		}
 		bio = bio_alloc_bioset(bdev, n, REQ_OP_WRITE | REQ_SYNC | REQ_META | REQ_FUA,
-				       GFP_NOIO, &b->host->bios);
-		bio->bi_iter.bi_sector = rdev->sb_start + b->host->mddev->bitmap_info.offset +
-					 (b->at[i].offset >> 9);
-		for (; i < last; i++)
-			__bio_add_page(bio, virt_to_page(b->at[i].buf), b->at[i].bytes,
-				       offset_in_page(b->at[i].buf));
+				       GFP_NOIO, &h->bios);
+		bio->bi_iter.bi_sector = start + (p->offset >> 9);
+		for (; p <= last; p++)
+			__bio_add_page(bio, virt_to_page(p->buf), p->bytes, offset_in_page(p->buf));
 		batch_submit(t, bio);
 	}
 }
@@ -224,7 +224,7 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
 	unsigned int i;
 
 	for (i = 0; i < b->count; i++)
-		batch_write(b, &b->targets[i]);
+		write_pieces(h, &b->targets[i]);
 	batch_wait(b);
 	memset(out, 0, sizeof(*out));
 	out->tried = b->count;

@@ -26,13 +26,14 @@ struct kx_batch {
 	struct kx_target *targets;
 	unsigned int count;
 	unsigned int room;
-	unsigned int adds;	/* of at[] */
 	atomic_t inflight;
-	struct {
-		const void *buf;
-		u64 offset;
-		u32 bytes;
-	} at[KX_IO_ADDS_MAX];
+};
+
+/* A part of a batch of bitmap writes. */
+struct kx_piece {
+	const void *buf;
+	u32 offset;	/* bytes; a bitmap has 64 MiB at most */
+	u32 bytes;
 };
 
 #define KX_NUMBERS ((4096 - 256) / 2)	/* of members, in metadata 1.x */
@@ -54,6 +55,8 @@ struct kx_host {
 	wait_queue_head_t io_wait;	/* the end of a batch: its one owner */
 	struct bio_set bios;
 	struct kx_batch writes;		/* the holder of LEAD */
+	struct kx_piece pieces[KX_IO_ADDS_MAX];	/* ... of it */
+	unsigned int piece_count;
 	struct kx_batch flushes;	/* the daemon */
 	bool stopping;			/* no more work is queued */
 	bool loaded;			/* the array runs with it */
