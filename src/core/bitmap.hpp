@@ -169,6 +169,7 @@ class Bitmap : public llb_bitmap {
 	void recount(const Table *t);
 	u64 crash_bytes() const;
 	u64 budget_bytes() const;
+	bool over_half() const;
 	void watch_budget();
 	void give_up();
 	void record_failure();
@@ -195,7 +196,7 @@ class Bitmap : public llb_bitmap {
 	bool clearable(const Table *t, u64 chunk) const;
 	bool anything_to_clear(const Table *t, u32 from, u32 to) const;
 	bool anything_due(u32 from, u32 to) const;
-	bool clear_blocks(Table *t, u32 from, u32 to, Pass p);
+	bool clear_blocks(Table *t, u32 from, u32 *to, Pass p);
 	u32 clear_cells(Table *t, u32 block);
 	void flag_to(u32 last, u32 block);
 	bool mark_cells(Table *t, u32 from, u32 to, bool *left);
@@ -204,6 +205,7 @@ class Bitmap : public llb_bitmap {
 	bool lanes_quiet(const Table *t, u64 chunk) const;
 	bool anything_to_clean(const Table *t) const;
 	u64 keep_bytes(u64 now_ms);
+	bool look_at_budget(const Table *t);
 	u32 pass_ms() const;
 	void arm(u32 delay_ms);
 	void arm_for_sync();
@@ -283,6 +285,8 @@ class Bitmap : public llb_bitmap {
 	// What a crash costs, in chunks. Changed under LEAD.
 	base::Atomic<u64> covered_{0}; // cells that carry COVERED
 	base::Atomic<u64> due_{0}; // the sum of the blocks'
+	base::Atomic<u64> loaded_dirty_{0}; // what a load found, until the round that makes it durable
+	base::Atomic<u64> waiting_bytes_{0}; // ... for a resync; the daemon's last count
 
 	// Under LEAD.
 	WideBatch *wide_ = nullptr; // while all of the bitmap is written

@@ -87,7 +87,8 @@ void Bitmap::daemon()
 	kx_array a;
 	kx_array_get(host_, &a);
 	u64 now = kx_now_ms();
-	bool over = crash_bytes() > budget_bytes() / 2;
+	bool over = look_at_budget(t);
+	u64 keep = keep_bytes(now);
 
 	// What an image of this memory takes for dirty on disk stays so: W1.
 	bool may = (a.flags & KX_ARRAY_RDWR) && !(a.flags & KX_ARRAY_SNAPSHOT) && !broken_.load_relaxed();
@@ -98,7 +99,6 @@ void Bitmap::daemon()
 		next_pass_ms_ = now + pass_ms() - base::min(pass_ms() / 8, 100u);
 		next_hurry_ms_ = now + kHurry_ms - kHurry_ms / 8;
 	} else if (may && over && now >= next_hurry_ms_) {
-		u64 keep = keep_bytes(now);
 		if (crash_bytes() > keep)
 			pass(t, {keep, true, true, false, Hold{false}});
 		next_hurry_ms_ = now + kHurry_ms - kHurry_ms / 8;
@@ -123,18 +123,43 @@ void Bitmap::daemon()
 	kx_daemon_arm(host_, next > now ? u32(next - now) : pass_ms());
 }
 
+// Is half of the budget spent? Counts what waits for a resync, if that may matter.
+bool Bitmap::look_at_budget(const Table *t)
+{
+	u64 waiting = 0;
+
+	waiting_bytes_.store_relaxed(0);
+	if (!over_half())
+		return false;
+	for (u32 b = 0; b < t->geo.blocks; b++) {
+		t->each_cell(b, eight::wants_sync, [&waiting](u64, Cell &cell) {
+			u8 raw = cell.load_relaxed();
+			waiting += dirty_like(state_of(raw)) && state_of(raw) != State::Dirty &&
+				   (raw & kCovered);
+			return false;
+		});
+		if (b % kRelaxEvery == 0)
+			kx_relax();
+	}
+	waiting_bytes_.store_relaxed(waiting << t->geo.chunk_shift << kSectorShift);
+	return over_half();
+}
+
 // What may stay dirty where the budget is nearly spent: so much less than it as may be
 // written until the next two passes, of which the first may only mark.
 u64 Bitmap::keep_bytes(u64 now_ms)
 {
+	u64 budget = budget_bytes();
 	u64 crash = crash_bytes();
 	u64 more = crash > seen_bytes_ ? crash - seen_bytes_ : 0;
 	u64 passed_ms = base::max<u64>(now_ms - seen_ms_, 1);
-	u64 budget = budget_bytes();
 
 	seen_ms_ = now_ms;
 	seen_bytes_ = crash;
-	return budget - base::min(budget / 2, more / passed_ms * (3 * kHurry_ms));
+	if (budget == kNoLimit)
+		return budget;
+	return budget - base::min(budget / 2, more / passed_ms * (3 * kHurry_ms)) +
+	       waiting_bytes_.load_relaxed();
 }
 
 // Would every pass find that it can do nothing, until md tells of a change? left: blocks
@@ -238,7 +263,7 @@ void Bitmap::walk(Table *t, Pass p)
 		u32 b = (first + done) % blocks;
 		u32 end = base::min(b + kBatch, base::min(blocks, b + blocks - done));
 		if ((clear && anything_to_clear(t, b, end)) || anything_due(b, end))
-			clear = clear_blocks(t, b, end, {p.keep, clear, p.mark, p.lazily, p.hold}) && clear;
+			clear = clear_blocks(t, b, &end, {p.keep, clear, p.mark, p.lazily, p.hold}) && clear;
 		any |= p.mark && mark_cells(t, b, end, &left);
 		done += end - b;
 		kx_relax();
@@ -325,29 +350,35 @@ bool Bitmap::anything_due(u32 from, u32 to) const
 
 // Clear 5 and 6, of these blocks. False: not written now; it stays flagged. A last look at
 // the slots: raid5 ends a write some microseconds before it fails the member that could
-// not take it. Lazily: what is cleared now is written with the next first touch in its
+// not take it. Stops, and says where, when no more has to be cleared. Lazily: what is cleared now is written with the next first touch in its
 // block, or by the next pass. Where nothing may be cleared, only what was before is written.
-bool Bitmap::clear_blocks(Table *t, u32 from, u32 to, Pass p)
+bool Bitmap::clear_blocks(Table *t, u32 from, u32 *to, Pass p)
 {
 	kx_slots slots;
-	u32 flagged = to; // the last block that was; to: none
+	u32 flagged = *to; // the last block that was; *to: none
+	u32 b = from;
 
 	lead_take();
 	kx_slots_get(host_, &slots);
 	bool ok = whole(slots, false);
-	for (u32 b = from; b < to && ok; b++) {
+	for (; b < *to && ok; b++) {
+		u64 covered = covered_.load_relaxed() << t->geo.chunk_shift << kSectorShift;
+		if (p.keep && covered <= p.keep) // what is due is written now
+			break;
 		u16 due = blocks_[b].due.load_relaxed();
 		u32 cleared = p.clear ? clear_cells(t, b) : 0;
 		blocks_[b].due.store_relaxed(u16(due + cleared));
 		due_.store_relaxed(due_.load_relaxed() + cleared);
 		if (!due && (p.lazily || !cleared))
 			continue;
-		flag_to(flagged == to ? b : flagged, b);
+		flag_to(flagged == *to ? b : flagged, b);
 		flagged = b;
 	}
-	if (flagged != to)
+	if (flagged != *to)
 		ok = !round(p.hold).failed();
 	lead_give();
+	if (b > from) // where it went no farther, for enough is clean
+		*to = b;
 	return ok;
 }
 
@@ -475,7 +506,7 @@ Result Bitmap::tune(u32 what, u64 value)
 			arm_for_sync();
 		return Result::ok();
 	}
-	lead_take(); // on disk with the next header
+	lead_take();
 	if (what == LLB_TUNE_DAEMON_SLEEP) {
 		daemon_sleep_s_.store_relaxed(u32(value));
 		sb_.daemon_sleep_s = u32(value);
@@ -484,6 +515,12 @@ Result Bitmap::tune(u32 what, u64 value)
 		budget_mib_.store_relaxed(sb_.resync_budget);
 	}
 	watch_budget();
+	kx_array a;
+	kx_array_get(host_, &a);
+	// On disk now, so that it is kept over a restart; or with the next header, if that cannot be.
+	header_dirty_ = true;
+	if ((a.flags & KX_ARRAY_RDWR) && !init_pending_.load_relaxed() && !broken_.load_relaxed())
+		(void)write_header(Hold{false}).failed();
 	lead_give();
 	daemon_take();
 	next_pass_ms_ = 0; // the new period begins now
@@ -524,7 +561,7 @@ void Bitmap::daemon_work()
 		kx_array_get(host_, &a);
 		if (!stuck(a, false)) {
 			asleep_.exchange_full(0);
-			arm(crash_bytes() > budget_bytes() / 2 ? base::min(kHurry_ms, pass_ms()) : pass_ms());
+			arm(over_half() ? base::min(kHurry_ms, pass_ms()) : pass_ms());
 		}
 	}
 	if (!sync_wanted_.load_relaxed())

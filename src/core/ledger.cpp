@@ -360,7 +360,8 @@ Result Bitmap::write_flagged(BatchOf<N> &batch)
 		u32 write = 0; // of them, the first so many
 		for (u32 i = 0; i < n; i++) {
 			Flagged b = batch.block[i];
-			Span fresh = copy_block(t, b.block, batch.page[write], true); // 3
+			// What all of a bitmap is written for is no touch.
+			Span fresh = copy_block(t, b.block, batch.page[write], b.flags & kFlagFresh); // 3
 			// A writer that found its chunk dirty and not yet durable has flagged the
 			// block once more. The round that it met has made that durable.
 			if (b.flags == kFlagFresh && !fresh.to)
@@ -508,7 +509,9 @@ Span Bitmap::cover_of(const Table *t, u32 block, u32 at, Cover reach) const
 		span.to = u16(base::max<u32>(span.to, at + 1 + (at - low) / 2));
 	if (low == at && high > at + 1)
 		span.from = u16(base::min<u32>(span.from, at - base::min(at, (high - at - 1) / 2)));
-	return {u16(base::max<u32>(span.from, first)), u16(base::min<u32>(span.to, end))};
+	// All of the run, so that none of it is looked at again.
+	return {u16(base::max<u32>(base::min<u32>(span.from, low), first)),
+		u16(base::min<u32>(base::max<u32>(span.to, high), end))};
 }
 
 // The first touches in these words of a copy: what each covers is called dirty on the page,
@@ -610,7 +613,8 @@ void Bitmap::add_block_io(Table *t, u32 block, u8 *page)
 u64 Bitmap::crash_bytes() const
 {
 	const Table *t = table();
-	u64 chunks = covered_.load_relaxed() + due_.load_relaxed();
+	u64 chunks = init_pending_.load_relaxed() ? loaded_dirty_.load_relaxed()
+						  : covered_.load_relaxed() + due_.load_relaxed();
 
 	return base::min(chunks << t->geo.chunk_shift, t->geo.sync_size) << kSectorShift;
 }
@@ -627,12 +631,20 @@ u64 Bitmap::budget_bytes() const
 	return mib == LLB_BUDGET_NONE ? kNoLimit : u64{mib} << 20;
 }
 
-// Half of the budget is spent: the daemon looks each second. [LEAD]
-void Bitmap::watch_budget()
+// Is half of the budget spent, on what can be cleaned? What waits for a resync costs as much
+// whatever the daemon does. [any]
+bool Bitmap::over_half() const
 {
 	u64 budget = budget_bytes();
 
-	if (budget == kNoLimit || crash_bytes() <= budget / 2 || hurried_.load_relaxed())
+	return budget != kNoLimit &&
+	       crash_bytes() > base::min(waiting_bytes_.load_relaxed(), kNoLimit - budget) + budget / 2;
+}
+
+// Then the daemon looks each second. [LEAD]
+void Bitmap::watch_budget()
+{
+	if (!over_half() || hurried_.load_relaxed())
 		return;
 	hurried_.exchange_full(1);
 	armed_.exchange_full(1); // as in arm(); perhaps earlier than what is armed
@@ -644,10 +656,12 @@ void Bitmap::recount(const Table *t)
 {
 	u64 covered = 0, due = 0;
 
-	for (u64 c = 0; c < t->geo.chunks; c++)
-		covered += (t->cell(c).load_relaxed() & kCovered) != 0;
-	for (u32 b = 0; b < t->geo.blocks; b++)
+	for (u32 b = 0; b < t->geo.blocks; b++) {
+		for (u64 c = t->block_first(b); c < t->block_end(b); c++)
+			covered += (t->cell(c).load_relaxed() & kCovered) != 0;
 		due += blocks_[b].due.load_relaxed();
+		kx_relax();
+	}
 	covered_.store_relaxed(covered);
 	due_.store_relaxed(due);
 }

@@ -363,6 +363,9 @@ Result Bitmap::read_state(const kx_array &a)
 				return r;
 		}
 	}
+	u64 counts[LLB_STATES];
+	count_bits(counts);
+	loaded_dirty_.store_relaxed(counts[LLB_DIRTY] + counts[LLB_NEED_SYNC]); // not shared yet
 	if (first) // it knows of all there is until now
 		sb_.events = a.events;
 	sb_.sync_size = t->geo.sync_size;

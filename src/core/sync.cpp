@@ -367,7 +367,7 @@ void Bitmap::dirty_bits(u64 first, u64 last)
 		while (!wants_sync(state_of(raw)) || never_written(state_of(raw))) {
 			if (cell.cas_full(raw, u8((raw & kCovered) | static_cast<u8>(State::NeedSync)))) {
 				if (!(raw & kCovered))
-					flag(t, c);
+					blocks_[t->block_of(c)].flagged.fetch_or_full(kFlagWrite); // no touch
 				break; // pairs with (a)
 			}
 		}
