@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall tool demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants guest-mutants
+.PHONY: modules install uninstall tool demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants guest-mutants crash-cost
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -76,6 +76,9 @@ model:
 	@$(MAKE) -s -C tests/model BUILD='$(CURDIR)/build/model' all
 	@build/model/model
 
+crash-cost:
+	@QUICK='$(QUICK)' scripts/crash-cost
+
 mutants:
 	@scripts/mutants
 
@@ -102,6 +105,7 @@ help:
 	@echo 'make peer-report  the in-tree driver and this one, property by property'
 	@echo 'make mdadm-suite  mdadm'\''s own tests with lockless bitmaps; TEST=word as above'
 	@echo 'make sim        SEEDS=1000: simulated power cuts, 200 for each seed'
+	@echo 'make crash-cost what a power cut costs at real sizes; QUICK=1: in less than a minute'
 	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
 	@echo 'make guest-mutants  do the tests in guests?'
 	@echo 'make bench      how fast, against none, classic and in-tree; QUICK=1: in ten minutes'

@@ -225,21 +225,21 @@ void mail(Parts &p, u64 device)
 const std::vector<LoadInfo> &loads()
 {
 	static const std::vector<LoadInfo> all = {
-		{"a10", "sparse, 10/s", Kind::Sparse, false},
-		{"a50", "sparse, 50/s", Kind::Sparse, false},
-		{"a200", "sparse, 200/s", Kind::Sparse, false},
-		{"a2000", "sparse, 2000/s", Kind::Sparse, false},
-		{"b_zipf", "OLTP, zipf, 500/s", Kind::Other, false},
-		{"c_seq", "one stream, 200 MB/s", Kind::Stream, false},
-		{"d_4streams", "four streams, 50 MB/s each", Kind::Stream, false},
-		{"e_file", "file server", Kind::Other, false},
-		{"f_log", "log, 20 MB/s", Kind::Stream, false},
-		{"g_burst", "1000/s for 5 s each minute", Kind::Burst, false},
-		{"k_vmhost", "VM host, 20 guests", Kind::Other, false},
-		{"m_mail", "mail server", Kind::Other, false},
-		{"hot_log", "log, 20 MB/s, round and round in 4 GiB", Kind::Stream, true},
-		{"hot_oltp", "500/s over 4 GiB", Kind::Other, true},
-		{"hot_streams", "four streams, each round and round in 1 GiB", Kind::Stream, true},
+		{"a10", "sparse, 10/s", "sparse", "10/s", Kind::Sparse, false},
+		{"a50", "sparse, 50/s", "sparse", "50/s", Kind::Sparse, false},
+		{"a200", "sparse, 200/s", "sparse", "200/s", Kind::Sparse, false},
+		{"a2000", "sparse, 2000/s", "sparse", "2000/s", Kind::Sparse, false},
+		{"b_zipf", "OLTP, zipf, 500/s", "OLTP", "500/s", Kind::Other, false},
+		{"c_seq", "one stream, 200 MB/s", "one", "stream", Kind::Stream, false},
+		{"d_4streams", "four streams, 50 MB/s each", "four", "streams", Kind::Stream, false},
+		{"e_file", "file server", "file", "server", Kind::Other, false},
+		{"f_log", "log, 20 MB/s", "log", "20 MB/s", Kind::Stream, false},
+		{"g_burst", "1000/s for 5 s each minute", "5-s bursts", "1000/s", Kind::Burst, false},
+		{"k_vmhost", "VM host, 20 guests", "VM host", "20 guests", Kind::Other, false},
+		{"m_mail", "mail server, 60 mails/s", "mail", "server", Kind::Other, false},
+		{"hot_log", "log, 20 MB/s, round and round in 4 GiB", "", "", Kind::Stream, true},
+		{"hot_oltp", "500/s over 4 GiB", "", "", Kind::Other, true},
+		{"hot_streams", "four streams, each round and round in 1 GiB", "", "", Kind::Stream, true},
 	};
 	return all;
 }

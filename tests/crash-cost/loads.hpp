@@ -14,6 +14,7 @@ enum class Kind : u8 { Sparse, Burst, Stream, Other };
 struct LoadInfo {
 	const char *name;
 	const char *title;
+	const char *above, *below; // two short lines under a bar
 	Kind kind;
 	bool hot; // a working set that fits into the default budget: not in the report
 };

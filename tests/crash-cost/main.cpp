@@ -1,30 +1,105 @@
 // SPDX-License-Identifier: GPL-2.0
+// crash-cost [--size S,..] [--load L,..] [--tracker T,..] [--budget MiB] [--seconds N]
+//            [--seed N] [--io-ms N]      a line for each
+// crash-cost --report FOLDER [--quick]   all of them
+// crash-cost --self-test
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <algorithm>
+#include <sstream>
 #include <string>
 
+#include "report.hpp"
 #include "run.hpp"
+#include "self_test.hpp"
+
+namespace {
+
+[[noreturn]] void usage()
+{
+	fputs("usage: crash-cost [--size S,..] [--load L,..] [--tracker T,..] [--budget MiB] [--seconds N]\n"
+	      "                  [--seed N] [--io-ms N] | --report FOLDER [--quick] | --self-test\n"
+	      "sizes:",
+	      stderr);
+	for (const Size &s : sizes())
+		fprintf(stderr, " %s", s.name);
+	fputs("\nloads:", stderr);
+	for (const LoadInfo &l : loads())
+		fprintf(stderr, " %s", l.name);
+	fputs("\ntrackers: classic intree llbitmap llbitmap-strict\n", stderr);
+	exit(2);
+}
+
+std::vector<std::string> split(const std::string &list)
+{
+	std::vector<std::string> parts;
+	std::istringstream in{list};
+	for (std::string one; std::getline(in, one, ',');)
+		parts.push_back(one);
+	return parts;
+}
+
+u64 number(const std::string &s, u64 least, u64 most)
+{
+	char *end = nullptr;
+	u64 n = strtoull(s.c_str(), &end, 10);
+	if (s.empty() || *end || s[0] == '-' || n < least || n > most)
+		usage();
+	return n;
+}
+
+} // namespace
 
 int main(int argc, char **argv)
 {
+	std::string size = "16TB", load = "a50", tracker = "llbitmap";
 	Job job;
-	for (int i = 1; i + 1 < argc; i += 2) {
-		std::string o = argv[i], v = argv[i + 1];
-		if (o == "--size")
-			job.size = v;
-		if (o == "--load")
-			job.load = v;
-		if (o == "--tracker")
-			job.tracker = v;
-		if (o == "--budget")
-			job.budget_mib = atoll(v.c_str());
-		if (o == "--seconds")
-			job.seconds = u32(atoi(v.c_str()));
-		if (o == "--seed")
-			job.seed = u64(atoll(v.c_str()));
+	ReportOptions report;
+
+	for (int i = 1; i < argc; i++) {
+		std::string o = argv[i];
+		if (o == "--self-test")
+			return self_test();
+		if (o == "--quick") {
+			report.quick = true;
+			continue;
+		}
+		if (++i == argc)
+			usage();
+		std::string v = argv[i];
+		if (o == "--report")
+			report.folder = v;
+		else if (o == "--size")
+			size = v;
+		else if (o == "--load")
+			load = v;
+		else if (o == "--tracker")
+			tracker = v;
+		else if (o == "--budget")
+			job.budget_mib = s64(number(v, 0, u64{1} << 40));
+		else if (o == "--seconds")
+			job.seconds = u32(number(v, 2, 100000));
+		else if (o == "--seed")
+			job.seed = number(v, 0, ~u64{0});
+		else if (o == "--io-ms")
+			job.times.data_us = job.times.bitmap_us = u32(number(v, 1, 1000)) * 1000;
+		else
+			usage();
 	}
-	Result r = run_job(job);
-	printf("%s\n", line(job, r).c_str());
+	if (!report.folder.empty())
+		return make_report(report) ? 1 : 0;
+
+	bool bad = false;
+	for (const std::string &s : split(size)) {
+		for (const std::string &l : split(load)) {
+			for (const std::string &t : split(tracker)) {
+				job.size = s, job.load = l, job.tracker = t;
+				Result r = run_job(job);
+				puts(line(job, r).c_str());
+				fflush(stdout);
+				bad = bad || r.complaint[0];
+			}
+		}
+	}
+	return bad;
 }

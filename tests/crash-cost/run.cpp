@@ -118,11 +118,12 @@ Result run_job(const Job &job)
 	r.waits = n.writes ? double(n.waited) / double(n.writes) : 0;
 	r.latency_ms = (n.writes ? double(n.waited_us) / double(n.writes) : 0) / 1000 +
 		       double(job.times.data_us) / 1000;
-	r.complaint = tracker->complaint();
+	std::string complaint = tracker->complaint();
 	engine.run(end + kIdle_s * kSecond, tracker.get());
 	r.idle_bytes = tracker->resync_bytes();
 	if (engine.parked())
-		r.complaint += " " + std::to_string(engine.parked()) + " calls wait for ever;";
+		complaint += " " + std::to_string(engine.parked()) + " calls wait for ever;";
+	snprintf(r.complaint, sizeof(r.complaint), "%s", complaint.c_str());
 	r.cpu_s = double(clock() - cpu) / CLOCKS_PER_SEC;
 	return r;
 }
@@ -152,7 +153,7 @@ std::string time_text(double s)
 
 std::string line(const Job &job, const Result &r)
 {
-	char text[600];
+	char text[1000];
 	snprintf(text, sizeof(text),
 		 "%-6s %-11s %-15s chunk %6.4g MiB  mean %9s  max %9s  (3 s: %9s, max %9s)  writes %8.3f/s  "
 		 "2nd half %8.3f  flushes %5.2f  waits %6.2f %%  idle %s  cpu %.1fs%s",
@@ -160,6 +161,6 @@ std::string line(const Job &job, const Result &r)
 		 bytes_text(r.mean).c_str(), bytes_text(double(r.max)).c_str(),
 		 bytes_text(r.recent_mean).c_str(), bytes_text(double(r.recent_max)).c_str(),
 		 r.bitmap_writes_per_s, r.steady_writes_per_s, r.flushes_per_s, r.waits * 100,
-		 bytes_text(double(r.idle_bytes)).c_str(), r.cpu_s, r.complaint.c_str());
+		 bytes_text(double(r.idle_bytes)).c_str(), r.cpu_s, r.complaint);
 	return text;
 }

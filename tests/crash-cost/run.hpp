@@ -17,6 +17,7 @@ struct Job {
 	Times times;
 };
 
+// Plain bytes: workers hand it over in shared memory.
 struct Result {
 	u64 chunk_bytes = 0, budget_bytes = 0;
 	double mean = 0; // bytes to resynchronise
@@ -30,8 +31,8 @@ struct Result {
 	double waits = 0; // share of the writes
 	double latency_ms = 0; // of a write, mean
 	u64 idle_bytes = 0; // when nothing was written for a while
-	std::string complaint;
 	double cpu_s = 0;
+	char complaint[400] = {}; // of what must not have happened
 };
 
 Result run_job(const Job &job);
