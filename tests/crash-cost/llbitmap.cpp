@@ -168,6 +168,7 @@ class Llbitmap : public Tracker {
 			llb_unplug(host_.bitmap, 1);
 		if (engine_.now_us() != before)
 			counts_.waited++;
+		unmarked_ += !is_marked(a);
 		counts_.waited_us += engine_.now_us() - before;
 		u32 slot;
 		if (free_.empty()) {
@@ -187,14 +188,7 @@ class Llbitmap : public Tracker {
 		llb_metadata_get(host_.bitmap, &m);
 		return m.chunk_sectors * 512;
 	}
-	u64 budget_bytes() override
-	{
-#ifdef LLB_TUNE_RESYNC_BUDGET
-		return budget_mib_ >= 0 ? u64(budget_mib_) << 20 : u64{12} << 30;
-#else
-		return 0;
-#endif
-	}
+	u64 budget_bytes() override { return budget_told(static_cast<llb_metadata *>(nullptr)); }
 	u64 resync_bytes() override
 	{
 		const u64 bytes = on_members();
@@ -221,6 +215,8 @@ class Llbitmap : public Tracker {
 	std::string complaint() override
 	{
 		std::string all;
+		if (unmarked_)
+			all += " " + std::to_string(unmarked_) + " writes went out that no member knew of;";
 		const u64 bytes = on_members(), again = reloaded_bytes();
 		if (again < bytes || again - bytes >= chunk_bytes()) // the last chunk may be shorter
 			all += " an assembly resynchronises " + std::to_string(again) + " bytes, not " +
@@ -276,6 +272,18 @@ class Llbitmap : public Tracker {
 		llb_end_write(host_.bitmap, a.sector, a.sectors);
 	}
 
+	// Before its data go out, both members know of a write.
+	bool is_marked(const Arrival &a) const
+	{
+		const u64 chunk = get(host_.area[0].bytes, LLB_SB_CHUNKSIZE, 4);
+		for (u64 c = a.sector / chunk; c <= (a.sector + a.sectors - 1) / chunk; c++) {
+			for (const Area &area : host_.area) {
+				if (!is_resynced(area.bytes[LLB_CELLS_OFFSET + c]))
+					return false;
+			}
+		}
+		return true;
+	}
 	u64 used_bytes() const
 	{
 		return get(host_.area[0].bytes, LLB_SB_SECTORS_RESERVED, 4) * 512;
@@ -303,6 +311,17 @@ class Llbitmap : public Tracker {
 		return bytes;
 	}
 
+	template <class Metadata>
+	u64 budget_told(Metadata *) const
+	{
+		if constexpr (requires(Metadata m) { m.resync_budget_mib; }) {
+			Metadata m;
+			llb_metadata_get(host_.bitmap, &m);
+			return m.resync_budget_mib << 20;
+		}
+		return 0;
+	}
+
 	// What it tells must be what a cut would cost, but for a write under way.
 	template <class Stats>
 	void check_told(u64 bytes, Stats *)
@@ -322,6 +341,7 @@ class Llbitmap : public Tracker {
 	const s64 budget_mib_;
 	std::vector<Arrival> under_way_;
 	std::vector<u32> free_;
+	u64 unmarked_ = 0;
 	u64 told_ = 0, told_wrong_ = 0, told_worst_ = 0;
 };
 
@@ -600,7 +620,11 @@ void kx_io_add(kx_host *h, llb_u64 offset, const void *buf, llb_u32 bytes)
 void kx_io_wait(kx_host *h, kx_io_result *out)
 {
 	h->counts.batches++;
-	h->counts.bitmap_writes += h->batch.size();
+	for (size_t i = 0; i < h->batch.size(); i++) {
+		const kx_host::Piece *last = i ? &h->batch[i - 1] : nullptr;
+		// neighbours are one write
+		h->counts.bitmap_writes += !last || last->offset + last->bytes != h->batch[i].offset;
+	}
 	h->io_runs = true;
 	pass(h->engine, h->times.bitmap_us);
 	h->io_runs = false;
