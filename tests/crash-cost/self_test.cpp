@@ -192,17 +192,20 @@ void loads_are_as_told()
 	for (const auto &one : told) {
 		const u64 device = 2 * kTiB / 512;
 		auto a = Load::make(one.name, device, 3), b = Load::make(one.name, device, 3);
-		Arrival x, y;
+		auto other = Load::make(one.name, device, 4);
+		Arrival x, y, z;
 		double n = 0, sectors = 0;
-		u64 last = 0, outside = 0, differ = 0, backward = 0;
-		while (a->next(&x) && b->next(&y) && x.at_us < 240 * kSecond) {
+		u64 last = 0, outside = 0, differ = 0, backward = 0, same = 0;
+		while (a->next(&x) && b->next(&y) && other->next(&z) && x.at_us < 240 * kSecond) {
 			n++, sectors += x.sectors;
 			differ += x.sector != y.sector || x.at_us != y.at_us;
 			outside += x.sector + x.sectors > device || x.sector % 8;
 			backward += x.at_us < last;
+			same += x.at_us == z.at_us && x.sector == z.sector;
 			last = x.at_us;
 		}
 		CHECK_IS(one.name, differ + outside + backward, 0u);
+		CHECK_IS(one.name, double(same) < n / 100, true); // another seed
 		CHECK_IS(one.name, n > 0.97 * 240 * one.per_s && n < 1.03 * 240 * one.per_s, true);
 		double mb = sectors * 512 / 1e6 / 240;
 		CHECK_IS(one.name, mb > 0.95 * one.mb_per_s && mb < 1.05 * one.mb_per_s, true);
