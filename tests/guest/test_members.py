@@ -188,22 +188,6 @@ def test_discard_raid10():
     discarded(10)
 
 
-# lanes: stock
-def test_write_behind():
-    disks = ramdisks(2)
-    array = Array(0, disks)
-    run('mdadm', '--create', array.path, '--run', '--level=1', '-n2', '--bitmap=lockless',
-        '--write-behind=64', '--size=48M', disks[0], '--write-mostly', disks[1])
-    array.wait_whole()
-    array.quick()
-    need('write_mostly' in read(f'{array.sysfs}/dev-ram1/state'), 'no write-mostly member')
-    fio.fill(array.path, '96', 0, 16 * MIB, rw='randwrite')
-    filled(array, 16)
-    only(array, chunks_of(array, range(0, 16 * MIB, fio.BLOCK)))
-    array.equal_over()
-    holds(array, 16)
-
-
 # lanes: stock uml-long
 def test_grow_size():
     """Old chunks keep their states and data, new ones begin Unwritten."""

@@ -7,7 +7,7 @@ import contextlib
 import os
 import struct
 
-from . import disk, fio
+from . import aio, disk, fio
 from .array import Array, ramdisks
 from .sh import (Direct, Failure, copy_device, equal, need, read, read_at, run, wait_until, write,
                  write_at)
@@ -169,6 +169,12 @@ class Data:
                 content = fio.block(tag, offset)
                 device.write(offset, content)
                 self.blocks[offset] = content
+
+    def batch(self, offsets, tag):
+        """4 KiB at each of these offsets, not yet acknowledged."""
+        writes = {offset: fio.block(tag, offset) for offset in offsets}
+        self.blocks.update(writes)
+        return aio.Batch(self.array.path, writes)
 
     def acknowledged(self, tag, acked, touched):
         """Of a fio.Running that was stopped."""
