@@ -334,10 +334,18 @@ bad_log() {
 	for regex in "${allow_log[@]}"; do
 		allow+="|$regex"
 	done
-	# What a job asked the kernel to show (guest-job) is no fault.
-	tr -d '\r\000' <"$out/kernel.log" |
-		sed '/lab: blocked tasks:$/,/lab: end of blocked tasks$/d' | grep -aE -e "$bad_log_lines" |
+	tr -d '\r\000' <"$out/kernel.log" | without_blocked_tasks | grep -aE -e "$bad_log_lines" |
 		grep -avE -e "$allow" || true
+}
+
+# What a job asked the kernel to show (guest-job) is no fault, if it came to its end.
+without_blocked_tasks() {
+	awk '
+		/lab: blocked tasks:$/ && !shown { shown = 1; kept = "" }
+		!shown { print; next }
+		{ kept = kept $0 "\n" }
+		/lab: end of blocked tasks$/ { shown = 0 }
+		END { if (shown) printf "%s", kept }'
 }
 
 cmd_guest() {

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import unittest
+import unittest.mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
@@ -26,7 +27,7 @@ def script(name):
 
 lane = script('lane')
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
-from llb import pace  # noqa: E402  pylint: disable=wrong-import-position
+from llb import pace, sh  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
 
 DIED = (122, 'guest forky/stock tcg: ended without a final word: Kernel panic')
@@ -134,8 +135,40 @@ class Results(unittest.TestCase):
         found = self.lane(['a.b'], (['RUN a.b'], FINE))
         self.assertEqual(found.results, {'a.b': False})
 
+    def test_the_last_word_fits_what_was_said(self):
+        passed = ['RUN a.b', 'PASS a.b 1.0']
+        for lines, status, bad in (
+                (passed, FINE, 0), (passed, SOME_FAILED, 1), (passed, SPENT, 1),
+                (['RUN a.b', 'FAIL a.b 1.0: x'], SOME_FAILED, 0),
+                (['RUN a.b', 'FAIL a.b 1.0: x'], FINE, 1), ([], SOME_FAILED, 1), ([], FINE, 1)):
+            found = self.lane(['a.b'], (lines, status), limit=1)
+            self.assertEqual(len(found.bad), bad, (lines, status))
+
     def test_nothing_is_no_success(self):
         self.assertFalse(lane.Lane([]).passed())
+
+
+class KernelLog(unittest.TestCase):
+    def left(self, *lines):
+        return subprocess.run(
+            ['bash', '-c', f'source {ROOT}/scripts/lab.d/guest.sh; without_blocked_tasks'],
+            input=''.join(line + '\n' for line in lines), capture_output=True, text=True,
+            check=True).stdout.splitlines()
+
+    def test_blocked_tasks_that_were_asked_for(self):
+        shown = ['x is not done: lab: blocked tasks:', 'Call Trace:', 'lab: end of blocked tasks']
+        self.assertEqual(self.left('a', *shown, 'BUG: b', *shown, 'c'), ['a', 'BUG: b', 'c'])
+
+    def test_messages_that_are_gone_are_no_end(self):
+        log = sh.KernelLog.__new__(sh.KernelLog)
+        log.file = -1
+        with unittest.mock.patch('os.read', side_effect=[
+                BrokenPipeError(), b'4,7,9,-;WARNING: x\n SUBSYSTEM=y\n', BlockingIOError()]):
+            self.assertEqual(list(log.lines()), ['WARNING: x'])
+
+    def test_blocked_tasks_without_an_end_hide_nothing(self):
+        lines = ['a', 'x: lab: blocked tasks:', 'Call Trace:', 'BUG: b']
+        self.assertEqual(self.left(*lines), lines)
 
 
 class Pace(unittest.TestCase):

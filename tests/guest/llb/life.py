@@ -9,8 +9,8 @@ import struct
 
 from . import aio, disk, fio
 from .array import Array, ramdisks
-from .sh import (Direct, Failure, copy_device, equal, need, read, read_at, run, wait_until, write,
-                 write_at)
+from .sh import (Direct, Failure, KernelLog, copy_device, equal, need, read, read_at, run,
+                 wait_until, write, write_at)
 
 MIB = 1 << 20
 BLOCK = fio.BLOCK
@@ -422,16 +422,6 @@ def refused(*command):
 
 
 def kernel_log():
-    """The kernel's messages from now on: a function that returns them."""
-    file = os.open('/dev/kmsg', os.O_RDONLY | os.O_NONBLOCK)
-    os.lseek(file, 0, os.SEEK_END)
-
-    def lines():
-        found = []
-        while True:
-            try:
-                found.append(os.read(file, 8192).decode(errors='replace').split(';', 1)[-1]
-                             .splitlines()[0])
-            except BlockingIOError:
-                return found
-    return lines
+    """The kernel's messages from now on: a function that returns the new ones."""
+    log = KernelLog()
+    return lambda: list(log.lines())

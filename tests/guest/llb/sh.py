@@ -132,6 +132,29 @@ def copy_device(source, target):
                 new.write(offset, data)
 
 
+class KernelLog:
+    """The kernel's messages from now on."""
+
+    def __init__(self):
+        self.file = os.open('/dev/kmsg', os.O_RDONLY | os.O_NONBLOCK)
+        os.lseek(self.file, 0, os.SEEK_END)
+
+    def lines(self):
+        """Those that came since the last call. Some may be missing: the kernel writes over
+        its oldest ones, says so once, and goes on with what is left."""
+        while True:
+            try:
+                line = os.read(self.file, 8192)
+            except BrokenPipeError:
+                continue
+            except BlockingIOError:
+                return
+            yield line.decode(errors='replace').split(';', 1)[-1].splitlines()[0]
+
+    def close(self):
+        os.close(self.file)
+
+
 def device_number(path):
     """(major, minor) of a device node."""
     number = os.stat(path).st_rdev
