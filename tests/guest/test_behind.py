@@ -374,7 +374,7 @@ def test_under_load():
     for turn in range(4):
         array, data, late = made(most=dice.choice((16, 64, 256)))
         late.keep(dice.choice((60, 200)))
-        writer = fio.Running(array.path, '5a', 0, 32 * MIB, f'--iodepth={DEPTH}')
+        writer = fio.Running(array.path, '5a', 0, 8 * MIB, f'--iodepth={DEPTH}')
         try:
             seen_behind(array, late, 1000)
             if turn % 2:

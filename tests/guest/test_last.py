@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0
 """W7 for the last member: a degraded array whose remaining members do not take the bitmap.
 Power goes at the acknowledgement of the first write that no mark could be made for: whatever
-tells the next assembly is on the members by then. So md's superblocks are slow here: what md
-writes of itself, in its own time, comes too late. The next assembly resynchronises all that
-was ever written, and a member that comes back gets all of it."""
+tells the next assembly is on the members by then. So writes of md's superblock, and of the
+bitmap's header, are slow: what md writes in its own time comes too late. The next assembly
+resynchronises all that was ever written, and a member that comes back gets all of it."""
 
 import time
 
@@ -16,7 +16,7 @@ MIB = 1 << 20
 HEADER = 2  # sectors; the cells begin behind them
 COUNT = {1: 2, 10: 4}
 PLACES = {'clean': 4 * MIB, 'unwritten': 30 * MIB}
-SUPER_MS = 1500  # so long takes a write of md's superblock; record_failure() waits for some seconds
+SLOW_MS = 1500  # so long takes a write of a superblock; record_failure() waits for some seconds
 
 
 class Last(mapped.Member):
@@ -28,17 +28,15 @@ class Last(mapped.Member):
         self.lower = mapped.create(self.under, f'0 {mapped.SIZE} linear {self.disk} 0')
         self.path = mapped.create(self.name, *self.lines('linear'))
 
-    def break_bitmap(self, kind, super_ms):
+    def break_bitmap(self, kind, slow_ms):
         """kind: cells or bitmap: that, and all behind it up to the data."""
         lower, end = self.lower, mapped.BITMAP + mapped.RESERVED
         begin = mapped.BITMAP + (HEADER if kind == 'cells' else 0)
-        slow = f'delay {lower} 0 0 {lower} 0 {super_ms} {lower} 0 0' if super_ms else \
+        slow = f'delay {lower} 0 0 {lower} 0 {slow_ms} {lower} 0 0' if slow_ms else \
             f'linear {lower} 0'
-        mapped.load(self.name, f'0 {mapped.BITMAP} {slow}', *(
-            [f'{mapped.BITMAP} {begin - mapped.BITMAP} linear {lower} {mapped.BITMAP}']
-            if begin > mapped.BITMAP else []),
-            f'{begin} {end - begin} flakey {lower} {begin} 0 3600 1 error_writes',
-            f'{end} {mapped.SIZE - end} linear {lower} {end}')
+        mapped.load(self.name, f'0 {begin} {slow}',
+                    f'{begin} {end - begin} flakey {lower} {begin} 0 3600 1 error_writes',
+                    f'{end} {mapped.SIZE - end} linear {lower} {end}')
 
 
 def power_cut(members, spares):
@@ -84,7 +82,7 @@ def last_member(level, kind, where):
     data.sprinkle([40 * MIB], '3c')
     equal(array.attribute('array_state'), 'active', 'array_state')
     for member in left:
-        member.break_bitmap(kind, SUPER_MS)
+        member.break_bitmap(kind, SLOW_MS)
     log = life.kernel_log()
     offset = PLACES[where]
     acked = write_now(array, offset, '5a')
@@ -130,7 +128,7 @@ def returned(level, disks, data, acked):
           f'returned by --{"re-" if again else ""}add', flush=True)
 
 
-# lanes: long
+# lanes: stock
 def test_cells_raid1():
     last_member(1, 'cells', 'clean')
 
@@ -140,7 +138,7 @@ def test_cells_unwritten_raid1():
     last_member(1, 'cells', 'unwritten')
 
 
-# lanes: long
+# lanes: stock
 def test_bitmap_raid1():
     last_member(1, 'bitmap', 'clean')
 
