@@ -5,6 +5,7 @@ tells the next assembly is on the members by then. So writes of md's superblock,
 bitmap's header, are slow: what md writes in its own time comes too late. The next assembly
 resynchronises all that was ever written, and a member that comes back gets all of it."""
 
+import os
 import time
 
 from llb import fio, life, mapped
@@ -105,7 +106,7 @@ def last_member(level, kind, where):
 
 def returned(level, disks, data, acked):
     """After the power cut: without the member that was gone, then with it."""
-    gone, left = disks[1], [path for path in disks if path is not disks[1]]
+    left = [path for path in disks if path is not disks[1]]
     array = Array(0, disks)
     array.assemble('--run', members=left)
     if array.attribute('array_state') in ('readonly', 'read-auto', 'inactive'):
@@ -115,9 +116,14 @@ def returned(level, disks, data, acked):
     unsynced = array.bits()
     # All that was ever written waits for a sync; 16 MiB of it, some chunks more by neighbours.
     need(not unsynced['clean'], f'{unsynced["clean"]} chunks are trusted after the bitmap was lost')
-    again = run('mdadm', array.path, '--re-add', gone, ok=None)[0] == 0
-    if not again:
-        run('mdadm', array.path, '--add', gone)
+    # With the one that was gone; raid10 has failed another one that did not take the bitmap.
+    again = False
+    for path in disks:
+        if os.path.exists(f'{array.sysfs}/dev-{os.path.basename(path)}'):
+            continue
+        again = run('mdadm', array.path, '--re-add', path, ok=None)[0] == 0
+        if not again:
+            run('mdadm', array.path, '--add', path)
     array.wait_whole()
     life.settle(array)
     life.whole(array)
