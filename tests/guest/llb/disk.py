@@ -38,10 +38,17 @@ class Super:
         self.data_offset, self.data_size, self.super_offset = \
             struct.unpack_from('<QQQ', page, 128)
         number, = struct.unpack_from('<I', page, 160)
+        self.bad_log_sectors, self.bad_log_offset = struct.unpack_from('<Hi', page, 186)
         self.events, self.resync_offset = struct.unpack_from('<QQ', page, 200)
         self.role, = struct.unpack_from('<H', page, 256 + 2 * number)
         self.bitmap = (self.super_offset + self.bitmap_offset) * SECTOR
         self.read_bitmap(device)
+
+    def bad_log_inside(self):
+        """Whether the place for md's bad-block log lies in the bitmap's space. (mdadm puts it
+        there when it makes a member, and behind that space when it adds one to some arrays.)"""
+        return self.bad_log_sectors and self.bad_log_offset and self.bitmap_offset - \
+            self.bad_log_sectors < self.bad_log_offset < self.bitmap_offset + self.reserved
 
     def read_bitmap(self, device):
         head = device.read(self.bitmap, 4096)
