@@ -6,7 +6,6 @@ limits, plans."""
 import importlib.machinery
 import importlib.util
 import os
-import pathlib
 import subprocess
 import sys
 import time
@@ -147,21 +146,6 @@ class Results(unittest.TestCase):
 
     def test_nothing_is_no_success(self):
         self.assertFalse(lane.Lane([]).passed())
-
-
-class Lanes(unittest.TestCase):
-    KNOWN = {'stock', 'uml', 'peer', 'backports', 'long', 'uml-long', 'peer-long',
-             'backports-long'}
-
-    def test_each_guest_test_has_one(self):
-        """scripts/test runs nothing else, and says nothing."""
-        for path in pathlib.Path(ROOT, 'tests/guest').glob('test_*.py'):
-            above = ''
-            for line in path.read_text(encoding='utf-8').splitlines():
-                if line.startswith('def test_'):
-                    self.assertTrue(above.startswith('# lanes: '), f'{path.name}: {line}')
-                    self.assertLessEqual(set(above.split()[2:]), self.KNOWN, f'{path.name}: {line}')
-                above = line
 
 
 class KernelLog(unittest.TestCase):
