@@ -52,11 +52,11 @@ struct BlockInfo {
 constexpr u8 kFlagFresh = 1; // written if a cell in it is not durable yet
 constexpr u8 kFlagWrite = 2; // written
 
-// How far a first touch reaches.
-enum class Cover : u8 {
-	Own, // its own chunk
-	Dense, // a window of which a part is written; what lies before a stream
-	Near, // the whole window, if another chunk of it is written; the same
+// How far a first touch may reach beyond its own chunk.
+struct Reach {
+	bool near; // over a window in which any other chunk is written; else one that is dense
+	u32 window; // chunks, at most; a power of two
+	u32 ahead; // of a stream: chunks, at most
 };
 
 // A block that a round took the flags of.
@@ -66,13 +66,11 @@ struct Flagged {
 };
 
 // What a batch is made in.
-template <u32 N>
-struct BatchOf {
-	u8 *page[N];
-	Flagged block[N];
-	Span fresh[N]; // see copy_block()
+struct BatchItem {
+	u8 *page;
+	Flagged block;
+	Span fresh; // see copy_block()
 };
-using WideBatch = BatchOf<kBatchWide>;
 
 // Who does the bitmap's I/O, and may members be picked without a reference?
 struct Hold {
@@ -150,15 +148,14 @@ class Bitmap : public llb_bitmap {
 	bool settle_for_bios(u64 target);
 	base::Result round(Hold hold);
 	base::Result round_once();
-	template <u32 N>
-	base::Result write_flagged(BatchOf<N> &batch);
+	base::Result write_flagged(BatchItem *batch, u32 most);
 	base::Result write_narrow();
 	base::Result wide_round(Hold hold);
 	u32 flagged_from(const Table *t, u32 from, u32 most) const;
-	u32 gather(Table *t, u32 from, u32 room, Flagged *batch, u32 *next_block);
+	u32 gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_block);
 	Span copy_block(Table *t, u32 block, u8 *page, bool may_cover);
-	Cover reach() const;
-	Span cover_of(const Table *t, u32 block, u32 at, Cover reach) const;
+	Reach reach(const Table *t) const;
+	Span cover_of(const Table *t, u32 block, u32 at, Reach reach) const;
 	Span cover_touches(const Table *t, u32 block, u8 *page, Span words) const;
 	void confirm_block(Table *t, u32 block, const u8 *page, Span fresh);
 	void add_block_io(Table *t, u32 block, u8 *page);
@@ -289,7 +286,7 @@ class Bitmap : public llb_bitmap {
 	base::Atomic<u64> waiting_bytes_{0}; // ... for a resync; the daemon's last count
 
 	// Under LEAD.
-	WideBatch *wide_ = nullptr; // while all of the bitmap is written
+	BatchItem *wide_ = nullptr; // kBatchWide of them, while all of the bitmap is written
 	Super sb_ = {};
 	u8 *page_ = nullptr; // for I/O; create()'s and load()'s before
 	bool header_dirty_ = false;

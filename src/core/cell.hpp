@@ -98,15 +98,16 @@ constexpr u8 disk_byte(u8 raw)
 }
 
 // The same for eight cells at once, as they lie in memory. A state plus 6, or plus 3,
-// stays below 16: no byte reaches into the next.
+// stays below 16: no byte reaches into the next. Static: an inline function whose address is taken would have sections of its own, which a
+// module must not have.
 namespace eight {
-constexpr u64 each(u8 byte)
+static constexpr u64 each(u8 byte)
 {
 	return 0x0101010101010101 * byte;
 }
 
 // kCovered in each byte whose state is dirty_like(): 2, 3 and 4.
-constexpr u64 dirty_like(u64 bytes)
+static constexpr u64 dirty_like(u64 bytes)
 {
 	u64 states = bytes & each(kStateMask);
 	return (states + each(6)) & ~(states + each(3)) & each(kCovered);
@@ -114,38 +115,38 @@ constexpr u64 dirty_like(u64 bytes)
 static_assert(kCovered == 8 && kStateMask == 7 && LLB_DIRTY == 2);
 
 // How many of these cells are dirty_like().
-constexpr u32 count_dirty(u64 raw)
+static constexpr u32 count_dirty(u64 raw)
 {
 	return u32((dirty_like(raw) >> 3) * each(1) >> 56);
 }
 
 // 0: none of these cells can become clean. Dirty, or dirty on disk only, or built parity.
-constexpr u64 cleanable(u64 raw)
+static constexpr u64 cleanable(u64 raw)
 {
 	return dirty_like(raw) | (raw & each(kCovered | kEnded));
 }
 
 // 0: none of these cells wants_sync(): 3 to 6.
-constexpr u64 wants_sync(u64 raw)
+static constexpr u64 wants_sync(u64 raw)
 {
 	u64 states = raw & each(kStateMask);
 	return (states + each(5)) & ~(states + each(1)) & each(8);
 }
 
 // Not 0: at least one of these cells is written and not yet durable as that.
-constexpr u64 fresh(u64 raw)
+static constexpr u64 fresh(u64 raw)
 {
 	return dirty_like(raw) & ~raw;
 }
 
-constexpr u64 disk_bytes(u64 raw)
+static constexpr u64 disk_bytes(u64 raw)
 {
 	u64 hidden = (raw & ~dirty_like(raw) & each(kCovered)) >> 3;
 	return (raw & each(kStateMask) & ~(hidden * kStateMask)) | hidden * LLB_DIRTY;
 }
 
 // Bytes of the disk, Unwritten (0) and Clean (1) made Dirty.
-constexpr u64 covered(u64 bytes)
+static constexpr u64 covered(u64 bytes)
 {
 	u64 low = (~(bytes + each(6)) & each(8)) >> 3;
 	return (bytes & ~low) | low * LLB_DIRTY;

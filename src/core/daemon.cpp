@@ -94,7 +94,7 @@ void Bitmap::daemon()
 	bool may = (a.flags & KX_ARRAY_RDWR) && !(a.flags & KX_ARRAY_SNAPSHOT) && !broken_.load_relaxed();
 	if (may && now >= next_pass_ms_) {
 		bool rested = first_mark_ms_ && now - first_mark_ms_ >= idle_ms();
-		pass(t, {0, rested, true, !over, Hold{false}});
+		pass(t, {0, rested || (over && crash_bytes() > keep), true, !over, Hold{false}});
 		// a little early is on time
 		next_pass_ms_ = now + pass_ms() - base::min(pass_ms() / 8, 100u);
 		next_hurry_ms_ = now + kHurry_ms - kHurry_ms / 8;
@@ -103,7 +103,7 @@ void Bitmap::daemon()
 			pass(t, {keep, true, true, false, Hold{false}});
 		next_hurry_ms_ = now + kHurry_ms - kHurry_ms / 8;
 	}
-	bool left = flagged_from(t, 0, 1) > 0;
+	bool left = flagged_from(t, 0, 1) > 0 || due_.load_relaxed();
 	bool again = left || anything_to_clean(t) || sync_wanted_.load_relaxed();
 	if (again && stuck(a, left)) {
 		// full, then look again: pairs with daemon_work(), which follows the change

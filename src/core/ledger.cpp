@@ -38,28 +38,28 @@ u64 keep(u64 eight, u32 count)
 // Pages for a batch: the bitmap's own, and more while they are to be had at once.
 class BatchPages {
     public:
-	BatchPages(u8 *own, u8 **page)
-		: page_{page}
+	BatchPages(u8 *own, BatchItem *batch)
+		: batch_{batch}
 	{
-		page_[0] = own;
+		batch_[0].page = own;
 	}
 	~BatchPages()
 	{
 		while (have_ > 1)
-			kx_page_free(page_[--have_]);
+			kx_page_free(batch_[--have_].page);
 	}
 	BatchPages(const BatchPages &) = delete;
 	BatchPages &operator=(const BatchPages &) = delete;
 	// Returns how many of count there are; one at least, if count is not 0.
 	u32 get(u32 count)
 	{
-		while (have_ < count && (page_[have_] = static_cast<u8 *>(kx_page_alloc(0))))
+		while (have_ < count && (batch_[have_].page = static_cast<u8 *>(kx_page_alloc(0))))
 			have_++;
 		return base::min(have_, count);
 	}
 
     private:
-	u8 **page_;
+	BatchItem *batch_;
 	u32 have_ = 1;
 };
 
@@ -345,45 +345,44 @@ void Bitmap::give_up()
 }
 
 // Writes what is flagged, batch by batch.
-template <u32 N>
-Result Bitmap::write_flagged(BatchOf<N> &batch)
+Result Bitmap::write_flagged(BatchItem *batch, u32 most)
 {
 	Table *t = table();
-	BatchPages pages(page_, batch.page);
+	BatchPages pages(page_, batch);
 	u32 next = 0;
 
 	while (next < t->geo.blocks) {
-		u32 room = pages.get(flagged_from(t, next, N));
-		u32 n = gather(t, next, room, batch.block, &next);
+		u32 room = pages.get(flagged_from(t, next, most));
+		u32 n = gather(t, next, room, batch, &next);
 		if (n == 0)
 			break;
 		u32 write = 0; // of them, the first so many
 		for (u32 i = 0; i < n; i++) {
-			Flagged b = batch.block[i];
+			Flagged b = batch[i].block;
 			// What all of a bitmap is written for is no touch.
-			Span fresh = copy_block(t, b.block, batch.page[write], b.flags & kFlagFresh); // 3
+			Span fresh = copy_block(t, b.block, batch[write].page, b.flags & kFlagFresh); // 3
 			// A writer that found its chunk dirty and not yet durable has flagged the
 			// block once more. The round that it met has made that durable.
 			if (b.flags == kFlagFresh && !fresh.to)
 				continue;
-			batch.block[write] = b;
-			batch.fresh[write++] = fresh;
+			batch[write].block = b;
+			batch[write++].fresh = fresh;
 		}
 		if (!write)
 			continue;
 		kx_io_result io;
 		kx_io_begin(host_);
 		for (u32 i = 0; i < write; i++)
-			add_block_io(t, batch.block[i].block, batch.page[i]);
+			add_block_io(t, batch[i].block.block, batch[i].page);
 		kx_io_wait(host_, &io); // 4
 		if (io.in_sync_ok == 0) {
 			for (u32 i = 0; i < write; i++)
-				blocks_[batch.block[i].block].flagged.fetch_or_full(kFlagWrite);
+				blocks_[batch[i].block.block].flagged.fetch_or_full(kFlagWrite);
 			return Result::error(LLB_EIO);
 		}
 		for (u32 i = 0; i < write; i++)
-			confirm_block(t, batch.block[i].block, batch.page[i], batch.fresh[i]); // 5
-		if (N == kBatchWide)
+			confirm_block(t, batch[i].block.block, batch[i].page, batch[i].fresh); // 5
+		if (wide_)
 			kx_relax();
 	}
 	return Result::ok();
@@ -392,15 +391,15 @@ Result Bitmap::write_flagged(BatchOf<N> &batch)
 // In a function of its own, so that its batch is on the stack only where it is used.
 [[gnu::noinline]] Result Bitmap::write_narrow()
 {
-	BatchOf<kBatch> batch;
-	return write_flagged(batch);
+	BatchItem batch[kBatch];
+	return write_flagged(batch, kBatch);
 }
 
 Result Bitmap::round_once()
 {
 	// 1: acquire, before any flag is taken: pairs with (b) in request()
 	u64 seq = requested_.load_acquire();
-	Result r = wide_ ? write_flagged(*wide_) : write_narrow();
+	Result r = wide_ ? write_flagged(wide_, kBatchWide) : write_narrow();
 
 	if (r.failed())
 		return r;
@@ -427,7 +426,7 @@ Result Bitmap::round_once()
 Result Bitmap::wide_round(Hold hold)
 {
 	if (table()->geo.blocks > kBatch)
-		wide_ = static_cast<WideBatch *>(kx_alloc(sizeof(WideBatch)));
+		wide_ = static_cast<BatchItem *>(kx_alloc(kBatchWide * sizeof(BatchItem)));
 	Result r = round(hold);
 	kx_free(wide_);
 	wide_ = nullptr;
@@ -446,7 +445,7 @@ u32 Bitmap::flagged_from(const Table *t, u32 from, u32 most) const
 }
 
 // 2: take the flags of up to room blocks, before they are copied.
-u32 Bitmap::gather(Table *t, u32 from, u32 room, Flagged *batch, u32 *next_block)
+u32 Bitmap::gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_block)
 {
 	u32 n = 0;
 	u32 b = from;
@@ -458,22 +457,28 @@ u32 Bitmap::gather(Table *t, u32 from, u32 room, Flagged *batch, u32 *next_block
 			continue;
 		u8 flags = blocks_[b].flagged.exchange_full(0);
 		if (flags)
-			batch[n++] = {b, flags};
+			batch[n++].block = {b, flags};
 	}
 	*next_block = b;
 	return n;
 }
 
 // How far first touches may reach now: as far as the budget allows that more is called dirty
-// than is written. [LEAD]
-Cover Bitmap::reach() const
+// than is written, and never over half of what is left of it. [LEAD]
+Reach Bitmap::reach(const Table *t) const
 {
+	const u32 shift = t->geo.chunk_shift;
+	u64 window = base::min<u64>(kCoverChunksMax, base::max<u64>(kCoverSectorsMax >> shift, 1));
 	u64 budget = budget_bytes();
+	u64 crash = crash_bytes();
 
 	if (budget == kNoLimit)
-		return Cover::Near;
-	u64 crash = crash_bytes();
-	return crash < budget / 4 ? Cover::Near : crash < budget ? Cover::Dense : Cover::Own;
+		return {true, u32(window), kBlockBytes};
+	u64 left = crash < budget ? (budget - crash) / 2 >> shift >> kSectorShift : 0;
+	if (!left)
+		return {false, 1, 0};
+	return {crash < budget / 4, u32(base::min(window, u64{1} << base::log2(left))),
+		u32(base::min<u64>(left, kBlockBytes))};
 }
 
 // What a first touch at this byte of the block covers. A lone one: its chunk. Where others are
@@ -481,23 +486,22 @@ Cover Bitmap::reach() const
 // behind it, or before it, half as much again on the other side. The cells are the
 // evidence, so that no state and no clock is needed. Hints: what they say a moment later
 // does not matter.
-Span Bitmap::cover_of(const Table *t, u32 block, u32 at, Cover reach) const
+Span Bitmap::cover_of(const Table *t, u32 block, u32 at, Reach reach) const
 {
 	const Cell *cells = t->pages[block];
 	const u64 start = u64{block} << kBlockShift;
 	const u32 first = u32(t->block_first(block) + LLB_CELLS_OFFSET - start);
 	const u32 end = u32(t->block_end(block) + LLB_CELLS_OFFSET - start);
-	const u32 most = u32(base::min<u64>(kCoverChunksMax, kCoverSectorsMax >> t->geo.chunk_shift));
 	Span span = {u16(at), u16(at + 1)};
 	u32 dirty = 1;
 
-	if (reach == Cover::Own)
+	if (!reach.ahead)
 		return span;
-	for (u32 size = 2; size <= most; size *= 2) {
+	for (u32 size = 2; size <= reach.window; size *= 2) {
 		u32 from = at & ~(size - 1);
 		// the half of the window that was not counted yet
 		dirty += count_dirty(cells, from + (at & (size / 2) ? 0 : size / 2), size / 2);
-		if (dirty > 1 && (reach == Cover::Near || dirty * kCoverDensity >= size))
+		if (dirty > 1 && (reach.near || dirty * kCoverDensity >= size))
 			span = {u16(from), u16(from + size)};
 	}
 	u32 low = at, high = at + 1;
@@ -506,9 +510,10 @@ Span Bitmap::cover_of(const Table *t, u32 block, u32 at, Cover reach) const
 	while (high < end && dirty_like(state_of(cells[high].load_relaxed())))
 		high++;
 	if (low < at && high == at + 1)
-		span.to = u16(base::max<u32>(span.to, at + 1 + (at - low) / 2));
+		span.to = u16(base::max<u32>(span.to, at + 1 + base::min((at - low) / 2, reach.ahead)));
 	if (low == at && high > at + 1)
-		span.from = u16(base::min<u32>(span.from, at - base::min(at, (high - at - 1) / 2)));
+		span.from = u16(base::min<u32>(
+			span.from, at - base::min(at, base::min((high - at - 1) / 2, reach.ahead))));
 	// All of the run, so that none of it is looked at again.
 	return {u16(base::max<u32>(base::min<u32>(span.from, low), first)),
 		u16(base::min<u32>(base::max<u32>(span.to, high), end))};
@@ -518,7 +523,7 @@ Span Bitmap::cover_of(const Table *t, u32 block, u32 at, Cover reach) const
 // where it is clean or unwritten. Returns where all that lies.
 Span Bitmap::cover_touches(const Table *t, u32 block, u8 *page, Span words) const
 {
-	const Cover far = reach();
+	const Reach far = reach(t);
 	Span all = words;
 	Span span = {0, 0};
 

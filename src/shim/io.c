@@ -170,9 +170,9 @@ void kx_io_begin(struct kx_host *h)
 
 void kx_io_add(struct kx_host *h, u64 offset, const void *buf, u32 bytes)
 {
-	if (WARN_ON_ONCE(h->piece_count == KX_IO_ADDS_MAX))
-		return;
-	h->pieces[h->piece_count++] = (struct kx_piece){ buf, offset, bytes };
+	if (h->piece_count < KX_IO_ADDS_MAX)
+		h->pieces[h->piece_count] = (struct kx_piece){ buf, offset, bytes };
+	h->piece_count++;
 }
 
 /* How many pieces from here on lie one behind the other. */
@@ -223,16 +223,18 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
 	struct kx_batch *b = &h->writes;
 	unsigned int i;
 
+	memset(out, 0, sizeof(*out));
+	out->tried = b->count;
+	if (WARN_ON_ONCE(h->piece_count > KX_IO_ADDS_MAX))
+		h->piece_count = 0; /* nothing was written, and nobody took it */
 	for (i = 0; i < b->count; i++)
 		write_pieces(h, &b->targets[i]);
 	batch_wait(b);
-	memset(out, 0, sizeof(*out));
-	out->tried = b->count;
 	for (i = 0; i < b->count; i++) {
 		struct kx_target *t = &b->targets[i];
 
 		out->in_sync_tried += t->was_in_sync;
-		out->in_sync_ok += t->was_in_sync && !t->failed && !t->left_out &&
+		out->in_sync_ok += h->piece_count && t->was_in_sync && !t->failed && !t->left_out &&
 				   test_bit(In_sync, &t->rdev->flags);
 	}
 	batch_end(b);
