@@ -237,9 +237,9 @@ const std::vector<LoadInfo> &loads()
 		{"g_burst", "1000/s for 5 s each minute", "5-s bursts", "1000/s", Kind::Burst, false},
 		{"k_vmhost", "VM host, 20 guests", "VM host", "20 guests", Kind::Other, false},
 		{"m_mail", "mail server, 60 mails/s", "mail", "server", Kind::Other, false},
-		{"hot_log", "log, 20 MB/s, round and round in 4 GiB", "", "", Kind::Stream, true},
-		{"hot_oltp", "500/s over 4 GiB", "", "", Kind::Other, true},
-		{"hot_streams", "four streams, each round and round in 1 GiB", "", "", Kind::Stream, true},
+		{"hot_log", "log, 20 MB/s, round and round in 256 MiB", "", "", Kind::Stream, true},
+		{"hot_oltp", "500/s over 1 GiB", "", "", Kind::Other, true},
+		{"hot_streams", "four streams, each round and round in 512 MiB", "", "", Kind::Stream, true},
 	};
 	return all;
 }
@@ -280,12 +280,12 @@ std::unique_ptr<Load> Load::make(const std::string &name, u64 device, u64 seed)
 	} else if (name == "m_mail") {
 		mail(*p, device);
 	} else if (name == "hot_log") {
-		p->stream(20, share(device, 0.2), 4 * kGiB, 128);
+		p->stream(20, share(device, 0.2), kGiB / 4, 128);
 	} else if (name == "hot_oltp") {
-		p->random(500, share(device, 0.3), 4 * kGiB, 16);
+		p->random(500, share(device, 0.3), kGiB, 16);
 	} else if (name == "hot_streams") {
 		for (u32 i = 0; i < 4; i++)
-			p->stream(50, share(device, (i + 0.1) / 4), kGiB, 1024);
+			p->stream(50, share(device, (i + 0.1) / 4), kGiB / 2, 1024);
 	} else {
 		return nullptr;
 	}

@@ -105,7 +105,7 @@ std::vector<Job> all_jobs(bool quick)
 					continue;
 				Job job;
 				job.size = s.name, job.load = l.name, job.tracker = tracker;
-				if (quick)
+				if (quick && !l.hot) // a working set has to get dirty first
 					job.seconds = 120;
 				jobs.push_back(job);
 			}
@@ -297,7 +297,7 @@ void write_table(const Runs &runs, const Aims &aims, bool quick, const std::stri
 			fputs("\n", f);
 		}
 	}
-	fputs("\n## Working sets of 4 GiB, within the budget\n\n"
+	fputs("\n## Hot working sets: within the budget, all of it rewritten within 15 s\n\n"
 	      "| size | load | classic | llbitmap | its bitmap writes once it is dirty |\n|---|---|---|---|---|\n",
 	      f);
 	for (const Size &s : sizes()) {

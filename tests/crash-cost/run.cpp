@@ -156,11 +156,11 @@ std::string line(const Job &job, const Result &r)
 	char text[1000];
 	snprintf(text, sizeof(text),
 		 "%-6s %-11s %-15s chunk %6.4g MiB  mean %9s  max %9s  (3 s: %9s, max %9s)  writes %8.3f/s  "
-		 "2nd half %8.3f  flushes %5.2f  waits %6.2f %%  idle %s  cpu %.1fs%s",
+		 "2nd half %8.3f  flushes %5.2f  waits %6.2f %%  latency %5.2f ms  idle %s  cpu %.1fs%s",
 		 job.size.c_str(), job.load.c_str(), job.tracker.c_str(), double(r.chunk_bytes) / 1048576,
 		 bytes_text(r.mean).c_str(), bytes_text(double(r.max)).c_str(),
 		 bytes_text(r.recent_mean).c_str(), bytes_text(double(r.recent_max)).c_str(),
-		 r.bitmap_writes_per_s, r.steady_writes_per_s, r.flushes_per_s, r.waits * 100,
+		 r.bitmap_writes_per_s, r.steady_writes_per_s, r.flushes_per_s, r.waits * 100, r.latency_ms,
 		 bytes_text(double(r.idle_bytes)).c_str(), r.cpu_s, r.complaint);
 	return text;
 }
