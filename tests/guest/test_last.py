@@ -11,7 +11,7 @@ import time
 from llb import fio, life, mapped
 from llb.array import Array, ramdisks
 from llb.life import Data
-from llb.sh import Direct, copy_device, equal, need, run
+from llb.sh import Direct, copy_device, equal, need, read, run
 
 MIB = 1 << 20
 HEADER = 2  # sectors; the cells begin behind them
@@ -116,11 +116,15 @@ def returned(level, disks, data, acked):
     unsynced = array.bits()
     # All that was ever written waits for a sync; 16 MiB of it, some chunks more by neighbours.
     need(not unsynced['clean'], f'{unsynced["clean"]} chunks are trusted after the bitmap was lost')
-    # With the one that was gone; raid10 has failed another one that did not take the bitmap.
+    # With the one that was gone; raid10 has failed another one that did not take the bitmap,
+    # which may be there without a slot.
     again = False
     for path in disks:
-        if os.path.exists(f'{array.sysfs}/dev-{os.path.basename(path)}'):
-            continue
+        member = f'{array.sysfs}/dev-{os.path.basename(path)}'
+        if os.path.exists(member):
+            if read(f'{member}/slot') != 'none':
+                continue
+            life.remove(array, path)
         again = run('mdadm', array.path, '--re-add', path, ok=None)[0] == 0
         if not again:
             run('mdadm', array.path, '--add', path)
