@@ -6,12 +6,12 @@ bitmap's header, are slow: what md writes in its own time comes too late. The ne
 resynchronises all that was ever written, and a member that comes back gets all of it."""
 
 import os
-import time
+import threading
 
 from llb import fio, life, mapped
 from llb.array import Array, ramdisks
 from llb.life import Data
-from llb.sh import Direct, copy_device, equal, need, read, run
+from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
 
 MIB = 1 << 20
 HEADER = 2  # sectors; the cells begin behind them
@@ -65,6 +65,15 @@ def write_now(array, offset, tag):
             return False
 
 
+def note(data, offset, tag, acked):
+    """What is there now; anything, if it was not acknowledged."""
+    for at in range(offset, offset + 65536, fio.BLOCK):
+        if acked:
+            data.blocks[at] = fio.filled(tag, at)
+        else:
+            data.blocks.pop(at, None)
+
+
 def last_member(level, kind, where):
     """kind: what no member takes: the cells, or all of the bitmap. where: the write goes to
     a chunk that is Clean or Unwritten on disk."""
@@ -96,11 +105,7 @@ def last_member(level, kind, where):
     array.stop()
     for member in members:
         run('blkdiscard', '-f', member.lower)
-    for at in range(offset, offset + 65536, fio.BLOCK):
-        if acked:
-            data.blocks[at] = fio.filled('5a', at)
-        else:
-            data.blocks.pop(at, None)
+    note(data, offset, '5a', acked)
     returned(level, spares, data, acked)
 
 
@@ -180,20 +185,29 @@ def in_a_freeze(kind):
     life.settle(array)
     life.lose(array, members[1].path)
     members[0].break_bitmap(kind, 0)
-    writer = fio.Running(array.path, '5a', 4 * MIB, 4 * MIB)
-    try:
-        for turn in range(20):
+    ended, turns = False, 0
+
+    def freezes():
+        nonlocal turns
+        while not ended:
             array.set('suspend_lo', 0)
-            array.set('suspend_hi', (turn + 1) * 2048)
+            array.set('suspend_hi', (turns % 20 + 1) * 2048)
             array.set('suspend_hi', 0)
+            turns += 1
+    task = threading.Thread(target=freezes, daemon=True)
+    task.start()
+    try:
+        wait_until('the array is frozen and thawed', lambda: turns > 2, 60, 0.02)
+        acked = write_now(array, PLACES['clean'], '5a')
+        power_cut(members, spares)
     finally:
-        acked, touched = writer.stop(time.monotonic())
-    power_cut(members, spares)
+        ended = True
+        task.join()
     array.stop()
     for member in members:
         run('blkdiscard', '-f', member.lower)
-    data.acknowledged('5a', acked, touched)
-    returned(1, spares, data, bool(acked))
+    note(data, PLACES['clean'], '5a', acked)
+    returned(1, spares, data, acked)
 
 
 # lanes: long
