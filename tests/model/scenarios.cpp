@@ -317,7 +317,7 @@ void writer_daemon()
 
 void lane()
 {
-	fresh();
+	fresh(4);
 	written(0);
 	task_add("write", write<0, 0>, 0);
 	task_add("neighbour", write<2, 0>, 1);
@@ -326,7 +326,7 @@ void lane()
 
 void lane_marked()
 {
-	fresh();
+	fresh(4);
 	written(0);
 	pass();
 	task_add("write", write<0, 0>, 0);
@@ -336,7 +336,7 @@ void lane_marked()
 
 void lane_migrate()
 {
-	fresh();
+	fresh(4);
 	written(0);
 	task_add("write", write<0, 0>, 0);
 	task_add("neighbour", write<2, kMigrate | kIrq>, 1);
@@ -345,7 +345,7 @@ void lane_migrate()
 
 void lane_migrate_own()
 {
-	fresh();
+	fresh(4);
 	written(0);
 	task_add("write", write<0, kMigrate | kIrq>, 0);
 	task_add("neighbour", write<2, 0>, 0);
@@ -356,7 +356,7 @@ void lane_migrate_own()
 // Chunk 0 is marked; chunk 2 is dirty and will be in the next pass.
 void lane_later_mark()
 {
-	fresh();
+	fresh(4);
 	written(0);
 	pass();
 	written(2);

@@ -542,6 +542,38 @@ TEST(Daemon, WriteBehindThatCountsItselfAfterTheMark)
 	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
 }
 
+// A block that still waits for its write is visited by a pass that may clear nothing: what
+// else is marked in it stays dirty. 5 was cleared; 6 waits for a slow member, for a flush
+// that cannot be, or for a header that nobody takes.
+TEST(Daemon, ABlockThatIsDueIsNoReasonToClearMore)
+{
+	for (int how = 0; how < 2; how++) {
+		Rig r({.state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
+		r.start();
+		r.write(5);
+		r.h.run_for(kSleep_ms * 2 / 3 + 1000); // 5 is marked
+		r.begin(6);
+		r.h.run_for(kSleep_ms * 2 / 3); // 5 is clean in memory, 6 is marked
+		ASSERT_EQ(r.state(5), State::Clean);
+		ASSERT_EQ(r.disk(5), LLB_DIRTY) << "not lazily";
+		ASSERT_TRUE(r.raw(6) & core::kCleaning);
+		if (how == 0)
+			llb_start_behind(r.b());
+		else
+			r.h.suspended = true; // no flush
+		r.end(6);
+		int flushes = r.h.flush_calls;
+		r.h.run_for(kSleep_ms * 2 / 3);
+		EXPECT_EQ(r.h.flush_calls, flushes) << how;
+		EXPECT_EQ(r.state(6), State::Dirty) << how;
+		EXPECT_EQ(r.disk(6), LLB_DIRTY) << how;
+		if (how == 0)
+			llb_end_behind(r.b());
+		r.h.suspended = false;
+		EXPECT_LE(clean_after(r, 6), kCleanBy_ms) << how;
+	}
+}
+
 // ---- flush at stop, tune ----
 
 TEST(Flush, AnOrderlyStopLeavesNothingToSync)
