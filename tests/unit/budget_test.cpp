@@ -631,6 +631,7 @@ struct Large : Rig {
 		for (u32 m = 0; m < 2; m++) {
 			put32(m, LLB_SB_SECTORS_RESERVED, 256); // as mdadm does
 			h.members[m]->m.data_sectors = 32 * kTiB;
+			h.members[m]->m.data_offset = 1u << 20; // room enough
 		}
 		start();
 	}

@@ -116,6 +116,32 @@ TEST(Daemon, AChunkThatIsBeingWrittenStaysDirty)
 	EXPECT_LE(clean_after(r, 6), kCleanBy_ms);
 }
 
+// W4 beside a chunk that is always being written: neighbours have lanes of their own.
+TEST(Daemon, AHotNeighbourKeepsNothingElseDirty)
+{
+	const u64 far = u64{16} << 31; // 16 TiB, in chunks of 256 MiB
+	for (u64 sync_size : {64 * rig::kChunk, far}) {
+		Rig r({.sync_size = sync_size, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
+		r.start();
+		r.begin(5);
+		for (u64 c = 0; c < 64; c++) {
+			if (c != 5)
+				r.write(c);
+		}
+		for (u64 ms = 0; ms < kCleanBy_ms; ms += 500) {
+			r.begin(5);
+			r.end(5); // one is always under way
+			r.h.run_for(500);
+		}
+		for (u64 c = 0; c < 64; c++)
+			EXPECT_EQ(r.disk(c), c == 5 ? LLB_DIRTY : LLB_CLEAN) << c;
+		llb_stats s;
+		llb_stats_get(r.b(), &s);
+		EXPECT_EQ(s.crash_bytes, r.chunk_sectors() * 512);
+		r.end(5);
+	}
+}
+
 // The unmarked chunk of the lane is written: quiet has nothing to do with marks.
 TEST(Daemon, TwoChunksInOneLane)
 {

@@ -181,6 +181,31 @@ TEST(Ledger, SecondWriterDuringTheRoundOfTheFirst)
 	}
 }
 
+// Others that come while it is being written ask once more: that needs no write.
+TEST(Ledger, AFirstTouchMetByParallelWritersIsWrittenOnce)
+{
+	Rig r(kFirstUse);
+	r.start();
+	int batches = r.h.io_batches;
+	bool once = true;
+	r.h.on_io_wait = [&] {
+		for (int i = 0; i < 3 && once; i++)
+			r.begin_nowait(5);
+		once = false;
+	};
+	r.begin_nowait(5);
+	llb_unplug(r.b(), 1);
+	ASSERT_FALSE(once);
+	EXPECT_TRUE(llb_pending(r.b()));
+	r.wait_durable();
+	EXPECT_FALSE(llb_pending(r.b()));
+	EXPECT_EQ(r.h.io_batches, batches + 1);
+	for (int i = 0; i < 4; i++)
+		r.end(5);
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+}
+
 // A chunk that comes while the round is under way is not called durable by it.
 TEST(Ledger, AWriterDuringTheRoundIsNotCoveredByIt)
 {

@@ -169,4 +169,89 @@ TEST(Room, ASpareBoundsAResize)
 	expect_nothing_behind(r, 24);
 }
 
+// ---- a new bitmap takes more than mdadm reserves, where all have it ----
+
+constexpr u32 kMuch = 1 << 20; // sectors: where the data of a member with room begins
+
+// 16 TiB, as mdadm makes it.
+struct New : Rig {
+	explicit New(u32 members = 2)
+		: Rig({.members = members,
+		       .space = core::kSpaceSectorsWanted,
+		       .sync_size = u64{16} << 31,
+		       .state = LLB_SB_FIRST_USE})
+	{
+		h.keep_log = false;
+		for (u32 m = 0; m < members; m++) {
+			put32(m, kReserved, 256);
+			h.members[m]->m.data_sectors = u64{16} << 31;
+			data_at(*this, m, kMuch);
+		}
+	}
+	void bad_log(u32 m, u32 entries)
+	{
+		h.members[m]->m.bad_log_offset = 8 + 256; // as mdadm's
+		h.members[m]->m.bad_log_sectors = 8;
+		h.members[m]->m.bad_log_entries = entries;
+		h.members[m]->flags |= KX_MEMBER_BAD_LOG;
+	}
+};
+
+TEST(FirstUse, TakesTheRoomForSmallChunks)
+{
+	New r;
+	r.start();
+	EXPECT_EQ(r.chunk_sectors(), 8192u);
+	EXPECT_EQ(r.get32(0, kReserved), core::kSpaceSectorsWanted);
+	r.write(4000000);
+	r.reboot();
+	EXPECT_EQ(r.chunk_sectors(), 8192u);
+	EXPECT_EQ(r.state(4000000), State::NeedSync);
+}
+
+TEST(FirstUse, NotForAnArrayThatNeedsNone)
+{
+	Rig r({.sync_size = u64{100} << 21, .state = LLB_SB_FIRST_USE}); // 100 GiB
+	for (u32 m = 0; m < 2; m++) {
+		r.h.members[m]->m.data_sectors = u64{100} << 21;
+		data_at(r, m, kMuch);
+	}
+	r.start();
+	EXPECT_EQ(r.get32(0, kReserved), 256u);
+}
+
+TEST(FirstUse, OneMemberWithoutRoomIsEnough)
+{
+	for (bool spare : {false, true}) {
+		New r(3);
+		data_at(r, 2, kStart + 300);
+		if (spare) {
+			r.h.array.raid_disks = 2;
+			r.h.members[2]->slot = -1;
+			r.h.members[2]->flags = 0;
+		}
+		r.start();
+		EXPECT_EQ(r.get32(0, kReserved), 256u) << spare;
+		EXPECT_LE(r.table()->geo.bytes(), 256u * 512);
+		if (!spare)
+			continue;
+		r.h.array.raid_disks = 3;
+		r.h.members[2]->slot = 2; // it gets a slot, and takes the bitmap
+		llb_write_all(r.b());
+		r.h.run_lead();
+		EXPECT_FALSE(r.h.members[2]->has(KX_MEMBER_FAULTY)) << r.h.log_text();
+	}
+}
+
+TEST(FirstUse, ABadBlockLogIsInTheWayIfItHasEntries)
+{
+	for (u32 entries : {0u, 1u}) {
+		New r;
+		r.bad_log(1, entries);
+		r.start();
+		EXPECT_EQ(r.get32(0, kReserved), entries ? 256u : core::kSpaceSectorsWanted);
+		EXPECT_EQ(r.h.members[1]->bad_log_disabled, entries == 0);
+	}
+}
+
 } // namespace
