@@ -141,6 +141,7 @@ static void observe_plain()
 		quiet = quiet << 1 | bm->quiet_[l];
 	observe(quiet);
 	observe(bm->first_mark_ms_);
+	observe(bm->next_hurry_ms_ ^ bm->seen_ms_ << 1 ^ bm->seen_bytes_ << 2 ^ u64(bm->hand_) << 48);
 	observe(bm->next_pass_ms_ ^ bm->space_sectors_ << 48 ^ u64(bm->moving_) << 62 ^
 		u64(bm->absent_void_) << 63);
 }

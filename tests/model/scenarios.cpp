@@ -407,6 +407,48 @@ void hot_neighbour()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
+// A budget of 1 MiB, 16 chunks, of which 24 are dirty and marked; chunk 0 was written since.
+// The next pass hurries: it writes what it clears, and marks chunk 0, which the one after it
+// clears.
+void budget()
+{
+	g_last = 20;
+	g_span = 32;
+	world_image(32, LLB_CLEAN, 10);
+	for (u8 &a : w.alive)
+		a = 1;
+	for (Member &m : w.m)
+		m.d.hdr[LLB_SB_RESYNC_BUDGET] = 1;
+	world_create(true);
+	llb_start_write(bm, 0, 24 * 128);
+	llb_unplug(bm, 1);
+	llb_end_write(bm, 0, 24 * 128);
+	for (u8 &d : w.dirtied)
+		d = 1;
+	pass();
+	written(0);
+	if (bm->crash_bytes() <= bm->budget_bytes())
+		violation("budget", "nothing is in a hurry");
+}
+
+void fail_short();
+
+void budget_writer()
+{
+	budget();
+	task_add("write", write<0, kMigrate>, 0);
+	task_add("apart", write<3, 0>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+void budget_fail()
+{
+	budget();
+	task_add("write", write<0, 0>, 0);
+	task_add("fail", fail_short, 255);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
 // ---- members ----
 
 void member_out()
@@ -1177,8 +1219,10 @@ const Scenario kScenarios[] = {
 	{"tune", "a new daemon_sleep while the daemon and a writer work", apart_stop, true, nullptr},
 	{"hot-neighbour", "a write that never ends in another lane: what rests becomes clean", hot_neighbour,
 	 true, nullptr},
-	{"lane-first-touch", "first writes of two chunks that cover each other", lane_first_touch, true,
-	 nullptr},
+	{"lane-first-touch", "first writes of two chunks of a lane, which cover each other", lane_first_touch,
+	 true, nullptr},
+	{"budget", "above the budget: a pass that hurries, two writers", budget_writer, true, nullptr},
+	{"budget-fail", "the same, a writer, a member fails", budget_fail, true, nullptr},
 	{"fail-daemon", "a member fails while the daemon clears", fail_daemon, true, nullptr},
 	{"fail-marks", "the same with md's metadata, and a neighbour's write", fail_marks, true, nullptr},
 	{"fail-return", "a member fails and returns", fail_return, true, nullptr},

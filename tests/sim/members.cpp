@@ -280,7 +280,7 @@ int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
 	const Member &m = h->members[index];
 	memset(out, 0, sizeof(*out));
 	out->sb_start = 8;
-	out->data_offset = out->new_data_offset = 8 + kBitmapOffset + kSpaceSectors;
+	out->data_offset = out->new_data_offset = 8 + kBitmapOffset + h->room_sectors;
 	out->data_sectors = h->sync_size;
 	out->logical_block = m.logical_block;
 	out->slot = m.active ? int32_t(index) : -1;

@@ -75,6 +75,7 @@ struct kx_host {
 	uint64_t chunks = 0;
 	uint32_t chunk_sectors = 0;
 	uint64_t sync_size = 0;
+	uint64_t room_sectors = kSpaceSectors; // between the bitmap's begin and the data
 	uint64_t events = 1; // in memory
 	uint32_t flags = 0; // KX_ARRAY_* of the sync thread
 	uint64_t now_ms = 1;

@@ -30,7 +30,17 @@ struct Workload {
 	uint32_t reshape_one_in = 0; // steps; 0: never
 	uint32_t spares = 0; // disks that reshapes may add
 	uint32_t bitmap_fails_one_in = 0; // steps: a member's bitmap takes no write any more; 0: never
+	uint32_t budget_mib = 0; // what a crash may cost; 0: the default
+	bool large = false; // 14 to 28 GiB in chunks of 4 MiB, and room for more than is reserved
+	bool hot = false; // a write of one chunk is always under way
 };
+
+// A large array, where a new bitmap takes more than its header reserves.
+constexpr uint64_t kLargeReserved = 4, kLargeSpace = 16; // sectors
+constexpr uint64_t kLargeRoom = (1 << 14) + 64 * kLargeSpace; // what leaves so much for it
+constexpr uint32_t kLargeChunk = 1 << 13; // sectors
+constexpr uint64_t kLargeChunks = 3600; // at least: fewer would have smaller ones
+constexpr uint32_t kHot = 3; // the chunk
 
 constexpr Workload kWorkloads[] = {
 	{"random", 600, 8, 2, 100, false, 0, 0, 0, false},
@@ -47,6 +57,12 @@ constexpr Workload kWorkloads[] = {
 	{"reshape", 120, 6, 3, 60, false, 0, 120, 0, false, 80},
 	{"reshape-adds", 120, 6, 2, 60, false, 8, 150, 300, false, 80, 2},
 	{"reshape-large", 5000, 8, 2, 5, false, 0, 300, 0, false, 200, 1},
+	{"budget", 600, 8, 2, 100, false, 8, 0, 0, false, 0, 0, 0, 1},
+	{"budget-failing", 400, 8, 3, 50, false, 8, 100, 200, true, 0, 0, 0, 1},
+	{"real-size", 3500, 8, 2, 100, false, 8, 0, 0, false, 0, 0, 0, 0, true},
+	{"real-size-budget", 3500, 8, 2, 5, false, 0, 300, 300, false, 0, 0, 0, 12, true}, // 3 chunks
+	{"hot-neighbour", 300, 8, 2, 100, false, 0, 0, 0, false, 0, 0, 0, 0, false, true},
+	{"hot-budget", 300, 8, 2, 100, false, 0, 0, 0, false, 0, 0, 0, 1, false, true},
 };
 
 struct Totals {
@@ -134,8 +150,9 @@ class Run {
 		h_.members.resize(w_.members + w_.spares);
 		h_.shape.now = h_.shape.next = {kRoom, w_.members};
 		h_.level = w_.reshape_one_in && rng_.one_in(2) ? 10 : 1;
-		h_.chunks = 8 + rng_.below(w_.chunks_max);
-		h_.chunk_sectors = LLB_CHUNK_SECTORS_MIN;
+		h_.chunks = (w_.large ? kLargeChunks : 8) + rng_.below(w_.chunks_max);
+		h_.chunk_sectors = w_.large ? kLargeChunk : LLB_CHUNK_SECTORS_MIN;
+		h_.room_sectors = w_.large ? kLargeRoom : kSpaceSectors;
 		h_.sync_size = h_.chunks * h_.chunk_sectors - (rng_.one_in(2) ? 0 : 8);
 		halves_ = h_.halves = uint32_t(h_.chunks * kHalves);
 		care_.assign(halves_, false);
@@ -171,7 +188,8 @@ class Run {
 		put(LLB_SB_STATE, LLB_SB_FIRST_USE, 4);
 		put(LLB_SB_CHUNKSIZE, 65536, 4);
 		put(LLB_SB_DAEMON_SLEEP, 1 + rng_.below(6), 4);
-		put(LLB_SB_SECTORS_RESERVED, kSpaceSectors, 4);
+		put(LLB_SB_SECTORS_RESERVED, w_.large ? kLargeReserved : kSpaceSectors, 4);
+		put(LLB_SB_RESYNC_BUDGET, w_.budget_mib, 4);
 	}
 
 	void drop()
@@ -230,6 +248,11 @@ class Run {
 		if (int err = llb_load(h_.bitmap))
 			return fail("load refused: " + std::to_string(err) + " " + h_.log);
 		h_.write_superblocks();
+		llb_metadata md;
+		llb_metadata_get(h_.bitmap, &md);
+		if (md.chunks != h_.chunks || (w_.budget_mib && md.resync_budget_mib != w_.budget_mib))
+			return fail(std::to_string(md.chunks) + " chunks, budget " +
+				    std::to_string(md.resync_budget_mib));
 		// An orderly stop of a whole array leaves nothing to do.
 		llb_u64 bits[LLB_STATES];
 		llb_bits_count(h_.bitmap, bits);
@@ -467,6 +490,9 @@ class Run {
 		if (op.discard)
 			op.first_half -= op.first_half % kHalves;
 		op.halves = std::min(op.halves, halves_ - op.first_half);
+		if (w_.hot && op.first_half < (kHot + 1) * kHalves &&
+		    op.first_half + op.halves > kHot * kHalves)
+			return; // keep_hot()'s
 		// overlapping writes in flight have no defined result on a mirror
 		if (!op.halves || busy(op.first_half, op.halves) || moving(op))
 			return;
@@ -476,6 +502,28 @@ class Run {
 			llb_start_discard(h_.bitmap, sector(op), sectors(op));
 		else
 			llb_start_write(h_.bitmap, sector(op), sectors(op));
+		ops_.push_back(op);
+	}
+
+	bool is_hot(const Op &op) const { return w_.hot && op.first_half / kHalves == kHot; }
+
+	// One of the two halves of the hot chunk is being written, at each instant: see advance_op().
+	void keep_hot()
+	{
+		for (uint32_t half = kHot * kHalves; half < (kHot + 1) * kHalves; half++) {
+			if (!busy(half, 1))
+				start_write(half, 1);
+		}
+	}
+
+	void start_write(uint32_t first_half, uint32_t halves)
+	{
+		Op op{};
+		op.first_half = first_half;
+		op.halves = halves;
+		op.version = ++version_;
+		op.done.assign(h_.members.size(), false);
+		llb_start_write(h_.bitmap, sector(op), sectors(op));
 		ops_.push_back(op);
 	}
 
@@ -536,6 +584,8 @@ class Run {
 			}
 			if (!front)
 				return;
+			if (is_hot(op) && stays_hot_ && !busy(op.first_half ^ 1, 1))
+				return; // the other one begins first
 			if (h_.superblock_pending) // a member missed it: recorded first
 				h_.write_superblocks();
 			if (op.at == Op::Issuing) {
@@ -640,6 +690,10 @@ class Run {
 				h_.members[rng_.below(h_.slots())].bitmap_fails = false;
 			return advance_op();
 		}
+		if (w_.hot)
+			stays_hot_ = !sync_; // else the sync would wait for ever
+		if (stays_hot_)
+			keep_hot();
 		switch (rng_.below(10)) {
 		case 0:
 		case 1:
@@ -683,8 +737,29 @@ class Run {
 
 	void finish_ops()
 	{
+		stays_hot_ = false;
 		for (int i = 0; i < 1000000 && !ops_.empty(); i++)
 			advance_op();
+	}
+
+	// Some chunks are written once, and rest; a hot one does not.
+	void rest_beside_hot_one()
+	{
+		stays_hot_ = true;
+		keep_hot();
+		for (uint32_t i = 0; i < 10; i++)
+			start_op();
+		for (int s = 0; s < 40; s++) {
+			for (int i = 0; i < (s ? 20 : 400); i++) {
+				keep_hot();
+				advance_op();
+			}
+			pass_time(1000);
+		}
+		for (const Op &op : ops_) {
+			if (!is_hot(op))
+				return fail("a write takes for ever: the simulator's fault");
+		}
 	}
 
 	// ---- checks ----
@@ -727,17 +802,25 @@ class Run {
 		finish_ops();
 		settle_syncs();
 		compare("idle");
-		for (int i = 0; i < 40; i++) {
+		if (w_.hot && !h_.broken)
+			rest_beside_hot_one();
+		for (int i = 0; i < 40 && !w_.hot; i++) {
 			pass_time(1000);
 			if (h_.superblock_pending)
 				h_.write_superblocks();
 		}
 		if (h_.broken || h_.degraded())
 			return;
-		orderly_ = true;
+		orderly_ = !w_.hot;
+		llb_stats st;
+		llb_stats_get(h_.bitmap, &st);
+		if (st.crash_bytes != (w_.hot ? h_.chunk_sectors * 512 : 0))
+			fail("idle: a crash would cost " + std::to_string(st.crash_bytes) + " bytes");
 		for (uint32_t i = 0; i < h_.slots(); i++) {
 			const Member &m = h_.members[i];
 			for (uint32_t c = 0; c < h_.chunks; c++) {
+				if (w_.hot && c == kHot)
+					continue;
 				uint8_t byte = m.bitmap[LLB_CELLS_OFFSET + c];
 				bool written = false;
 				for (uint32_t h = 0; h < kHalves; h++)
@@ -794,6 +877,7 @@ class Run {
 	std::vector<bool> full_;
 	std::optional<Sync> sync_;
 	uint32_t next_ = 0, version_ = 1000;
+	bool stays_hot_ = false;
 	bool orderly_ = false, all_clean_ = false; // the last end left every chunk clean
 	bool made_ = false; // assembled once: mdadm's header is not the newest any more
 	uint64_t resynced_ = 0;
