@@ -525,12 +525,12 @@ TEST(Budget, TheHandGoesOn)
 	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_RESYNC_BUDGET, 17), 0); // 272 chunks
 	for (u64 g = 0; g < 4; g++)
 		r.write_group(g);
-	r.h.run_for(1950); // all is marked; then two groups are enough
-	EXPECT_EQ(r.dirty_of(0) + r.dirty_of(1), 0u);
+	r.h.run_for(1950); // all is marked; then less than half is enough
+	EXPECT_EQ(r.dirty_of(0), 0u);
 	ASSERT_EQ(r.dirty_of(2) + r.dirty_of(3), 256u);
 	r.write_group(0, 32);
 	r.h.run_for(1000);
-	ASSERT_EQ(r.dirty_of(2), 0u);
+	ASSERT_LT(r.dirty_of(2), 128u);
 	ASSERT_EQ(r.dirty_of(3), 128u);
 	r.write_group(1);
 	r.h.run_for(1000);
@@ -611,9 +611,10 @@ TEST(Budget, TheDefault)
 		const u64 chunk = r.chunk_sectors();
 		for (u64 i = 0; i < base::min(c.size, 12 * gib) / chunk; i++)
 			r.write(i);
-		EXPECT_GT(crash_bytes(r), 11ull << 30);
+		u64 before = crash_bytes(r);
+		EXPECT_GE(before, 12ull << 30);
 		r.h.run_for(3000);
-		EXPECT_EQ(crash_bytes(r) < (11ull << 30), c.hurries) << c.size;
+		EXPECT_EQ(crash_bytes(r) < before, c.hurries) << c.size;
 	}
 }
 
