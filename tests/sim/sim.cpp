@@ -742,6 +742,14 @@ class Run {
 			advance_op();
 	}
 
+	// W4: what rests is clean on disk after so long.
+	uint32_t clean_by_s() const
+	{
+		llb_metadata m;
+		llb_metadata_get(h_.bitmap, &m);
+		return 2 * m.daemon_sleep_s + m.barrier_idle_s;
+	}
+
 	// Some chunks are written once, and rest; a hot one does not.
 	void rest_beside_hot_one()
 	{
@@ -749,7 +757,7 @@ class Run {
 		keep_hot();
 		for (uint32_t i = 0; i < 10; i++)
 			start_op();
-		for (int s = 0; s < 40; s++) {
+		for (uint32_t s = 0; s <= clean_by_s(); s++) {
 			for (int i = 0; i < (s ? 20 : 400); i++) {
 				keep_hot();
 				advance_op();
@@ -804,7 +812,7 @@ class Run {
 		compare("idle");
 		if (w_.hot && !h_.broken)
 			rest_beside_hot_one();
-		for (int i = 0; i < 40 && !w_.hot; i++) {
+		for (uint32_t s = 0; s <= clean_by_s() && !w_.hot; s++) {
 			pass_time(1000);
 			if (h_.superblock_pending)
 				h_.write_superblocks();
