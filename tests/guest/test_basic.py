@@ -182,6 +182,53 @@ BAD = ('0', '-1', '18446744073709551616', '18446744073709551615', '99999999999',
        '\n', ' ', '0x', '1.5')
 
 
+def bad_budgets(array):
+    """As the others, but that 0 means: none."""
+    equal(array.attribute('llbitmap/resync_budget'), '48', 'resync_budget by default: all')
+    for value, found in (('1', '1'), ('4294967294', '4294967294'), ('0', '0'), ('3', '3')):
+        array.set('llbitmap/resync_budget', value)
+        equal(array.attribute('llbitmap/resync_budget'), found, f'resync_budget after {value}')
+    for value in (*BAD[1:], '4294967295', '4294967296'):
+        try:
+            array.set('llbitmap/resync_budget', value)
+        except OSError as error:
+            need(error.errno in (22, 34), f'resync_budget = {value!r}: {error}')
+        else:
+            raise Failure(f'resync_budget = {value!r} was taken')
+        equal(array.attribute('llbitmap/resync_budget'), '3', f'resync_budget after {value!r}')
+
+
+# lanes: stock
+def test_crash_bytes():
+    """What the module says that a crash would cost is what is dirty on the members; and so
+    long as nothing was written, and when all is clean again, nothing. The budget is kept
+    over a restart."""
+    for level in (1, 10):
+        array = small(level)
+        equal(array.attribute('llbitmap/crash_bytes'), '0', 'crash_bytes of a new array')
+        array.set('llbitmap/daemon_sleep', 600)
+        array.set('llbitmap/resync_budget', 33)
+        chunk = array.metadata()['chunksize'] * disk.SECTOR
+        offsets = [number * 5 * MIB for number in range(9)]
+        seen = set()
+        with Direct(array.path, writable=True) as device:
+            for offset in offsets:
+                device.write(offset, fio.block('96', offset))
+                dirty = disk.not_clean(array.cells())
+                equal(int(array.attribute('llbitmap/crash_bytes')), len(dirty) * chunk,
+                      f'raid{level}: crash_bytes with {len(dirty)} chunks dirty on the members')
+                seen.add(len(dirty))
+        need(chunks_of(array, offsets) <= dirty, 'a written chunk is not dirty on the members')
+        need(len(seen) > 1, f'dirty chunks after each write: {sorted(seen)}')
+        array.quick()
+        settle(array)
+        wait_until('crash_bytes is 0', lambda: array.attribute('llbitmap/crash_bytes') == '0', 20)
+        array.stop()
+        array.assemble()
+        equal(array.attribute('llbitmap/resync_budget'), '33', 'resync_budget after a restart')
+        array.stop()
+
+
 # lanes: stock
 def test_bad_tunables():
     array = small(1)
@@ -198,7 +245,8 @@ def test_bad_tunables():
                 raise Failure(f'{name} = {value!r} was taken')
             equal(array.attribute(f'llbitmap/{name}'), '3', f'{name} after {value!r}')
         array.set(f'llbitmap/{name}', 1)
-    for name in ('bits', 'metadata'):
+    bad_budgets(array)
+    for name in ('bits', 'metadata', 'crash_bytes'):
         equal(os.stat(f'{array.sysfs}/llbitmap/{name}').st_mode & 0o222, 0, f'mode of {name}')
     for value in ('1', '0', 'text', '18446744073709551616'):  # raid1 has no parity
         try:
