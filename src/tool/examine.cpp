@@ -119,6 +119,15 @@ Json role(const Super &s)
 	return s.role;
 }
 
+// MiB; 0: no limit; null: nobody chose one, or it is no lockless bitmap.
+Json budget(const Bitmap &b)
+{
+	u32 mib = b.head.resync_budget;
+	if (b.kind != Kind::Lockless || mib == 0)
+		return nullptr;
+	return mib == LLB_BUDGET_NONE ? 0 : mib;
+}
+
 Json bitmap_json(const Shown &shown)
 {
 	const Member &m = shown.member;
@@ -143,6 +152,7 @@ Json bitmap_json(const Shown &shown)
 		{"events_cleared", b.head.events_cleared},
 		{"daemon_sleep", b.head.daemon_sleep_s},
 		{"write_behind", b.head.write_behind},
+		{"resync_budget_mib", budget(b)},
 		{"flags", flags(b.head.state)},
 		{"stale", b.stale},
 	};
@@ -248,11 +258,16 @@ void print_bitmap(const Shown &shown)
 		line("bitmap", "none on this member");
 		return;
 	}
-	line("bitmap", std::string(kind_text(b.kind)) + ", version " + std::to_string(b.head.version) +
-			       ", at sector " + std::to_string(b.sector) + " (superblock " +
-			       (m.super.bitmap_offset < 0 ? "" : "+") +
-			       std::to_string(m.super.bitmap_offset) + "), " +
-			       std::to_string(b.head.sectors_reserved) + " sectors reserved");
+	Json mib = budget(b);
+	std::string budget_text = b.kind != Kind::Lockless ? ""
+				  : mib.is_null()	   ? ", resync_budget by default"
+				  : mib == 0		   ? ", resync_budget none"
+							   : ", resync_budget " + mib.dump() + " MiB";
+	line("bitmap",
+	     std::string(kind_text(b.kind)) + ", version " + std::to_string(b.head.version) + ", at sector " +
+		     std::to_string(b.sector) + " (superblock " + (m.super.bitmap_offset < 0 ? "" : "+") +
+		     std::to_string(m.super.bitmap_offset) + "), " + std::to_string(b.head.sectors_reserved) +
+		     " sectors (" + size_text(b.head.sectors_reserved) + ") reserved");
 	if (!b.usable())
 		return;
 	std::string unit = b.first_use		      ? " (to be chosen when the array starts)"
@@ -266,7 +281,7 @@ void print_bitmap(const Shown &shown)
 			       (b.stale ? ": STALE, everything is resynchronised" : ""));
 	line("flags", joined(flags(b.head.state)));
 	line("settings", "daemon_sleep " + std::to_string(b.head.daemon_sleep_s) + " s, write_behind " +
-				 std::to_string(b.head.write_behind));
+				 std::to_string(b.head.write_behind) + budget_text);
 	if (b.first_use)
 		line("chunks", b.head.state & LLB_SB_CLEAN
 				       ? "not initialised: all clean at the first start"

@@ -194,8 +194,10 @@ void read_lockless(Member &m, Bitmap &b)
 	b.stale = !b.first_use && ((b.head.state & LLB_SB_STALE) || b.head.events < m.super.events);
 	core::Geometry geo;
 	if (b.first_use) {
-		// the kernel chooses when the array starts
-		if (core::geometry_for(a.sync_size, space, core::kChunkShiftMin, &geo).failed())
+		// The module chooses when the array starts. Other members may have less room.
+		u64 more = core::space_wanted(a.sync_size, space, m.room(b.sector));
+		u32 from = core::chunk_shift_wanted(a.sync_size, space);
+		if (core::geometry_for(a.sync_size, std::max(space, more), from, &geo).failed())
 			b.faults.push_back("the array does not fit into the bitmap's space");
 	} else {
 		u32 shift = core::chunk_shift_from_disk(b.head.sync_size, space, b.head.chunksize);

@@ -33,6 +33,17 @@ u64 room(const Array &a, s64 offset, bool spare_bad_log)
 	return least > 0 ? u64(least) : 0;
 }
 
+// As the module reserves for a bitmap that is new: what mdadm would, or as much as small chunks
+// take, where every member has it. Of members that are away nobody knows what they have.
+u64 lockless_space(const Array &a, s64 offset)
+{
+	u64 space = std::min(kLocklessSpace, room(a, offset, false)), least = ~u64{0};
+	for (const Member &m : a.members)
+		least = std::min(least, m.room(m.super.start + u64(offset)));
+	u64 more = std::min(core::space_wanted(a.super().sync_size(), space, least), least);
+	return a.whole ? std::max(space, more) : space;
+}
+
 // For none of the bitmaps that there were is better than another: the first that can be
 // believed says how it was set.
 core::Super new_head(const Array &a, u64 events, u32 state)
@@ -90,10 +101,11 @@ bool log_given_up(const Member &m, s64 offset, u64 sectors)
 Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state)
 {
 	Target t;
-	t.space = std::min(kLocklessSpace, room(a, offset, false));
+	t.space = lockless_space(a, offset);
 	core::Geometry geo;
 	u64 size = a.super().sync_size();
-	if (core::geometry_for(size, t.space, core::kChunkShiftMin, &geo).failed())
+	u32 from = core::chunk_shift_wanted(size, std::min(kLocklessSpace, t.space));
+	if (core::geometry_for(size, t.space, from, &geo).failed())
 		refuse("no room for a lockless bitmap: " + std::to_string(t.space) +
 		       " sectors between md's superblock and the data");
 	for (const Member &m : a.members) {
@@ -103,6 +115,12 @@ Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 
 	}
 	core::Super h = new_head(a, events, state);
 	h.version = LLB_VERSION;
+	for (const Member &m : a.members) {
+		if (m.bitmap.kind != Kind::Lockless || !m.bitmap.usable())
+			continue;
+		h.resync_budget = m.bitmap.head.resync_budget;
+		break;
+	}
 	h.chunksize = u32(geo.chunk_sectors());
 	h.sectors_reserved = u32(t.space);
 	settle_sleep(h, kClassicSleep_s, core::kDaemonSleepDefault_s);

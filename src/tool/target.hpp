@@ -15,7 +15,8 @@ struct Target {
 	u64 chunks = 0, dirty = 0;
 };
 
-// Both refuse if there is no room. `offset` is in sectors from md's superblock; `state`:
+// Both refuse if there is no room. lockless: as large as it takes for small chunks, where every
+// member has the room, as the module does at an array's first start. `offset` is in sectors from md's superblock; `state`:
 // LLB_SB_* of the header.
 Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state);
 // chunk_sectors 0: as mdadm would choose it.

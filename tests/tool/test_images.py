@@ -741,6 +741,168 @@ class Convert(Case):
             self.untouched(paths, 'convert', *args, *paths, status=USAGE)
 
 
+class Large(Case):
+    """Members of real sizes, sparse: the bitmap is as large as small chunks take."""
+
+    TIB = 1 << 31  # sectors
+    DISK = 16 * 10**12 // 512
+    # By mdadm's arithmetic 64 bytes a chunk, and 8 MiB are left of what is before the data.
+    RESERVED = (264192 - 16 - (8 << 11)) // 64
+
+    def members(self, sectors, bitmap=None, *others, **fields):
+        """A raid1 whose members have data where mdadm puts it; others: what is different on
+        the second one."""
+        paths = []
+        for number in range(2):
+            one = dict(dict(data_offset=264192, log_offset=72), **fields, number=number)
+            for other in others if number else ():
+                one.update(other)
+            size = (sectors - 264192) // 8 * 8
+            one.update(size=size, data_size=sectors - one['data_offset'])
+            path = im.make(self.path(f'm{number}'), one, bitmap(size) if bitmap else None,
+                           data=None, mib=-(-sectors // 2048))
+            paths.append(path)
+        return paths
+
+    @staticmethod
+    def classic(*dirty):
+        """Of chunks of 64 MiB, or larger if the bitmap would not fit; these bytes' are dirty."""
+        def make(size):
+            shift = 17
+            while (size >> shift) + 1 > (256 * 512 - 256) * 8:
+                shift += 1
+            chunks = (size + (1 << shift) - 1) >> shift
+            bits = bytearray((chunks + 7) // 8)
+            for sector in dirty:
+                bits[(sector >> shift) // 8] |= 1 << (sector >> shift) % 8
+            return im.head_bytes(sync_size=size, chunksize=512 << shift, reserved=256) + bytes(bits)
+        return make
+
+    def head(self, path):
+        """(chunk, reserved, cells) of the bitmap, read without the tool."""
+        with open(path, 'rb') as file:
+            file.seek(16 * im.SECTOR)
+            head = file.read(1024)
+            size, = struct.unpack_from('<Q', head, 40)
+            chunk, = struct.unpack_from('<I', head, 52)
+            reserved, = struct.unpack_from('<I', head, 64)
+            return chunk, reserved, file.read((size + chunk - 1) // chunk)
+
+    def untouched_data(self, path, before=None):
+        """What was put around the data's begin is still there."""
+        with open(path, 'r+b') as file:
+            file.seek(264192 * im.SECTOR)
+            if before is None:
+                file.write(b'\xa7' * 65536)
+                return
+            self.assertEqual(file.read(65536), b'\xa7' * 65536, path)
+
+    def test_both_ways(self):
+        for sectors, chunk in ((self.TIB, 2048), (self.DISK, 16384), (15 * self.TIB, 16384),
+                               (60 * self.TIB, 65536)):
+            dirty = (0, sectors // 3, sectors - 264192 - 9)
+            paths = self.members(sectors, self.classic(*dirty))
+            for path in paths:
+                self.untouched_data(path)
+            self.tool('convert', '--to', 'lockless', *paths)
+            found = [self.head(path) for path in paths]
+            self.assertEqual(found[0], found[1])
+            self.assertEqual(found[0][:2], (chunk, self.RESERVED))
+            cells = found[0][2]
+            coarse = (512 << 17) // 512
+            while ((sectors - 264192) // coarse) + 1 > (256 * 512 - 256) * 8:
+                coarse *= 2
+            size = (sectors - 264192) // 8 * 8
+            expected = set()
+            for sector in dirty:
+                first = sector // coarse * coarse
+                expected |= set(range(first // chunk, (min(first + coarse, size) - 1) // chunk + 1))
+            self.assertEqual({at for at, cell in enumerate(cells) if cell == 3}, expected)
+            self.assertEqual(set(cells), {1, 3})
+            bitmap = self.examine(paths[0])['bitmap']
+            self.assertEqual((bitmap['chunk_sectors'], bitmap['reserved_sectors'], bitmap['usable'],
+                              bitmap['resync_chunks']), (chunk, self.RESERVED, True, len(expected)))
+            self.assertIsNone(self.examine(paths[0])['member']['bad_block_log'])
+            # And back: the same is dirty.
+            self.tool('convert', '--to', 'internal', *paths)
+            bitmap = self.examine(paths[1])['bitmap']
+            self.assertEqual((bitmap['kind'], bitmap['chunk_sectors'], bitmap['reserved_sectors'],
+                              bitmap['resync_chunks']), ('internal', coarse, 256, len(dirty)))
+            for path in paths:
+                self.untouched_data(path, True)
+                os.unlink(path)
+
+    def test_log_that_cells_covered(self):
+        """On the way back an empty log that lies where state bytes were is emptied."""
+        paths = self.members(self.DISK, lambda size: im.lockless(
+            bytes([1]) * -(-size // 16384), sync_size=size, chunksize=16384, reserved=self.RESERVED),
+            log_offset=4000)
+        for path in paths:
+            with open(path, 'r+b') as file:
+                file.seek(4008 * im.SECTOR)
+                file.write(b'\x01' * 4096)
+        self.tool('convert', '--to', 'internal', *paths)
+        for path in paths:
+            with open(path, 'rb') as file:
+                file.seek(4008 * im.SECTOR)
+                self.assertEqual(file.read(4096), b'\xff' * 4096)
+            self.assertEqual(self.examine(path)['member']['bad_block_log']['offset'], 4000)
+
+    def test_one_with_less_room(self):
+        """The least of the members counts, data or a log with entries."""
+        paths = self.members(self.DISK, self.classic(), dict(data_offset=204800))
+        self.tool('convert', '--to', 'lockless', *paths)
+        chunk, reserved, cells = self.head(paths[1])
+        self.assertEqual((chunk, reserved, set(cells)), (32768, (204800 - 16 - 16384) // 64, {1}))
+        self.assertEqual(self.head(paths[0]), self.head(paths[1]))
+        paths = self.members(self.DISK, self.classic(), dict(data_offset=128))
+        self.tool('convert', '--to', 'lockless', *paths)
+        self.assertEqual(self.head(paths[0])[1], 128 - 16)
+
+    def test_log_with_entries(self):
+        """Behind the usual place: no more space than up to it. In it: refused."""
+        entry = struct.pack('<Q', 1 << 30 << 10 | 7)
+        for offset, reserved in ((204800, (204800 - 8 - 16384) // 64), (1000, 256), (264, 256),
+                                 (263, 0), (72, 0)):
+            paths = self.members(self.DISK, self.classic(), dict(
+                log_offset=offset, features=im.BAD_BLOCKS))
+            with open(paths[1], 'r+b') as file:
+                file.seek((8 + offset) * im.SECTOR)
+                file.write(entry + b'\xff' * 4088)
+                file.seek(16 * im.SECTOR)
+            if not reserved:
+                self.assertIn('bad-block log', self.tool('convert', '--to', 'lockless', *paths,
+                                                         status=REFUSED))
+                continue
+            self.tool('convert', '--to', 'lockless', *paths)
+            self.assertEqual(self.head(paths[0])[1], reserved)
+            with open(paths[1], 'rb') as file:
+                file.seek((8 + offset) * im.SECTOR)
+                self.assertEqual(file.read(4096), entry + b'\xff' * 4088)
+            log = self.examine(paths[1])['member']['bad_block_log']
+            self.assertEqual((log['offset'], log['entries']), (offset, 1))
+
+    def test_budget(self):
+        """It is shown, and kept by a conversion that writes the bitmap anew."""
+        for value, shown, words in ((0, None, 'by default'), (0xFFFFFFFF, 0, 'none'),
+                                    (7, 7, '7 MiB')):
+            def bitmap(size, value=value):
+                raw = bytearray(im.lockless([], sync_size=size, chunksize=16384, reserved=self.RESERVED))
+                struct.pack_into('<I', raw, 252, value)
+                return bytes(raw)
+            path = self.members(self.DISK, bitmap)[0]
+            self.assertEqual(self.examine(path)['bitmap']['resync_budget_mib'], shown)
+            said = self.tool('examine', path)
+            self.assertIn(f'resync_budget {words}', said)
+            self.assertIn(f'{self.RESERVED} sectors', said)
+
+    def test_first_use(self):
+        """What the module will choose."""
+        path = self.members(self.DISK, lambda size: im.lockless(
+            [], sync_size=size, chunksize=64 << 20, events=0, cleared=0, state=im.FIRST_USE))[0]
+        self.assertEqual(self.examine(path)['bitmap']['chunk_sectors'], 16384)
+
+
 class Mend(Case):
     def mended(self, paths, *options, kind='lockless', resync=0):
         before = [im.Found(path) for path in paths]
