@@ -624,7 +624,7 @@ TEST(Budget, TheDefault)
 		r.start();
 		EXPECT_EQ(budget_mib(r), c.budget);
 		const u64 chunk = r.chunk_sectors();
-		for (u64 i = 0; i < base::min(c.size, 12 * gib) / chunk; i++)
+		for (u64 i = 0; i < base::min(c.size, 13 * gib) / chunk; i++)
 			r.write(i);
 		u64 before = crash_bytes(r);
 		EXPECT_GE(before, 12ull << 30);
