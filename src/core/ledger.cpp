@@ -350,12 +350,16 @@ Result Bitmap::write_flagged(BatchItem *batch, u32 most)
 	Table *t = table();
 	BatchPages pages(page_, batch);
 	u32 next = 0;
+	bool more = true;
 
-	while (next < t->geo.blocks) {
+	while (more) {
 		u32 room = pages.get(flagged_from(t, next, most));
 		u32 n = gather(t, next, room, batch, &next);
 		if (n == 0)
 			break;
+		// Who flags a block from here on waits for the next round; those who wait for this
+		// one do not wait for his. What requested stands for is taken, or seen here.
+		more = flagged_from(t, next, 1) > 0;
 		u32 write = 0; // of them, the first so many
 		for (u32 i = 0; i < n; i++) {
 			Flagged b = batch[i].block;
