@@ -56,6 +56,7 @@ class Trial {
 		return tracker_->resync_bytes() / tracker_->chunk_bytes();
 	}
 	u64 waited() const { return tracker_->counts().waited; }
+	u64 waited_us() const { return tracker_->counts().waited_us; }
 	u64 writes() const { return tracker_->counts().bitmap_writes; }
 	u64 chunk() const { return tracker_->chunk_bytes(); }
 	std::string complaint() { return tracker_->complaint(); }
@@ -151,6 +152,18 @@ void llbitmap_is_real()
 	CHECK_IS(what, t.chunks_at(150), 0u);
 }
 
+// Who needs the round that runs waits for that, and not for what came meanwhile.
+void a_round_ends()
+{
+	const char *what = "llbitmap, two first touches at once";
+	Trial t{"llbitmap"};
+	t.write(1, 5 * t.chunk());
+	t.write(1.001, (5 + 3 * 4096) * t.chunk()); // another block, farther on
+	CHECK_IS(what, t.chunks_at(2) >= 2, true);
+	CHECK_IS(what, t.waited(), 2u);
+	CHECK_IS(what, t.waited_us() < 5500, true); // 2 ms, and 1 + 2
+}
+
 // Two that wait for each other's time, and one that comes in between.
 void fibers()
 {
@@ -236,6 +249,7 @@ int self_test()
 	classic_passes();
 	intree_infects();
 	llbitmap_is_real();
+	a_round_ends();
 	loads_are_as_told();
 	repeatable();
 	printf("crash-cost: self-test: %s\n", failures ? "failed" : "ok");
