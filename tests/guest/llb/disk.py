@@ -12,17 +12,22 @@ MD_SUPER_SECTOR = 8
 MD_MAGIC = 0xA92B4EFC
 BITMAP_MAGIC, BITMAP_VERSION = 0x6D746962, 6
 CELLS_OFFSET = 1024
+CHUNKS_MAX = 1 << 26  # a byte each in the 64 MiB that a bitmap may have at most
 
 UNWRITTEN, CLEAN, DIRTY, NEED_SYNC, SYNCING = range(5)
 CLEAN_UNWRITTEN = 7
 NAMES = ('unwritten', 'clean', 'dirty', 'need sync', 'syncing', 'need sync unwritten',
          'syncing unwritten', 'clean unwritten')
 FIRST_USE, MADE_CLEAN = 1 << 3, 1 << 4
+SLICE = 4096
 
 
 def must_resync(state):
     """Whether a reload resynchronises a chunk with this byte on disk."""
     return state in (DIRTY, NEED_SYNC, SYNCING) or state > CLEAN_UNWRITTEN
+
+
+NO_RESYNC = bytes(state for state in range(256) if not must_resync(state))
 
 
 class Super:
@@ -62,7 +67,7 @@ class Super:
         if not self.chunk or self.state & FIRST_USE:
             return
         self.chunks = -(-self.sync_size // self.chunk)
-        need(0 < self.chunks <= 131072, f'impossible geometry: {self.chunks} chunks')
+        need(0 < self.chunks <= CHUNKS_MAX, f'impossible geometry: {self.chunks} chunks')
         length = -(-(CELLS_OFFSET + self.chunks) // 4096) * 4096
         self.cells = device.read(self.bitmap, length)[CELLS_OFFSET:CELLS_OFFSET + self.chunks]
 
@@ -87,14 +92,25 @@ def count(states):
     return {state: states.count(state) for state in sorted(set(states))}
 
 
+def other_than(one, quiet):
+    """The chunks whose state byte is none of quiet. Most of a large bitmap is: it is looked
+    at in slices."""
+    found = set()
+    for base in range(0, len(one), SLICE):
+        part = one[base:base + SLICE]
+        if part.strip(quiet):
+            found.update(base + at for at, state in enumerate(part) if state not in quiet)
+    return found
+
+
 def not_clean(states):
     """The chunks that any member's byte makes the next assembly resynchronise."""
-    return {chunk for one in states for chunk, state in enumerate(one) if must_resync(state)}
+    return set().union(*(other_than(one, NO_RESYNC) for one in states))
 
 
 def written(states):
     """The chunks that are not Unwritten on some member."""
-    return {chunk for one in states for chunk, state in enumerate(one) if state != UNWRITTEN}
+    return set().union(*(other_than(one, bytes([UNWRITTEN])) for one in states))
 
 
 class Layout:
