@@ -11,7 +11,7 @@ and the copies are assembled."""
 import platform
 import time
 
-from . import disk, fio
+from . import disk, fio, large
 from .array import RAMDISK_MIB, Array, load, loaded, ramdisks, unload
 from .sh import Direct, Failure, copy_device, equal, need, read, run, wait_until
 from .trace import Trace
@@ -49,13 +49,16 @@ class Cut:
         self.facts.update(kernel=platform.release(), mdadm=version, accel=accelerator())
         return f'llbitmap loaded, kernel {platform.release()}, mdadm {version}'
 
-    def create(self):
+    def make_members(self):
         self.disks = ramdisks(2 * self.count)
         for number, path in enumerate(self.disks[:self.count]):
             run('dmsetup', 'create', f'member{number}', '--table',
                 f'0 {RAMDISK_MIB * 2048} linear {path} 0')
             self.mapped.append(f'member{number}')
-        self.array = Array(0, [f'/dev/mapper/{name}' for name in self.mapped])
+        return [f'/dev/mapper/{name}' for name in self.mapped]
+
+    def create(self):
+        self.array = Array(0, self.make_members())
         self.array.create(self.level.removeprefix('raid'))
         kind = self.array.attribute('bitmap_type')
         need('[llbitmap]' in kind.split(), f'bitmap_type is {kind}')
@@ -69,12 +72,15 @@ class Cut:
         return ', '.join(f'{name} {number}' for name, number in self.array.bits().items()
                          if number)
 
+    def rest_bytes(self):
+        return self.size // 4 // MIB * MIB
+
     def write(self):
         """Two areas: the first quarter, which then rests, and the first half of
         what is written to at the cut."""
         size = self.array.bytes()
         self.size = size - size % MIB
-        self.rest = range(0, self.size // 4 // MIB * MIB)
+        self.rest = range(0, self.rest_bytes())
         start = self.size * 6 // 10 // MIB * MIB
         self.hot = range(start, start + self.hot_mib * MIB)
         self.areas = [self.rest, range(start, start + self.hot_mib * MIB // 2)]
@@ -111,6 +117,13 @@ class Cut:
                 run('dmsetup', 'resume', name, ok=None)
         return begun, frozen
 
+    def copies(self):
+        return self.disks[self.count:]
+
+    def compared(self, written):
+        """The chunks in which copies are compared at the cut."""
+        return range(self.chunks)
+
     def throw_away(self):
         self.array.stop()
         for name, path in zip(self.mapped, self.disks):
@@ -131,16 +144,16 @@ class Cut:
             raise
         self.acked, self.touched = running.stop(begun)
         self.throw_away()
-        copies = self.disks[self.count:]
+        copies = self.copies()
         states = disk.cells(copies)
         self.dirty = disk.not_clean(states)
-        clean = {chunk for chunk in range(self.chunks)
-                 if all(one[chunk] == disk.CLEAN for one in states)}
-        unwritten = set(range(self.chunks)) - disk.written(states)
+        written = disk.written(states)
+        clean = {chunk for chunk in written if all(one[chunk] == disk.CLEAN for one in states)}
+        unwritten = self.chunks - len(written)
         self.facts.update(dirty_at_cut=len(self.dirty), clean_at_cut=len(clean),
-                          unwritten_at_cut=len(unwritten), acknowledged=len(self.acked))
+                          unwritten_at_cut=unwritten, acknowledged=len(self.acked))
         equal(len(states[0]), self.chunks, 'chunks of the copies')
-        differ = disk.unequal(copies, range(self.chunks))
+        differ = disk.unequal(copies, self.compared(written))
         self.facts['differing_at_cut'] = len(differ)
         need(differ <= self.dirty, f'at the cut {len(differ - self.dirty)} chunks differ between '
              f'the members and are not marked: {sorted(differ - self.dirty)[:5]}')
@@ -156,10 +169,10 @@ class Cut:
                  f'the cut are not marked: {[(chunk, disk.NAMES[one[chunk]]) for chunk in sorted(lost)[:5]]}')
         need(self.dirty and clean and unwritten,
              f'at the cut: {len(self.dirty)} not clean, {len(clean)} clean, '
-             f'{len(unwritten)} unwritten: not some of each')
+             f'{unwritten} unwritten: not some of each')
         self.array = Array(1, copies)
         return (f'power cut in mid-write: {len(self.dirty)} chunks not clean, {len(clean)} clean, '
-                f'{len(unwritten)} unwritten; members differ in {len(differ)}, all of them not '
+                f'{unwritten} unwritten; members differ in {len(differ)}, all of them not '
                 f'clean; fio had {len(self.acked)} acknowledgements')
 
     def assemble(self):
@@ -214,8 +227,13 @@ class Cut:
         old = fio.filled(OLD, offset) if self.filled(offset) else bytes(fio.BLOCK)
         return [old, fio.block(NEW, offset)] if offset in self.touched else [old]
 
+    def read_back(self):
+        """The areas in which every block is read in the end."""
+        return [range(0, self.size)]
+
     def data_errors(self):
-        return len(fio.wrong_blocks(self.array.path, 0, self.size, self.expected))
+        return sum(len(fio.wrong_blocks(self.array.path, area.start, len(area), self.expected))
+                   for area in self.read_back())
 
     def acknowledged(self):
         # fio itself where the workload at the cut did not write, then every
@@ -281,3 +299,40 @@ class Cut:
         self.array.stop()
         self.facts['seconds'] = round(time.monotonic() - self.start, 1)
         return f'loaded and assembled again, {len(self.written)} chunks Clean, data reads back'
+
+
+class LargeCut(Cut):
+    """The same on disks of 16 TB, sparse ones, of which a little is written."""
+
+    def __init__(self, level='raid1-16tb'):
+        super().__init__(level.removesuffix('-16tb'))
+        self.facts['level'] = level
+
+    def make_members(self):
+        self.members = large.Members(self.count)
+        return self.members.paths
+
+    def rest_bytes(self):
+        return 16 * MIB
+
+    def freeze_and_copy(self):
+        begun = time.monotonic()
+        with self.members.frozen():
+            frozen = time.monotonic()
+            self.found = self.members.copies()
+        return begun, frozen
+
+    def throw_away(self):
+        self.array.stop()
+
+    def copies(self):
+        return self.found.paths
+
+    def compared(self, written):
+        return written
+
+    def read_back(self):
+        edge = 4 * MIB
+        return [range(0, self.rest.stop + edge),
+                range(self.hot.start - edge, self.hot.stop + edge),
+                range(self.size - edge, self.size)]
