@@ -144,7 +144,8 @@ void two_blocks_three()
 	task_add("write", write<1, 0>, 1);
 }
 
-// Chunk 16 shares chunk 0's lane and block, but neither covers the other.
+// Chunk 16 shares chunk 0's lane, block and window: a first touch of one covers the other only
+// if that is dirty by then.
 void apart(u8 byte = LLB_CLEAN)
 {
 	g_last = 16;
@@ -1189,11 +1190,13 @@ const Scenario kScenarios[] = {
 	{"unplug-in-bio", "a writer inside submit_bio, another writer, the worker that leads, the daemon",
 	 writers_unplug_daemon, true, nullptr},
 	{"unplug-in-bio-twice", "two writers inside submit_bio", two_bio_writers, true, nullptr},
-	{"apart", "first writes of two chunks that do not cover each other", apart_writers, true, nullptr},
+	{"apart", "first writes of two chunks, each alone in its window or not", apart_writers, true,
+	 nullptr},
 	{"apart-three", "the same, and a second writer of the first", apart_three, true, nullptr},
 	{"apart-in-bio", "the same, one inside submit_bio, both unwritten", apart_unwritten, true, nullptr},
 	{"apart-daemon", "first writes of two chunks apart, and the daemon", apart_daemon, true, nullptr},
-	{"two-blocks", "first writes of chunks in two blocks of the bitmap", two_blocks, true, nullptr},
+	{"two-blocks", "first writes of chunks in two blocks, which never cover each other", two_blocks, true,
+	 nullptr},
 	{"two-blocks-three", "the same, and a third of the first block", two_blocks_three, true, nullptr},
 	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true,
 	 nullptr},

@@ -111,7 +111,8 @@ extern bool g_trace;
 extern int g_cur; // running task
 extern int g_variant; // of the step that runs now
 extern u32 g_span; // state bytes in use
-extern u32 g_last; // the fourth followed chunk: 3; 16, not covered with chunk 0; or 3072, in the second block
+extern u32
+	g_last; // the fourth followed chunk: 3; 16 or more, in the same window; or 3072, in the second block
 extern const char *g_violation; // nullptr: none
 extern char g_detail[512];
 extern bool g_restart; // a location turned out to be shared
