@@ -318,6 +318,21 @@ TEST(Lazy, WrittenAlsoWhereAMemberIsMissing)
 	EXPECT_EQ(crash_bytes(r), 0u);
 }
 
+// The daemon finds a missing member first: there is nothing to clean, but this to write.
+TEST(Lazy, WrittenAlsoWhereTheDaemonSleeps)
+{
+	Rig r(kClean);
+	r.start();
+	cleared_lazily(r);
+	r.h.suspended = true; // the pass that follows cannot write it
+	r.h.fail_member(1);
+	r.h.run_for(kPass_ms);
+	ASSERT_EQ(r.disk(0, 5), LLB_DIRTY);
+	r.h.suspended = false;
+	r.h.run_for(2 * kPass_ms);
+	EXPECT_EQ(r.disk(0, 5), LLB_CLEAN);
+}
+
 TEST(Lazy, WaitsWhileTheArrayIsSuspended)
 {
 	Rig r(kClean);
@@ -518,6 +533,31 @@ TEST(Budget, AboveItTheDaemonHurries)
 		r.h.run_for(kCleanBy_ms);
 		EXPECT_EQ(r.mib(), 0u);
 	}
+}
+
+// Regular passes that come as often as those that hurry.
+TEST(Budget, AShortDaemonSleepHurriesToo)
+{
+	Many r;
+	tune_s(r, 1, 60);
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_RESYNC_BUDGET, 17), 0);
+	for (u64 g = 0; g < 4; g++)
+		r.write_group(g);
+	r.h.run_for(4000);
+	EXPECT_LE(r.mib(), 17u);
+}
+
+TEST(Budget, ACoverTakesHalfOfWhatIsLeft)
+{
+	Rig r(kClean); // 64 chunks, 4 MiB
+	r.start();
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_RESYNC_BUDGET, 1), 0); // 16 of them
+	r.write(0);
+	r.write(2);
+	EXPECT_EQ(crash_bytes(r), 4 * kChunk * 512);
+	r.write(63);
+	r.write(40);
+	EXPECT_EQ(crash_bytes(r), 6 * kChunk * 512);
 }
 
 TEST(Budget, WhatFitsIsNotTakenBack)
