@@ -136,7 +136,12 @@ def equal_in(paths, chunks, level=1):
     """The members agree in these chunks, byte for byte; raid5: their XOR is zero. Holes are
     compared as such: most of a large chunk was never written."""
     sups = disk.supers(paths)
-    devices = [Direct(path) for path in paths]
+    with contextlib.ExitStack() as stack:
+        devices = [stack.enter_context(Direct(path)) for path in paths]
+        _compare(devices, sups, chunks, level)
+
+
+def _compare(devices, sups, chunks, level):
     zero = bytes(IO_BYTES)
     for chunk in sorted(chunks):
         start = chunk * sups[0].chunk * 512
@@ -155,5 +160,3 @@ def equal_in(paths, chunks, level=1):
                     total ^= int.from_bytes(part, 'little')
                 same = total == 0
             need(same, f'chunk {chunk}: members differ at {at - start} of it')
-    for device in devices:
-        device.__exit__()
