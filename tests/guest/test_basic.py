@@ -3,9 +3,10 @@
 
 import os
 import random
+import subprocess
 import time
 
-from llb import disk, fio
+from llb import disk, fio, mapped
 from llb.array import Array, load, loaded, ramdisks, unload
 from llb.arrays import (LEVELS, MIB, chunks_of, filled, holds, only, settle, small)
 from llb.sh import Direct, Failure, copy_device, equal, need, read, run, wait_until, write_at
@@ -83,6 +84,37 @@ def test_clean_when_idle_raid10():
 # lanes: stock
 def test_clean_when_idle_raid5():
     cleaned(5)
+
+
+# lanes: stock
+def test_clean_beside_a_busy_chunk():
+    """What rests becomes clean on disk although a write of the next chunk is under way
+    all the time."""
+    late = [mapped.Late(number) for number in range(2)]
+    array = small(1, members=[one.path for one in late])
+    chunk = array.metadata()['chunksize'] * disk.SECTOR
+    filled(array, 8)
+    array.set('llbitmap/daemon_sleep', 60)
+    with Direct(array.path, True) as device:
+        device.write(9 * chunk, bytes(4096))
+    for one in late:
+        one.keep()
+    with subprocess.Popen(['dd', 'if=/dev/zero', f'of={array.path}', 'bs=4096', 'count=1',
+                           'oflag=direct,seek_bytes', 'conv=notrunc', f'seek={8 * chunk}'],
+                          stderr=subprocess.DEVNULL):
+        try:
+            wait_until('the write is kept', lambda: all(one.kept() for one in late), 60)
+            need(all(cells[9] == disk.DIRTY for cells in array.cells()), 'chunk 9 is not dirty')
+            array.set('llbitmap/daemon_sleep', 1)
+            wait_until('chunk 9 is clean', lambda: all(
+                cells[9] == disk.CLEAN for cells in array.cells()), 60)
+            need(all(one.kept() for one in late), 'the write was not kept')
+            need(all(cells[8] == disk.DIRTY for cells in array.cells()), 'chunk 8 is not dirty')
+        finally:
+            for one in late:
+                one.let_go()
+    settle(array)
+    array.equal_over()
 
 
 # lanes: stock

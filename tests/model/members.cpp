@@ -220,7 +220,10 @@ int kx_flush(struct kx_host *, u32 hold, struct kx_slots *out)
 	}
 	point("count slots");
 	count_slots(out, true);
-	w.w3_events = w.events;
+	// Only such a flush makes anything clean. What became clean by an earlier one may reach
+	// the disk later, with the events_cleared of its own time.
+	if (out->degraded == 0 && out->in_sync == out->slots && out->flushed == out->slots)
+		w.w3_events = w.events;
 	w.flush_open = 0;
 	for (Member &m : w.m)
 		m.flush_target = m.fl_ok = 0;
