@@ -145,10 +145,11 @@ def test_daemon():
     """The daemon's write fails on one member: it is failed, data stays, a return of the
     member brings all together again."""
     array, members = made(1)
-    array.set('llbitmap/barrier_idle', 3)
+    array.set('llbitmap/barrier_idle', 3600)
     array.set('llbitmap/daemon_sleep', 3)
     fio.fill(array.path, '5a', 20 * MIB, 4 * MIB)
     members[0].refuse()
+    array.set('llbitmap/barrier_idle', 1)  # which writes nothing itself
     wait_faulty(array)
     need(faulty(array, members[0]), 'the member is not faulty')
     fio.fill(array.path, '96', 22 * MIB, MIB)
