@@ -410,6 +410,7 @@ judge() {
 	lines=$(bad_log)
 	[[ -z $lines ]] || say "kernel log:"$'\n'"$(head -n 20 <<<"$lines")"
 	if [[ -n $problem ]]; then
+		problem+="; its log ends: $(tr -d '\r\000' <"$out/kernel.log" | tail -n 1)"
 		((problem_status)) || problem_status=$exit_died
 	elif [[ -z $status ]]; then
 		problem="ended without a final word" problem_status=$exit_died
