@@ -24,7 +24,6 @@ def active(array):
     """One chunk is dirty, some are Clean; md has written its superblock for the writes to
     come, the daemon sleeps."""
     filled(array, 1)
-    array.set('llbitmap/resync_budget', 4)  # a touch covers half of it at most: nothing far
     write(f'{array.sysfs}/safe_mode_delay', '100')
     fio.fill(array.path, 'c3', 0, 65536)
     array.wait_idle()
@@ -38,6 +37,7 @@ def two_writers(level):
     members = mapped.members(LEVELS[level])
     array = Array(0, [member.path for member in members])
     array.create(level, '--size=48M')
+    array.set('llbitmap/resync_budget', 4)  # a touch covers half of it at most: nothing far
     active(array)
     for member in members:
         member.delay(DELAY_MS)
