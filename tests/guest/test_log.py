@@ -105,7 +105,7 @@ def logged(level, cuts, seconds=3):
 
 # lanes: stock
 def test_raid1():
-    logged(1, 20)
+    logged(1, 10)
 
 
 # lanes: long
@@ -115,7 +115,7 @@ def test_raid10():
 
 # lanes: stock
 def test_raid5():
-    logged(5, 20)
+    logged(5, 10)
 
 
 # lanes: long

@@ -69,7 +69,7 @@ def readded(level):
     equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-# lanes: stock uml backports
+# lanes: stock uml-long backports
 def test_readd_raid1():
     readded(1)
 
