@@ -103,7 +103,7 @@ def cut(level, count, size, blocks):
     clean = large.written(array.members)
     array.set('llbitmap/daemon_sleep', 30)
     data.sprinkle(spread(array, blocks, 64 * GIB)[:-1], '5a')
-    hot = array.bytes() * 6 // 10 // MIB * MIB
+    hot = array.bytes() * 11 // 20 // MIB * MIB  # in no block's chunk: those are at eighths, fifths
     running = fio.Running(array.path, '96', hot, 8 * MIB, '--rate_iops=100')
     before = array.writes()
     wait_until('fio writes', lambda: array.writes() > before + 50, 60, 0.05)
