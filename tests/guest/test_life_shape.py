@@ -325,7 +325,7 @@ def test_chunk_size_raid5():
     data.holds()
 
 
-# What mdadm or the kernel's log says to what is refused: README's limits quote it.
+# What mdadm or the kernel's log says to what is refused: src/tool/REFUSED.md quotes it.
 AT_CREATION = (
     (('--level=0', '-n2'), 'bitmaps not meaningful with level raid0'),
     (('--level=linear', '-n2'), 'bitmaps not meaningful with level linear'),

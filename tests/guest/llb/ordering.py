@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0
-"""W1 and W2 of the design's write ordering, at every boundary of a log of writes: the
+"""W1 and W2 (src/core/README.md) at every boundary of a log of writes: the
 log is replayed, one entry after the other, onto images of the members. Units are
 sectors unless a name says otherwise."""
 
