@@ -431,7 +431,6 @@ TEST(Breaks, OnlyMembersInSyncAreRead)
 		Rig r({.members = 3, .chunks = 64, .fill = LLB_CLEAN});
 		Options other = r.o;
 		other.fill = LLB_UNWRITTEN;
-		other.disk_events = 200;
 		r.format(2, other);
 		r.h.members[2]->flags = flags;
 		bool spare = flags == KX_MEMBER_IN_SYNC;
