@@ -10,7 +10,7 @@ import time
 from llb import disk, fio, large
 from llb.array import Array
 from llb.large import DISK, GIB, MIB, TIB, Members
-from llb.life import Data, fail, fast, freeze, grow, kernel_log, patch, remove, reshaped, thaw
+from llb.life import Data, fail, fast, freeze, grow, kernel_log, patch, remove, reshaped, slow, thaw
 from llb.peer import Drivers
 from llb.sh import Failure, device_number, equal, need, read, read_at, run, wait_until, write_at
 from llb.tool import convert, examine
@@ -422,7 +422,7 @@ def test_reshape_begins_16tb_raid5():
     new = members.add(DISK)
     run('mdadm', array.path, '--add', new, timeout_s=300)
     array.wait_idle()
-    array.set('sync_speed_max', 2000)
+    slow(array, 2000)
     status, said = tried(array, '-n4')
     if status:
         need(len(said.strip().splitlines()) <= 4, said)
@@ -455,7 +455,7 @@ def test_grow_16tb_raid10():
     large.settle(array)
     more = [members.add(DISK) for _ in range(2)]
     run('mdadm', array.path, '--add', *more, timeout_s=300)
-    array.set('sync_speed_max', 2000)
+    slow(array, 2000)
     status, said = tried(array, '-n4')
     data.holds()
     for path, sup in zip(array.members, disk.supers(array.members)):

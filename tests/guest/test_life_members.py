@@ -6,8 +6,8 @@ import time
 
 from llb import disk, fio
 from llb.array import ramdisks
-from llb.life import (DISKS, MIB, Data, add, garbage, layout_of, lose, make, fail, remove,
-                      settle, used, whole)
+from llb.life import (DISKS, MIB, Data, add, fast, garbage, layout_of, lose, make, fail, remove,
+                      settle, slow, used, whole)
 from llb.sh import need, run, wait_until, write_at
 from llb.trace import Trace
 
@@ -187,14 +187,12 @@ def replaced(level):
     whole(array)
     # Once more; the member that is to be replaced fails meanwhile.
     add(array, disks[count + 1])
-    array.set('sync_speed_min', 1)
-    array.set('sync_speed_max', 500)
+    slow(array, 500)
     run('mdadm', array.path, '--replace', disks[1], '--with', disks[count + 1])
     data.sprinkle([offset + 16 * KIB for offset in PARTS[:20]], '69')
     lose(array, disks[1])
     data.sprinkle([offset + 24 * KIB for offset in PARTS[:20]], '3c')
-    array.set('sync_speed_max', 2000000)
-    array.set('sync_speed_min', 2000000)
+    fast(array)
     array.members = disks[2:]
     array.wait_whole()
     settle(array)

@@ -8,7 +8,7 @@ import struct
 from llb import disk, fio
 from llb.array import Array
 from llb.life import (DISKS, MIB, Data, each_missing, fail, fast, kernel_log, make, patch,
-                      remove, reshaped, settle, sparse)
+                      remove, reshaped, settle, slow, sparse)
 from llb.sh import device_number, equal, need, read, read_at, run, wait_until, write_at
 
 KIB = 1 << 10
@@ -289,7 +289,7 @@ def moved(level, count, members_mib, *offsets_kib):
         fits(array)
         before = [sup.data_offset for sup in disk.supers(array.members)]
         run('mdadm', array.path, '--add', *disks[count:])
-        array.set('sync_speed_max', 4000)
+        slow(array, 4000)
         status, said = run('mdadm', '--grow', array.path, f'-n{count + more}', ok=None)
         announced = [int(array.attribute(f'dev-{path.rsplit("/", 1)[1]}/new_offset'))
                      for path in disks[:count]]

@@ -7,7 +7,7 @@ import contextlib
 import os
 import struct
 
-from . import aio, disk, fio
+from . import aio, disk, fio, pace
 from .array import Array, ramdisks
 from .sh import (Direct, Failure, KernelLog, copy_device, equal, need, read, read_at, run,
                  wait_until, write, write_at)
@@ -299,9 +299,14 @@ def thaw(array):
     array.set('sync_action', 'idle')
 
 
+def slower(kib_s):
+    """As long as it takes at that speed on the reference, for what the test does meanwhile."""
+    return max(1, int(kib_s / pace.stretch()))
+
+
 def slow(array, kib_s=500):
     array.set('sync_speed_min', 1)
-    array.set('sync_speed_max', kib_s)
+    array.set('sync_speed_max', slower(kib_s))
 
 
 @contextlib.contextmanager
@@ -311,7 +316,7 @@ def slow_from_start(kib_s=500):
     before = [read(path) for path in limits]
     try:
         write(limits[0], 1)
-        write(limits[1], kib_s)
+        write(limits[1], slower(kib_s))
         yield
     finally:
         for path, value in zip(limits, before):
