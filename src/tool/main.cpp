@@ -8,15 +8,18 @@
 #include "tool/error.hpp"
 #include "tool/examine.hpp"
 #include "tool/mend.hpp"
+#include "tool/screen.hpp"
+#include "tool/status.hpp"
 #include "tool/text.hpp"
 
 namespace {
 
 constexpr const char *kStatuses =
-	"Exit status: 0 done; 1 examine: damaged, stale or unusable (see its warnings);\n"
-	"2 wrong command line; 3 cannot be read, or no md 1.x metadata; 4 convert, mend:\n"
-	"refused, nothing written; 5 convert, mend: a write failed, and the line says what\n"
-	"to do (no data was touched).";
+	"Exit status: 0 done, all is well; 1 something is to be seen to (examine: damaged,\n"
+	"stale or unusable); 2 wrong command line; 3 cannot be read, or no md 1.x metadata;\n"
+	"4 refused, nothing written; 5 a write failed, and the line says what to do (no data\n"
+	"was touched); 6 an array is inactive or has failed. status --check: 0 to 3, as\n"
+	"monitoring wants it.";
 
 constexpr const char *kConvertHelp =
 	"The array must be stopped, and all its members named, spares too. Data is not\n"
@@ -37,6 +40,16 @@ constexpr const char *kMendHelp =
 	"superblock. Nothing of the old bitmap is believed: the whole array is resynchronised\n"
 	"at the next start. Data is not touched. After a power cut in the middle: once more.";
 
+void add_colour(CLI::App *command)
+{
+	using Colours = tool::Screen::Colours;
+	static const std::map<std::string, Colours> names{
+		{"auto", Colours::Auto}, {"always", Colours::Always}, {"never", Colours::Never}};
+	command->add_option("--color", tool::Screen::colours, "auto, always or never")
+		->transform(CLI::Transformer(names))
+		->check(CLI::IsMember({"0", "1", "2"}));
+}
+
 int run(int argc, char **argv)
 {
 	CLI::App app("Lockless write-intent bitmaps of Linux software RAID", "llbitmap");
@@ -51,6 +64,16 @@ int run(int argc, char **argv)
 	examine->add_option("DEVICE", devices, "One, or several of an array")->required();
 	examine->add_flag("--json", json, "As one JSON object; units are sectors and seconds");
 	examine->footer(kStatuses);
+
+	tool::StatusWanted wanted;
+	CLI::App *status = app.add_subcommand("status", "Show the arrays that the kernel has");
+	status->add_option("ARRAY", wanted.arrays, "md0, /dev/md0, /dev/md/name or a uuid (default: all)");
+	status->add_flag("-x,--problems", wanted.problems, "Only arrays that something is wrong with");
+	status->add_flag("-v,--verbose", wanted.verbose, "In full, members too");
+	CLI::Option *as_json = status->add_flag("--json", wanted.json, "As one JSON object");
+	status->add_flag("--check", wanted.check, "One line, for monitoring")->excludes(as_json);
+	add_colour(status);
+	status->footer(kStatuses);
 
 	tool::Conversion what;
 	CLI::App *convert = app.add_subcommand("convert", "Give a stopped array another bitmap");
@@ -85,6 +108,8 @@ int run(int argc, char **argv)
 		tool::complain(std::string(error.what()) + " (llbitmap --help)");
 		return tool::kUsage;
 	}
+	if (*status)
+		return tool::status(wanted);
 	if (*examine)
 		return tool::examine(devices, json);
 	if (*mend)

@@ -1,0 +1,261 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "tool/health.hpp"
+
+#include <algorithm>
+
+#include "tool/error.hpp"
+#include "tool/member.hpp"
+#include "tool/screen.hpp"
+
+namespace tool {
+
+const char *health_text(Health h)
+{
+	constexpr const char *names[] = {"healthy", "syncing", "degraded", "critical", "failed", "inactive"};
+	return names[static_cast<u32>(h)];
+}
+
+const char *severity_text(Severity s)
+{
+	constexpr const char *names[] = {"info", "warning", "critical"};
+	return names[static_cast<u32>(s)];
+}
+
+namespace {
+
+// What a member of an array that does not run has for a bitmap; Unknown: it cannot be asked.
+Kind kind_on_members(const Running &a)
+{
+	for (const Part &p : a.parts) {
+		try {
+			return Member::read(Device(at("/dev/" + p.name), Device::Use::Look)).bitmap.kind;
+		} catch (const std::exception &) {
+			continue; // no permission, for one
+		}
+	}
+	return Kind::Unknown;
+}
+
+std::string empty_slots(const Running &a)
+{
+	std::string slots;
+	u64 shown = 0;
+	for (u64 slot = 0; slot < std::min<u64>(a.wanted.value_or(0), 4096); slot++) {
+		bool there = std::any_of(a.parts.begin(), a.parts.end(), [&](const Part &p) {
+			return p.slot == slot && p.is("in_sync") && !p.is("faulty");
+		});
+		if (!there && ++shown <= 8)
+			slots += (slots.empty() ? "" : ", ") + std::to_string(slot);
+	}
+	if (shown > 8)
+		slots += ", …";
+	return (shown == 1 ? "slot " : "slots ") + slots;
+}
+
+class Judge {
+    public:
+	explicit Judge(const Running &a)
+		: a_(a)
+		, dev_("/dev/" + a.name)
+	{}
+
+	Verdict verdict()
+	{
+		Verdict v{health(), {}};
+		if (v.health == Health::Inactive) {
+			inactive();
+		} else {
+			members(v.health);
+			bitmap();
+			waiting(v.health);
+		}
+		std::stable_sort(notices_.begin(), notices_.end(),
+				 [](const Notice &x, const Notice &y) { return x.severity > y.severity; });
+		v.notices = std::move(notices_);
+		return v;
+	}
+
+    private:
+	const Running &a_;
+	std::string dev_;
+	std::vector<Notice> notices_;
+
+	void say(const char *id, Severity severity, const std::string &what, const std::string &action = "")
+	{
+		notices_.push_back({id, severity, what, action, a_.name});
+	}
+
+	bool rebuilding() const { return a_.sync.action == "recover"; }
+
+	Health health() const
+	{
+		if (!a_.active())
+			return Health::Inactive;
+		u64 gone = a_.degraded.value_or(0);
+		bool broken = a_.state == "broken" ||
+			      (a_.wanted && *a_.wanted && a_.in_sync() == 0 && a_.redundant());
+		if ((a_.parity() && gone > (a_.level == "raid6" ? 2 : 1)) || broken)
+			return Health::Failed;
+		if (gone)
+			return a_.failures_left() ? Health::Degraded : Health::Critical;
+		return a_.sync.running ? Health::Syncing : Health::Healthy;
+	}
+
+	void inactive()
+	{
+		const std::string again = "mdadm --stop " + dev_ + "; mdadm --assemble --scan";
+		Kind kind = kind_on_members(a_);
+		if (kind == Kind::Lockless && !exists("/sys/module/llbitmap")) {
+			say("inactive", Severity::Critical,
+			    "the array does not run. Its bitmap is lockless, and the module llbitmap is not loaded. Nothing is lost.",
+			    "modprobe llbitmap; " + again);
+		} else if (kind == Kind::Unknown) {
+			say("inactive", Severity::Critical,
+			    "the array does not run. Its members could not be read (only root may), so whether it wants the module llbitmap is not known.",
+			    "llbitmap status, as root");
+		} else {
+			say("inactive", Severity::Critical,
+			    std::string("the array does not run (bitmap on its members: ") + kind_text(kind) +
+				    "); dmesg says why",
+			    again);
+		}
+	}
+
+	void members(Health health)
+	{
+		u64 wanted = a_.wanted.value_or(0);
+		if (health == Health::Failed) {
+			say("failed", Severity::Critical,
+			    text("%llu of %llu members are in sync: too few, the array cannot be used",
+				 static_cast<unsigned long long>(a_.in_sync()),
+				 static_cast<unsigned long long>(wanted)),
+			    "mdadm --detail " + dev_);
+		} else if (health == Health::Degraded || health == Health::Critical) {
+			Severity severity =
+				health == Health::Critical ? Severity::Critical : Severity::Warning;
+			std::string what = empty_slots(a_) +
+					   (rebuilding() ? ": being rebuilt. " : ": no member in sync. ");
+			what += health == Health::Critical
+					? "No further member may fail."
+					: "So many more may fail: " + std::to_string(a_.failures_left()) +
+						  ".";
+			say("degraded", severity, what,
+			    rebuilding() ? "" : "mdadm " + dev_ + " --add NEW-MEMBER");
+		}
+		if (a_.faulty()) {
+			std::string names;
+			for (const Part &p : a_.parts) {
+				if (p.is("faulty"))
+					names += (names.empty() ? "" : ", ") + p.name;
+			}
+			say("faulty", Severity::Warning, "failed, and still part of the array: " + names,
+			    "mdadm " + dev_ + " --remove failed");
+		}
+		if (a_.state == "readonly")
+			say("readonly", Severity::Info, "the array is read-only",
+			    "mdadm --readwrite " + dev_);
+		if (a_.mismatches.value_or(0))
+			say("mismatch", Severity::Info,
+			    "the last check found copies or parity that differ, in " +
+				    grouped(*a_.mismatches) +
+				    " sectors; where nothing was ever written that is no fault");
+	}
+
+	void bitmap()
+	{
+		if (a_.bitmap == Has::Lockless && !a_.counts)
+			say("no_counts", Severity::Warning,
+			    "the bitmap does not answer: llbitmap/bits cannot be read", "dmesg");
+		if (!a_.redundant())
+			return;
+		if (a_.bitmap == Has::Internal || a_.bitmap == Has::File) {
+			say("classic_bitmap", Severity::Info,
+			    "this is the CLASSIC bitmap, not a lockless one: mdadm --grow --bitmap=lockless (4.6) makes it, too",
+			    "mdadm --stop " + dev_ + "; llbitmap convert --to lockless, with all members");
+		} else if (a_.bitmap == Has::None) {
+			say("no_bitmap", Severity::Info,
+			    "no bitmap: after a power cut all of it is resynchronised");
+		}
+		u64 cost = a_.cost().value_or(0), budget = a_.budget.value_or(0);
+		u64 waits = a_.chunk ? a_.waiting() * *a_.chunk : 0;
+		if (budget && cost > budget && cost - std::min(waits, cost) > budget)
+			say("over_budget", Severity::Info,
+			    "more is dirty than the resync_budget of " + bytes_text(budget) +
+				    " allows: writes come faster than they can be called clean");
+	}
+
+	void waiting(Health health)
+	{
+		if (a_.sync.action == "frozen" && (a_.waiting() || a_.degraded.value_or(0)))
+			say("frozen", Severity::Warning,
+			    "md's sync_action is frozen: nothing is resynchronised",
+			    "echo idle > /sys/block/" + a_.name + "/md/sync_action");
+		if (!a_.waiting())
+			return;
+		std::string much = grouped(a_.waiting()) + " chunks";
+		if (a_.chunk)
+			much += " (" + bytes_text(a_.waiting() * *a_.chunk) + ")";
+		if (health == Health::Degraded || health == Health::Critical) {
+			std::string what =
+				much + " wait for a resync, and stay marked until the array is whole again.";
+			if (a_.sync.action == "resync")
+				what += " The resync that runs settles nothing while a slot is empty.";
+			say("waits_for_whole", Severity::Info, what);
+		} else if (!a_.sync.running && a_.sync.action != "frozen") {
+			say("waiting", Severity::Info,
+			    much + " wait for a resync; md starts it by itself" +
+				    (a_.state == "read-auto" ? " after the first write" : ""));
+		}
+	}
+};
+
+} // namespace
+
+Verdict judge(const Running &a)
+{
+	return Judge(a).verdict();
+}
+
+Severity worst(const std::vector<Notice> &notices)
+{
+	Severity s = Severity::Info;
+	for (const Notice &n : notices)
+		s = std::max(s, n.severity);
+	return s;
+}
+
+Pace pace(const Running &a)
+{
+	if (a.sync.running && a.sync.speed.value_or(0))
+		return {*a.sync.speed, true};
+	return {a.sync.speed_max.value_or(0), false};
+}
+
+u64 seconds_for(u64 bytes, u64 bytes_per_second)
+{
+	return bytes_per_second ? bytes / bytes_per_second + (bytes % bytes_per_second != 0) : 0;
+}
+
+std::optional<Left> left_of_sync(const Running &a)
+{
+	const Sync &s = a.sync;
+	if (!s.running || s.delayed)
+		return {};
+	Left left{};
+	if (s.action == "resync" && a.bitmap == Has::Lockless && a.counts && a.chunk) {
+		left.bytes = a.waiting() * *a.chunk; // the rest is skipped
+	} else if (s.done && s.total) {
+		left.bytes = *s.total - std::min(*s.done, *s.total);
+		if (s.action != "reshape" && a.bitmap == Has::Lockless && a.counts && a.chunk) {
+			left.bytes = std::min(left.bytes, a.written() * *a.chunk);
+			left.most = true;
+		}
+	} else {
+		return {};
+	}
+	if (s.speed.value_or(0))
+		left.seconds = seconds_for(left.bytes, *s.speed);
+	return left;
+}
+
+} // namespace tool

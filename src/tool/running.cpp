@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "tool/running.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <unistd.h>
+
+#include "tool/error.hpp"
+
+namespace tool {
+
+const char *const kBitNames[LLB_STATES] = {
+	"unwritten",	     "clean",		"dirty", "need sync", "syncing", "need sync unwritten",
+	"syncing unwritten", "clean unwritten",
+};
+
+const char *const kStateKeys[LLB_STATES] = {
+	"unwritten",	     "clean",		"dirty", "need_sync", "syncing", "need_sync_unwritten",
+	"syncing_unwritten", "clean_unwritten",
+};
+
+namespace {
+
+constexpr u64 kSectorBytes = 512;
+
+std::optional<u64> times(std::optional<u64> value, u64 unit)
+{
+	if (!value || *value > ~u64{0} / unit)
+		return {};
+	return *value * unit;
+}
+
+// "131072 (65536)" while a reshape changes it; "max (system)".
+std::optional<u64> first_number(const std::string &path)
+{
+	std::vector<std::string> found = words(file_line(path));
+	return found.empty() ? std::nullopt : number(found[0]);
+}
+
+// md prints a uuid in five groups, mdadm in four; the same 32 digits.
+std::string digits_of(const std::string &uuid)
+{
+	std::string digits;
+	for (char c : uuid) {
+		if (isxdigit(u8(c)))
+			digits += char(tolower(u8(c)));
+		else if (c != ':' && c != '-')
+			return "";
+	}
+	return digits.size() == 32 ? digits : "";
+}
+
+std::string as_mdadm(const std::string &uuid)
+{
+	std::string d = digits_of(uuid);
+	if (d.empty() || d.find_first_not_of('0') == d.npos)
+		return "";
+	return d.substr(0, 8) + ':' + d.substr(8, 8) + ':' + d.substr(16, 8) + ':' + d.substr(24);
+}
+
+std::vector<std::string> split(const std::string &text, char by)
+{
+	std::vector<std::string> pieces;
+	for (size_t i = 0; i < text.size();) {
+		size_t end = std::min(text.find(by, i), text.size());
+		if (end > i)
+			pieces.push_back(text.substr(i, end - i));
+		i = end + 1;
+	}
+	return pieces;
+}
+
+Part part(const std::string &md, const std::string &name)
+{
+	Part p;
+	p.name = name.substr(4); // dev-
+	std::replace(p.name.begin(), p.name.end(), '!', '/');
+	p.slot = file_number(md + name + "/slot");
+	p.states = split(file_line(md + name + "/state"), ',');
+	p.errors = file_number(md + name + "/errors");
+	return p;
+}
+
+Has bitmap_of(const Running &a, const std::string &md)
+{
+	if (is_folder(md + "llbitmap"))
+		return Has::Lockless;
+	if (!a.active())
+		return Has::Unknown; // only the members know
+	std::string location = file_line(md + "bitmap/location"),
+		    policy = file_line(md + "consistency_policy");
+	if (location == "file")
+		return Has::File;
+	if (!location.empty() && location != "none")
+		return Has::Internal;
+	if (policy == "bitmap")
+		return a.module_selected == "llbitmap" ? Has::Lockless : Has::Internal;
+	if (location == "none" || !policy.empty())
+		return Has::None;
+	return Has::Unknown;
+}
+
+void read_lockless(Running &a, const std::string &folder)
+{
+	std::array<u64, LLB_STATES> counts{};
+	u32 known = 0;
+	for (const std::string &line : lines(file_text(folder + "bits").value_or(""))) {
+		size_t gap = line.rfind(' ');
+		if (gap == line.npos)
+			continue;
+		std::optional<u64> value = number(line.substr(gap + 1));
+		for (u32 i = 0; i < LLB_STATES; i++) {
+			if (value && line.substr(0, gap) == kBitNames[i]) {
+				counts[i] = *value;
+				known++;
+			}
+		}
+	}
+	if (known == LLB_STATES)
+		a.counts = counts;
+	for (const std::string &line : lines(file_text(folder + "metadata").value_or(""))) {
+		std::vector<std::string> found = words(line);
+		if (found.size() != 2)
+			continue;
+		if (found[0] == "chunksize")
+			a.chunk = times(number(found[1]), kSectorBytes);
+		else if (found[0] == "chunks")
+			a.chunks = number(found[1]);
+	}
+	a.daemon_sleep = file_number(folder + "daemon_sleep");
+	a.barrier_idle = file_number(folder + "barrier_idle");
+	a.budget = times(file_number(folder + "resync_budget"), u64{1} << 20);
+	a.crash = file_number(folder + "crash_bytes");
+}
+
+Sync sync_of(const std::string &md)
+{
+	Sync s;
+	std::string action = file_line(md + "sync_action"), completed = file_line(md + "sync_completed");
+	if (!action.empty())
+		s.action = action;
+	s.delayed = completed == "delayed";
+	s.running = s.action != "idle" && s.action != "frozen";
+	std::vector<std::string> found = words(completed);
+	if (found.size() == 3 && found[1] == "/") {
+		s.done = times(number(found[0]), kSectorBytes);
+		s.total = times(number(found[2]), kSectorBytes);
+	}
+	if (s.running)
+		s.speed = times(file_number(md + "sync_speed"), 1024);
+	s.speed_max = times(first_number(md + "sync_speed_max"), 1024);
+	return s;
+}
+
+Running read_array(const std::string &name)
+{
+	Running a;
+	const std::string md = "/sys/block/" + name + "/md/";
+	a.name = name;
+	a.state = file_line(md + "array_state");
+	a.level = file_line(md + "level");
+	a.metadata = file_line(md + "metadata_version");
+	a.uuid = as_mdadm(file_line(md + "uuid"));
+	a.bytes = times(file_number("/sys/block/" + name + "/size"), kSectorBytes);
+	a.member_bytes = times(file_number(md + "component_size"), 1024);
+	a.disk_chunk = first_number(md + "chunk_size");
+	a.wanted = first_number(md + "raid_disks");
+	a.degraded = file_number(md + "degraded");
+	a.mismatches = file_number(md + "mismatch_cnt");
+	a.layout = first_number(md + "layout").value_or(0);
+	for (const std::string &one : names_in(md)) {
+		if (one.starts_with("dev-"))
+			a.parts.push_back(part(md, one));
+	}
+	std::stable_sort(a.parts.begin(), a.parts.end(), [](const Part &x, const Part &y) {
+		return x.slot.value_or(~u64{0}) < y.slot.value_or(~u64{0});
+	});
+	std::string types = file_line(md + "bitmap_type");
+	a.selectable = !types.empty();
+	size_t open = types.find('['), close = types.find(']');
+	if (open != types.npos && close != types.npos && close > open)
+		a.module_selected = types.substr(open + 1, close - open - 1);
+	a.bitmap = bitmap_of(a, md);
+	if (a.bitmap == Has::Lockless)
+		read_lockless(a, md + "llbitmap/");
+	a.sync = sync_of(md);
+	return a;
+}
+
+// md0 for whatever a human calls it.
+std::string device_name(const std::string &called)
+{
+	if (std::string digits = digits_of(called); !digits.empty()) {
+		for (const std::string &name : names_in("/sys/block")) {
+			if (digits_of(file_line("/sys/block/" + name + "/md/uuid")) == digits)
+				return name;
+		}
+		throw Error(kUnreadable, called + ": no running array has that uuid");
+	}
+	std::string name = called;
+	if (name.find('/') != name.npos) {
+		char *real = realpath(at(name).c_str(), nullptr);
+		if (real)
+			name = real;
+		free(real);
+	}
+	name = name.substr(name.rfind('/') + 1);
+	if (name.empty() || name == "." || name == ".." || !is_folder("/sys/block/" + name + "/md"))
+		throw Error(kUnreadable, called + ": no md array of that name is known to the kernel");
+	return name;
+}
+
+} // namespace
+
+bool Part::is(const char *state) const
+{
+	return std::find(states.begin(), states.end(), state) != states.end();
+}
+
+bool Running::container() const
+{
+	return metadata.starts_with("external:") && !metadata.starts_with("external:/") &&
+	       !metadata.starts_with("external:-");
+}
+
+u64 Running::in_sync() const
+{
+	u64 n = 0;
+	for (const Part &p : parts)
+		n += p.slot && p.is("in_sync") && !p.is("replacement") && !p.is("faulty");
+	return n;
+}
+
+u64 Running::spares() const
+{
+	u64 n = 0;
+	for (const Part &p : parts)
+		n += p.is("spare") && !p.is("faulty");
+	return n;
+}
+
+u64 Running::faulty() const
+{
+	u64 n = 0;
+	for (const Part &p : parts)
+		n += p.is("faulty");
+	return n;
+}
+
+u64 Running::failures_left() const
+{
+	u64 all = wanted.value_or(0), gone = degraded.value_or(0), spare = 0;
+	if (level == "raid1" && all)
+		spare = all - 1;
+	else if (level == "raid4" || level == "raid5")
+		spare = 1;
+	else if (level == "raid6")
+		spare = 2;
+	else if (level == "raid10") // near copies times far ones
+		spare = std::max<u64>((layout & 255) * (layout >> 8 & 255), 1) - 1;
+	return spare > gone ? spare - gone : 0;
+}
+
+u64 Running::waiting() const
+{
+	if (!counts)
+		return 0;
+	const auto &c = *counts;
+	return c[LLB_NEED_SYNC] + c[LLB_SYNCING] + c[LLB_NEED_SYNC_UNWRITTEN] + c[LLB_SYNCING_UNWRITTEN];
+}
+
+u64 Running::written() const
+{
+	if (!counts)
+		return 0;
+	const auto &c = *counts;
+	return c[LLB_CLEAN] + c[LLB_DIRTY] + c[LLB_NEED_SYNC] + c[LLB_SYNCING];
+}
+
+std::optional<u64> Running::cost() const
+{
+	if (bitmap != Has::Lockless)
+		return {};
+	if (crash)
+		return crash;
+	if (!counts || !chunk)
+		return {};
+	return times((*counts)[LLB_DIRTY] + waiting(), *chunk);
+}
+
+std::vector<Running> running(const std::vector<std::string> &names)
+{
+	std::vector<Running> all;
+	for (const std::string &called : names) {
+		std::string name = device_name(called);
+		if (std::none_of(all.begin(), all.end(), [&](const Running &a) { return a.name == name; }))
+			all.push_back(read_array(name));
+	}
+	if (!names.empty())
+		return all;
+	for (const std::string &name : names_in("/sys/block")) {
+		if (!is_folder("/sys/block/" + name + "/md"))
+			continue;
+		Running a = read_array(name);
+		// "clear": a device node without an array.
+		if (a.state != "clear" && !a.state.empty() && !a.container())
+			all.push_back(std::move(a));
+	}
+	return all;
+}
+
+} // namespace tool

@@ -1,0 +1,258 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""What the llbitmap tool says of running arrays and of the machine, over trees of files that
+look like them (system.py): python3 tests/tool/test_machine.py [TOOL]."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+
+import images as im
+from system import Machine
+
+TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
+SCHEMAS = os.path.join(TOP, 'src', 'tool', 'schema')
+DONE, SEE_TO, USAGE, UNREADABLE, REFUSED, BROKEN, UNUSABLE = range(7)
+
+
+def odd(schema, value, whole, where='$'):
+    """In what the value is not what the schema says: a list of lines. Only the keywords that
+    the schemas use; another one is an error, not ignored."""
+    kinds = dict(object=dict, array=list, string=str, boolean=bool, null=type(None), integer=int)
+    bad = []
+    for key, rule in schema.items():
+        if key == '$ref':
+            bad += odd(whole['$defs'][rule.removeprefix('#/$defs/')], value, whole, where)
+        elif key == 'type':
+            names = [rule] if isinstance(rule, str) else rule
+            if not any(isinstance(value, kinds[name]) and (name != 'integer' or not isinstance(value, bool))
+                       for name in names):
+                bad.append(f'{where}: {value!r} is no {rule}')
+        elif key == 'required' and isinstance(value, dict):
+            bad += [f'{where}: no {name}' for name in rule if name not in value]
+        elif key == 'properties' and isinstance(value, dict):
+            for name, inner in rule.items():
+                if name in value:
+                    bad += odd(inner, value[name], whole, f'{where}.{name}')
+        elif key == 'additionalProperties' and isinstance(value, dict):
+            assert rule is False
+            bad += [f'{where}: {name} is not in the schema' for name in value
+                    if name not in schema.get('properties', {})]
+        elif key == 'items' and isinstance(value, list):
+            for number, one in enumerate(value):
+                bad += odd(rule, one, whole, f'{where}[{number}]')
+        elif (key == 'enum' and value not in rule) or (key == 'const' and value != rule):
+            bad.append(f'{where}: {value!r} is not in {rule}')
+        elif key == 'pattern' and isinstance(value, str) and not re.search(rule, value):
+            bad.append(f'{where}: {value!r} does not match {rule}')
+        elif key == 'minimum' and isinstance(value, int) and value < rule:
+            bad.append(f'{where}: {value} < {rule}')
+        else:
+            assert key in ('required', 'properties', 'additionalProperties', 'items', 'enum', 'const',
+                           'pattern', 'minimum', '$defs', '$comment'), key
+    return bad
+
+
+class Case(unittest.TestCase):
+    def setUp(self):
+        where = '/dev/shm' if os.path.isdir('/dev/shm') else None
+        self.folder = tempfile.mkdtemp(prefix='llb-machine-', dir=where)
+        self.machine = Machine(os.path.join(self.folder, 'root'))
+        self.variables = {}
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def run_tool(self, *args, text='', tool=None):
+        return subprocess.run(
+            [tool or TOOL, *args], input=text, text=True, check=False, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={'LLBITMAP_ROOT': self.machine.root, 'PATH': self.machine.path('programs') + ':/usr/bin:/bin',
+                 'TERM': 'xterm', **self.variables})
+
+    def tool(self, *args, status=DONE, text=''):
+        done = self.run_tool(*args, text=text)
+        self.assertEqual(done.returncode, status, f'{args}: {done.stdout}{done.stderr}')
+        if status in (USAGE, UNREADABLE, REFUSED) and '--check' not in args:
+            lines = done.stderr.splitlines()
+            self.assertEqual(len(lines), 1, done.stderr)
+            self.assertTrue(lines[0].startswith('llbitmap: '), lines[0])
+            return lines[0]
+        self.assertEqual(done.stderr, '')
+        for line in done.stdout.splitlines():
+            if not {'--json', '--svg', '--check', '--help', 'metrics'} & set(args):
+                self.assertLessEqual(len(line), 80, line)
+        return done.stdout
+
+    def json(self, *args, status=DONE):
+        """By its schema, whatever it says."""
+        got = json.loads(self.tool(*args, '--json', status=status))
+        with open(os.path.join(SCHEMAS, f'{args[0]}.json'), encoding='utf-8') as file:
+            schema = json.load(file)
+        self.assertEqual(odd(schema, got, schema), [])
+        self.assertEqual(got['exit_status'], status)
+        return got
+
+    def degraded(self, name='md1', **more):
+        parts = [(f'sd{letter}1', slot, 'in_sync') for slot, letter in enumerate('abcdef') if slot != 3]
+        fields = dict(degraded=1, chunk=65536, counts={'need sync': 600, 'syncing': 11, 'dirty': 214},
+                      sync_action='resync', sync_completed='3226562500 / 7812546560', sync_speed='182272')
+        self.machine.array(name, 'raid6', 6, parts, **(fields | more))
+
+
+class Status(Case):
+    def test_healthy(self):
+        self.machine.array()
+        said = self.tool('status')
+        for words in ('md0, raid1, 2 of 2 members in sync, 931.4 GiB', 'HEALTHY (active)',
+                      'lockless, 119,221 chunks of 8 MiB; daemon_sleep 30 s', 'dirty 9 (72 MiB)',
+                      '0.6 % of that now', 'a power cut now costs a resync of 72 MiB, about 1 s at 195.3 MiB/s'):
+            self.assertIn(words, ' '.join(said.split()))
+        got = self.json('status')['arrays'][0]
+        self.assertEqual(got['uuid'], '00010203:04050607:08090000:00000000')
+        self.assertEqual(got['bitmap']['power_cut_bytes'], 9 << 23)
+        self.assertEqual(got['bitmap']['resync_budget_bytes'], 12 << 30)
+        self.assertEqual((got['health'], got['notices'], got['failures_left']), ('healthy', [], 1))
+        self.assertIn('the one array is healthy', self.tool('status', '-x'))
+        self.assertEqual(self.tool('status', '--check'), 'LLBITMAP OK - 1 array healthy | '
+                         f'md0_power_cut={9 << 23}B;{12 << 30};;0; md0_waiting=0B;;;0;\n')
+
+    def test_named(self):
+        """md0, /dev/md0, a link to it, its uuid in either form: the same array, once."""
+        self.machine.array()
+        self.machine.array('md10')
+        self.machine.write('dev/md0', '')
+        os.makedirs(self.machine.path('dev/md'))
+        os.symlink('../md0', self.machine.path('dev/md/home'))
+        for name in ('md0', '/dev/md0', '/dev/md/home', '00010203-0405-0607-0809-000000000000',
+                     '00010203:04050607:08090000:00000000'):
+            got = self.json('status', name, 'md0')
+            self.assertEqual([one['device'] for one in got['arrays']], ['md0'], name)
+        self.assertEqual([one['device'] for one in self.json('status')['arrays']], ['md0', 'md10'])
+        for name in ('md7', '/dev/sda', '..', '11010203:04050607:08090000:00000000'):
+            self.tool('status', name, status=UNREADABLE)
+
+    def test_degraded_and_syncing(self):
+        self.degraded()
+        said = ' '.join(self.tool('status', status=SEE_TO).split())
+        for words in ('5 of 6 members in sync', 'DEGRADED', 'slot 3: no member in sync', 'mdadm /dev/md1 --add',
+                      'settles nothing while a slot is empty', 'resync, 19.1 GiB left, 178 MiB/s, about 1 min 50 s',
+                      'it is 41.3 % of the way', '25.8 GiB of each member, about 2 min 29 s at the present'):
+            self.assertIn(words, said)
+        got = self.json('status', status=SEE_TO)['arrays'][0]
+        # md's own time left would be 3.5 hours.
+        self.assertEqual((got['sync']['left_bytes'], got['sync']['left_seconds']), (611 << 25, 110))
+        self.assertEqual([one['id'] for one in got['notices']], ['degraded', 'waits_for_whole'])
+        self.assertTrue(self.tool('status', '--check', status=1).startswith(
+            'LLBITMAP WARNING - md1 degraded (5 of 6), resync, 611 chunks wait | '))
+        self.assertIn('array: md1', self.tool('status', '-x', status=SEE_TO))
+
+    def test_no_member_to_spare(self):
+        self.machine.array(degraded=1, parts=[('sda1', 0, 'in_sync'), ('sdb1', None, 'faulty')])
+        got = self.json('status', status=SEE_TO)['arrays'][0]
+        self.assertEqual((got['health'], got['failures_left']), ('critical', 0))
+        self.assertEqual([one['id'] for one in got['notices']], ['degraded', 'faulty'])
+        self.assertIn('CRITICAL - md0 critical (1 of 2), faulty', self.tool('status', '--check', status=2))
+        self.machine.array('md0', 'raid5', 3, degraded=2, parts=[('sda1', 0, 'in_sync')])
+        self.assertEqual(self.json('status', status=UNUSABLE)['arrays'][0]['health'], 'failed')
+
+    def test_recovery_is_bounded(self):
+        """Where the written chunks lie is not known: not more than these, and not more than the rest."""
+        parts = [('sda1', 0, 'in_sync'), ('sdb1', 1, 'spare')]
+        for done, left in ((0, 45421 << 23), (976629760 * 2 - 2048, 1 << 20)):
+            self.machine.array(degraded=1, parts=parts, sync_action='recover', sync_speed='100000',
+                               sync_completed=f'{done} / {976629760 * 2}')
+            got = self.json('status', status=SEE_TO)['arrays'][0]['sync']
+            self.assertEqual((got['left_bytes'], got['left_is_upper_bound']), (left, True))
+        self.assertIn('at most', self.tool('status', status=SEE_TO))
+        self.machine.array(sync_action='resync', sync_completed='delayed')
+        self.assertIn("waits until another array's is done", self.tool('status'))
+
+    def test_other_bitmaps(self):
+        self.machine.array('md0', bitmap='internal')
+        self.machine.array('md1', bitmap='none')
+        self.machine.array('md2', 'raid0', bitmap='none')
+        said = ' '.join(self.tool('status').split())
+        self.assertIn('this is the CLASSIC bitmap, not a lockless one', said)
+        self.assertIn('llbitmap convert --to lockless', said)
+        self.assertIn('a power cut now costs a resync of everything', said)
+        got = self.json('status')['arrays']
+        self.assertEqual([one['bitmap']['kind'] for one in got], ['internal', 'none', 'none'])
+        self.assertEqual([[note['id'] for note in one['notices']] for one in got],
+                         [['classic_bitmap'], ['no_bitmap'], []])
+
+    def test_inactive(self):
+        parts = [('sda1', None, 'spare'), ('sdb1', None, 'spare')]
+        self.machine.array(array_state='inactive', parts=parts, loaded=False)
+        self.assertIn('could not be read', self.tool('status', status=UNUSABLE).replace('\n        ', ''))
+        os.makedirs(self.machine.path('dev'))
+        im.make(self.machine.path('dev/sda1'), {}, im.lockless([1] * 128))
+        said = ' '.join(self.tool('status', status=UNUSABLE).split())
+        self.assertIn('the module llbitmap is not loaded. Nothing is lost.', said)
+        self.assertIn('modprobe llbitmap; mdadm --stop /dev/md0; mdadm --assemble --scan', said)
+        self.assertTrue(self.tool('status', '--check', status=2).startswith('LLBITMAP CRITICAL - md0 inactive'))
+        self.json('status', status=UNUSABLE)
+
+    def test_many(self):
+        """A table, the worst first, and in full only what needs attention."""
+        for number in range(60):
+            self.machine.array(f'md{number}')
+        said = self.tool('status').splitlines()
+        self.assertEqual(len(said), 61)
+        self.assertEqual([line.split()[0] for line in said[1:12]], [f'md{number}' for number in range(11)])
+        self.machine.array('md41', degraded=1, parts=[('sda1', 0, 'in_sync')])
+        said = self.tool('status', status=SEE_TO)
+        self.assertEqual((said.splitlines()[1].split()[0], said.count('array: ')), ('md41', 1))
+        self.assertEqual(self.tool('status', '-v', status=SEE_TO).count('array: '), 60)
+        self.assertIn('59 other arrays are', self.tool('status', '-x', status=SEE_TO))
+
+    def test_odd_machine(self):
+        """Nothing there, half there, nonsense there: never a crash, and null in JSON."""
+        self.assertEqual(self.tool('status'), 'no md array is running\n')
+        self.assertEqual(self.json('status')['arrays'], [])
+        unknown = self.run_tool('status', '--check')
+        self.assertEqual((unknown.returncode, unknown.stdout, unknown.stderr),
+                         (3, 'LLBITMAP UNKNOWN - no md array is running\n', ''))
+        self.machine.array('md0', raid_disks='99999999999999999999', component_size='-1', degraded='x',
+                           sync_action='resync', sync_completed='7 / 0', sync_speed='18446744073709551615',
+                           level='ra\x1b[31mid1', layout='-3', parts=[('sd|\x07a', 7, ',,in_sync,,')])
+        self.machine.write('sys/block/md0/md/llbitmap/bits', 'clean 18446744073709551615\nno bitmap')
+        self.machine.write('sys/block/md0/md/llbitmap/metadata', 'chunksize 0\nchunks')
+        said = self.tool('status', status=SEE_TO)
+        self.assertNotIn('\x1b', said)
+        self.assertIn('no_counts', [one['id'] for one in self.json('status', status=SEE_TO)['arrays'][0]['notices']])
+        os.makedirs(self.machine.path('sys/block/md1/md'))
+        self.tool('status', 'md1', status=UNUSABLE)
+        self.json('status', 'md1', status=UNUSABLE)
+
+    def test_without_crash_bytes(self):
+        """The in-tree driver has no such file: by the counts."""
+        self.machine.array(counts={'need sync': 1})
+        os.remove(self.machine.path('sys/block/md0/md/llbitmap/crash_bytes'))
+        self.assertEqual(self.json('status')['arrays'][0]['bitmap']['power_cut_bytes'], 10 << 23)
+
+    def test_colour(self):
+        """Only where it is asked for: stdout is no terminal here."""
+        self.machine.array()
+        self.assertNotIn('\x1b', self.tool('status'))
+        self.assertIn('\x1b[32mHEALTHY', self.tool('status', '--color=always'))
+        script = ['script', '-qec', f'{TOOL} status', '/dev/null']
+        variables = {'LLBITMAP_ROOT': self.machine.root, 'PATH': '/usr/bin:/bin', 'TERM': 'xterm'}
+        for more, colour in (({}, True), ({'NO_COLOR': '1'}, False), ({'NO_COLOR': ''}, True), ({'TERM': 'dumb'}, False)):
+            said = subprocess.run(script, env=variables | more, check=True, text=True, stdin=subprocess.DEVNULL,
+                                  stdout=subprocess.PIPE).stdout
+            self.assertEqual('\x1b[32m' in said, colour, (more, said))
+        self.tool('status', '--color=sometimes', status=USAGE)
+        self.assertEqual(self.run_tool('status', '--check', '--json').returncode, USAGE)
+
+
+if __name__ == '__main__':
+    if len(sys.argv) > 1 and not sys.argv[1].startswith('-') and os.path.sep in sys.argv[1]:
+        TOOL = os.path.abspath(sys.argv.pop(1))
+    unittest.main()
