@@ -8,6 +8,7 @@
 #include "tool/error.hpp"
 #include "tool/examine.hpp"
 #include "tool/mend.hpp"
+#include "tool/metrics.hpp"
 #include "tool/screen.hpp"
 #include "tool/status.hpp"
 #include "tool/text.hpp"
@@ -75,6 +76,13 @@ int run(int argc, char **argv)
 	add_colour(status);
 	status->footer(kStatuses);
 
+	std::vector<std::string> measured;
+	std::string output;
+	CLI::App *metrics = app.add_subcommand("metrics", "Print the arrays as Prometheus's text format");
+	metrics->add_option("ARRAY", measured, "md0, /dev/md0, /dev/md/name or a uuid (default: all)");
+	metrics->add_option("--output", output, "Replace this file instead, as a whole");
+	metrics->footer(kStatuses);
+
 	tool::Conversion what;
 	CLI::App *convert = app.add_subcommand("convert", "Give a stopped array another bitmap");
 	convert->add_option("--to", what.to, "lockless, internal or none")
@@ -110,6 +118,8 @@ int run(int argc, char **argv)
 	}
 	if (*status)
 		return tool::status(wanted);
+	if (*metrics)
+		return tool::metrics(measured, output);
 	if (*examine)
 		return tool::examine(devices, json);
 	if (*mend)

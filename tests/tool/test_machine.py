@@ -252,6 +252,52 @@ class Status(Case):
         self.assertEqual(self.run_tool('status', '--check', '--json').returncode, USAGE)
 
 
+class Metrics(Case):
+    def test_text(self):
+        """Every line is a comment or a sample, every family is declared once, before its samples."""
+        self.machine.array()
+        self.degraded()
+        self.machine.array('md2', bitmap='internal')
+        self.machine.array('md3', array_state='inactive', parts=[('sdx1', None, 'spare')])
+        said = self.tool('metrics')
+        found, family = {}, None
+        for line in said.splitlines():
+            if line.startswith('# HELP '):
+                family = line.split()[2]
+                self.assertNotIn(family, found)
+                found[family] = {}
+            elif line.startswith('# TYPE '):
+                self.assertEqual(line, f'# TYPE {family} gauge')
+            else:
+                name, labels, value = re.fullmatch(
+                    r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\\]|\\\\.)*",?)+)\})? (\d+)', line).groups()
+                self.assertEqual(name, family)
+                found[name][labels] = int(value)
+        self.assertEqual(found['llbitmap_power_cut_bytes'],
+                         {'device="md0"': 9 << 23, 'device="md1"': 825 << 25})
+        self.assertEqual(found['llbitmap_waiting_bytes'], {'device="md0"': 0, 'device="md1"': 611 << 25})
+        self.assertEqual(found['llbitmap_chunks']['device="md1",state="need_sync"'], 600)
+        self.assertEqual(found['llbitmap_arrays_inactive'], {None: 1})
+        self.assertEqual(found['llbitmap_health'], {'device="md0"': 0, 'device="md1"': 2, 'device="md2"': 0,
+                                                    'device="md3"': 5})
+        self.assertEqual(found['llbitmap_sync_left_bytes'], {'device="md1"': 611 << 25})
+
+    def test_file(self):
+        self.machine.array()
+        path = os.path.join(self.folder, 'llbitmap.prom')
+        self.assertEqual(self.tool('metrics', '--output', path), '')
+        with open(path, encoding='utf-8') as file:
+            self.assertEqual(file.read(), self.tool('metrics'))
+        self.assertEqual(os.stat(path).st_mode & 0o777, 0o644)
+        self.assertEqual(sorted(os.listdir(self.folder)), ['llbitmap.prom', 'root'])
+        self.tool_fails(BROKEN, 'metrics', '--output', os.path.join(self.folder, 'not', 'there'))
+
+    def tool_fails(self, status, *args):
+        done = self.run_tool(*args)
+        self.assertEqual((done.returncode, done.stdout), (status, ''))
+        self.assertEqual(len(done.stderr.splitlines()), 1)
+
+
 if __name__ == '__main__':
     if len(sys.argv) > 1 and not sys.argv[1].startswith('-') and os.path.sep in sys.argv[1]:
         TOOL = os.path.abspath(sys.argv.pop(1))
