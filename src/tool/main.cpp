@@ -12,6 +12,7 @@
 #include "tool/screen.hpp"
 #include "tool/status.hpp"
 #include "tool/text.hpp"
+#include "tool/watch.hpp"
 
 namespace {
 
@@ -76,6 +77,25 @@ int run(int argc, char **argv)
 	add_colour(status);
 	status->footer(kStatuses);
 
+	tool::WatchWanted watched;
+	CLI::App *watch = app.add_subcommand("watch", "Show them again and again, or wait");
+	watch->add_option("ARRAY", watched.status.arrays,
+			  "md0, /dev/md0, /dev/md/name or a uuid (default: all)");
+	watch->add_option("-n,--interval", watched.interval, "Seconds between two looks (default: 2)")
+		->check(CLI::Range(1u, 86400u));
+	watch->add_option("--count", watched.count, "End after so many looks");
+	watch->add_flag("-x,--problems", watched.status.problems, "Only arrays that something is wrong with");
+	watch->add_flag("-v,--verbose", watched.status.verbose, "In full, members too");
+	watch->add_flag("--events", watched.events, "A line for each change instead of screens");
+	watch->add_option("--until", watched.until,
+			  "Say nothing, and end when all are clean (nothing dirty or waiting), synced "
+			  "(nothing waits) or whole (no member missing)")
+		->check(CLI::IsMember({"clean", "synced", "whole"}));
+	watch->add_option("--timeout", watched.timeout, "Seconds for --until; then the status is 1")
+		->needs("--until");
+	add_colour(watch);
+	watch->footer(kStatuses);
+
 	std::vector<std::string> measured;
 	std::string output;
 	CLI::App *metrics = app.add_subcommand("metrics", "Print the arrays as Prometheus's text format");
@@ -118,6 +138,8 @@ int run(int argc, char **argv)
 	}
 	if (*status)
 		return tool::status(wanted);
+	if (*watch)
+		return tool::watch(watched);
 	if (*metrics)
 		return tool::metrics(measured, output);
 	if (*examine)

@@ -6,6 +6,7 @@ look like them (system.py): python3 tests/tool/test_machine.py [TOOL]."""
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
 import sys
@@ -296,6 +297,43 @@ class Metrics(Case):
         done = self.run_tool(*args)
         self.assertEqual((done.returncode, done.stdout), (status, ''))
         self.assertEqual(len(done.stderr.splitlines()), 1)
+
+
+class Watch(Case):
+    def test_screens(self):
+        self.machine.array()
+        self.assertEqual(self.tool('watch', '-n', '1', '--count', '2'), '\n'.join([self.tool('status')] * 2))
+
+    def test_until(self):
+        self.machine.array()
+        self.tool('watch', '--until', 'synced')
+        self.tool('watch', '--until', 'whole')
+        done = self.run_tool('watch', '--until', 'clean', '--timeout', '1')
+        self.assertEqual((done.returncode, done.stdout, done.stderr),
+                         (SEE_TO, '', 'llbitmap: after 1 s it is not clean yet\n'))
+        self.machine.array(counts={'dirty': 0})
+        self.tool('watch', '--until', 'clean', '--timeout', '1')
+        self.degraded('md0')
+        for what in ('synced', 'whole'):
+            self.assertEqual(self.run_tool('watch', '--until', what, '--timeout', '1').returncode, SEE_TO)
+
+    def test_events(self):
+        """A line for each change: what it was, what it is."""
+        self.machine.array()
+        with subprocess.Popen([TOOL, 'watch', '--events', '-n', '1'], stdout=subprocess.PIPE, text=True,
+                              env={'LLBITMAP_ROOT': self.machine.root}) as watching:
+            # It says nothing before a change, so change until it says something.
+            degraded = False
+            while True:
+                degraded = not degraded
+                self.machine.write('sys/block/md0/md/degraded', int(degraded))
+                self.machine.write('sys/block/md0/md/dev-sdb0/state', 'faulty' if degraded else 'in_sync')
+                if select.select([watching.stdout], [], [], 3)[0]:
+                    break
+            said = [watching.stdout.readline() for _ in range(2)]
+            watching.terminate()
+        self.assertTrue(any(re.fullmatch(r'\d\d:\d\d:\d\d md0 (health: \w+ -> \w+|member sdb0: \w+ -> \w+)\n', line)
+                            for line in said), said)
 
 
 if __name__ == '__main__':
