@@ -7,6 +7,7 @@
 #include "tool/convert.hpp"
 #include "tool/error.hpp"
 #include "tool/examine.hpp"
+#include "tool/map.hpp"
 #include "tool/mend.hpp"
 #include "tool/metrics.hpp"
 #include "tool/screen.hpp"
@@ -103,6 +104,19 @@ int run(int argc, char **argv)
 	metrics->add_option("--output", output, "Replace this file instead, as a whole");
 	metrics->footer(kStatuses);
 
+	tool::MapWanted shown;
+	CLI::App *map = app.add_subcommand("map", "Show where the chunks of each state are");
+	map->add_option("ARRAY|MEMBER", shown.what, "An array, or a member (a device or an image file)")
+		->required();
+	map->add_option("--rows", shown.rows, "Of the picture, at most (default: 16)")
+		->check(CLI::Range(1u, 1000u));
+	map->add_option("--width", shown.width, "Cells in a row (default: 64)")->check(CLI::Range(1u, 1000u));
+	map->add_option("--range", shown.range, "FIRST-LAST: only these chunks");
+	CLI::Option *as_svg = map->add_flag("--svg", shown.svg, "As an SVG picture");
+	map->add_flag("--json", shown.json, "As one JSON object")->excludes(as_svg);
+	add_colour(map);
+	map->footer(kStatuses);
+
 	tool::Conversion what;
 	CLI::App *convert = app.add_subcommand("convert", "Give a stopped array another bitmap");
 	convert->add_option("--to", what.to, "lockless, internal or none")
@@ -142,6 +156,8 @@ int run(int argc, char **argv)
 		return tool::watch(watched);
 	if (*metrics)
 		return tool::metrics(measured, output);
+	if (*map)
+		return tool::map(shown);
 	if (*examine)
 		return tool::examine(devices, json);
 	if (*mend)

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import xml.etree.ElementTree as tree
 
 import images as im
 from system import Machine
@@ -334,6 +335,56 @@ class Watch(Case):
             watching.terminate()
         self.assertTrue(any(re.fullmatch(r'\d\d:\d\d:\d\d md0 (health: \w+ -> \w+|member sdb0: \w+ -> \w+)\n', line)
                             for line in said), said)
+
+
+class Map(Case):
+    def setUp(self):
+        super().setUp()
+        self.machine.array(counts=dict.fromkeys(('unwritten', 'clean', 'dirty'), 0) | {'clean': 128}, chunk=128)
+        os.makedirs(self.machine.path('dev'))
+        self.cells = [1] * 60 + [0, 2, 3, 4, 5, 6, 7, 0] + [0] * 60
+        im.make(self.machine.path('dev/sda0'), {}, im.lockless(self.cells))
+
+    def test_one_each(self):
+        said = self.tool('map', 'md0').splitlines()
+        self.assertEqual(said[1].split(), ['0', 'bytes', '=' * 60 + '.#!>'])
+        self.assertEqual(said[2].split(), ['4', 'MiB', '?+-' + '.' * 61])
+        self.assertIn('128 chunks of 64 KiB', said[0])
+        self.assertEqual(re.findall(r'(\S) (\D+) (\d+)', ' '.join(said[3:-1]))[0], ('!', 'need sync', '1'))
+        self.assertIn('from /dev/sda0 (as on this member', said[-1])
+
+    def test_worst_wins(self):
+        got = self.json('map', 'md0', '--rows', '2', '--width', '8')
+        self.assertEqual((got['cell_chunks'], got['cells']), (8, '=======!?.......'))
+        self.assertEqual(got['state_chunks']['clean'], 60)
+        got = self.json('map', 'md0', '--range', '60-67')
+        self.assertEqual((got['cell_chunks'], got['cells'], got['first_chunk']), (1, '.#!>?+-.', 60))
+        for bad in ('1-128', '3-1', 'x-y', '-', '60-', '9999999999999999999999-1'):
+            self.tool('map', 'md0', '--range', bad, status=USAGE)
+        self.assertEqual(self.json('map', 'md0', '--range', '5')['cells'], '=')
+
+    def test_members_and_memory(self):
+        path = self.machine.path('dev/sda0')
+        self.assertEqual(self.json('map', path)['cells'], self.json('map', 'md0')['cells'])
+        im.make(path, {}, im.classic({1, 127}))
+        self.assertEqual(self.json('map', path)['cells'], '=#' + '=' * 125 + '#')
+        # What the running array itself says comes first.
+        with open(self.machine.path('sys/block/md0/md/llbitmap/cells'), 'wb') as file:
+            file.write(bytes([1] * 127 + [3]))
+        got = self.json('map', 'md0')
+        self.assertEqual((got['cells'], got['from']),
+                         ('=' * 127 + '!', '/sys/block/md0/md/llbitmap/cells'))
+        self.tool('map', self.machine.path('nothing'), status=UNREADABLE)
+        im.make(path, {})
+        self.tool('map', path, status=UNREADABLE)
+
+    def test_svg(self):
+        picture = tree.fromstring(self.tool('map', 'md0', '--svg'))
+        names = [one.get('class') for one in picture.iter('{http://www.w3.org/2000/svg}rect')]
+        for name in ('clean', 'dirty', 'need_sync', 'unwritten', 'syncing_unwritten'):
+            self.assertIn(name, names)
+        clean = [one for one in picture.iter('{http://www.w3.org/2000/svg}rect') if one.get('class') == 'clean'][0]
+        self.assertEqual(clean.get('width'), '600')  # 60 cells, one rectangle
 
 
 if __name__ == '__main__':
