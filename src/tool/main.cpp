@@ -10,6 +10,7 @@
 #include "tool/map.hpp"
 #include "tool/mend.hpp"
 #include "tool/metrics.hpp"
+#include "tool/resync.hpp"
 #include "tool/screen.hpp"
 #include "tool/status.hpp"
 #include "tool/text.hpp"
@@ -117,6 +118,17 @@ int run(int argc, char **argv)
 	add_colour(map);
 	map->footer(kStatuses);
 
+	tool::ResyncWanted again;
+	CLI::App *resync =
+		app.add_subcommand("resync", "Resynchronise everything now, or a range, of a running array");
+	resync->add_option("ARRAY", again.array, "md0, /dev/md0, /dev/md/name or a uuid")->required();
+	resync->add_option(
+		"--range", again.range,
+		"FIRST-LAST: chunks, or sizes with KiB, MiB, GiB, TiB of a member (raid10: of the array)");
+	resync->add_flag("--yes", again.yes, "Do not ask");
+	resync->add_flag("--dry-run", again.dry_run, "Check everything, write nothing");
+	resync->footer(kStatuses);
+
 	tool::Conversion what;
 	CLI::App *convert = app.add_subcommand("convert", "Give a stopped array another bitmap");
 	convert->add_option("--to", what.to, "lockless, internal or none")
@@ -158,6 +170,8 @@ int run(int argc, char **argv)
 		return tool::metrics(measured, output);
 	if (*map)
 		return tool::map(shown);
+	if (*resync)
+		return tool::resync(again);
 	if (*examine)
 		return tool::examine(devices, json);
 	if (*mend)

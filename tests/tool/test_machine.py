@@ -5,6 +5,7 @@ look like them (system.py): python3 tests/tool/test_machine.py [TOOL]."""
 
 import json
 import os
+import pty
 import re
 import select
 import shutil
@@ -385,6 +386,64 @@ class Map(Case):
             self.assertIn(name, names)
         clean = [one for one in picture.iter('{http://www.w3.org/2000/svg}rect') if one.get('class') == 'clean'][0]
         self.assertEqual(clean.get('width'), '600')  # 60 cells, one rectangle
+
+
+class Resync(Case):
+    SET = 'sys/block/md0/md/bitmap_set_bits'
+
+    def setUp(self):
+        super().setUp()
+        self.machine.array()
+        self.machine.write(self.SET, '')
+
+    def asked(self, *args, status=DONE, text=''):
+        self.machine.write(self.SET, '')
+        said = self.tool('resync', *args, status=status, text=text)
+        return self.machine.read(self.SET).strip(), said
+
+    def test_all_and_range(self):
+        self.assertEqual(self.asked('md0', '--yes')[0], '0-119220')
+        for words, written in (('7-9', '7-9'), ('0-0', '0-0'), ('8MiB-24MiB', '1-2'), ('0MiB-1GiB', '0-127'),
+                               ('119220-119220', '119220-119220')):
+            self.assertEqual(self.asked('md0', '--range', words, '--yes')[0], written)
+        for words in ('9-7', '0-119221', '0KiB-1TiB', '7', 'a-b', '1MB-2MB', '0KiB-0KiB', '99999999TiB-1TiB'):
+            self.assertEqual(self.asked('md0', '--range', words, '--yes', status=USAGE)[0], '')
+
+    def test_question(self):
+        """Nobody there to ask: refused. Nothing is written before."""
+        self.assertEqual(self.asked('md0', status=REFUSED, text='y\n')[0], '')
+        written, said = self.asked('md0', '--dry-run')
+        self.assertEqual(written, '')
+        self.assertIn('931.4 GiB of each member', said)
+        self.assertIn('about 1 h 21 min', ' '.join(said.split()))
+        for answer, written, status in (('n', '', REFUSED), ('', '', REFUSED), ('y', '0-119220', DONE)):
+            self.machine.write(self.SET, '')
+            got = self.on_terminal('resync', 'md0', answer=answer)
+            self.assertEqual((self.machine.read(self.SET).strip(), got), (written, status), answer)
+
+    def on_terminal(self, *args, answer):
+        ours, theirs = pty.openpty()
+        with subprocess.Popen([TOOL, *args], stdin=theirs, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              env={'LLBITMAP_ROOT': self.machine.root}) as running:
+            os.close(theirs)
+            os.write(ours, answer.encode() + b'\n')
+            status = running.wait()
+        os.close(ours)
+        return status
+
+    def test_refused(self):
+        for fields, word in ((dict(bitmap='internal'), 'echo repair'), (dict(array_state='readonly'), '--readwrite'),
+                             (dict(array_state='read-auto'), '--readwrite'), (dict(array_state='inactive'), 'does not run')):
+            shutil.rmtree(self.machine.path('sys/block/md0'))
+            self.machine.array(**fields)
+            written, said = self.asked('md0', '--yes', status=REFUSED)
+            self.assertEqual(written, '')
+            self.assertIn(word, said)
+        shutil.rmtree(self.machine.path('sys/block/md0'))
+        self.machine.array()
+        self.tool('resync', 'md0', '--yes', status=REFUSED)  # no bitmap_set_bits
+        self.machine.array(degraded=1)
+        self.assertIn('begins when the array is whole', self.asked('md0', '--yes')[1])
 
 
 if __name__ == '__main__':

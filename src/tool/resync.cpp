@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "tool/resync.hpp"
+
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "tool/error.hpp"
+#include "tool/health.hpp"
+#include "tool/screen.hpp"
+#include "tool/text.hpp"
+
+namespace tool {
+
+namespace {
+
+struct Range {
+	u64 first, last; // chunks
+};
+
+[[noreturn]] void odd_range(const std::string &range, const std::string &why)
+{
+	throw Error(kUsage, "--range " + range + ": " + why);
+}
+
+// A chunk's number, or with a unit the chunk that holds that byte.
+u64 chunk_at(const std::string &range, const std::string &text, u64 chunk, bool end)
+{
+	constexpr std::pair<const char *, u32> units[] = {{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
+	for (auto [unit, shift] : units) {
+		if (!text.ends_with(unit))
+			continue;
+		std::optional<u64> value = number(trimmed(text.substr(0, text.size() - 3)));
+		if (!value || *value > ~u64{0} >> shift || (end && !*value))
+			odd_range(range, "FIRST-LAST, in chunks or with KiB, MiB, GiB, TiB");
+		return ((*value << shift) - end) / chunk;
+	}
+	std::optional<u64> value = number(text);
+	if (!value)
+		odd_range(range, "FIRST-LAST, in chunks or with KiB, MiB, GiB, TiB");
+	return *value;
+}
+
+Range range_of(const std::string &range, const Running &a)
+{
+	if (range.empty())
+		return {0, *a.chunks - 1};
+	size_t dash = range.find('-');
+	if (dash == range.npos)
+		odd_range(range, "FIRST-LAST, in chunks or with KiB, MiB, GiB, TiB");
+	Range r{chunk_at(range, range.substr(0, dash), *a.chunk, false),
+		chunk_at(range, range.substr(dash + 1), *a.chunk, true)};
+	if (r.first > r.last || r.last >= *a.chunks)
+		odd_range(range, "the array has chunks 0 to " + std::to_string(*a.chunks - 1) + " of " +
+					 bytes_text(*a.chunk));
+	return r;
+}
+
+void check(const Running &a)
+{
+	const std::string md = "/sys/block/" + a.name + "/md/";
+	if (!a.active())
+		refuse(a.name + ": the array does not run");
+	if (!a.redundant())
+		refuse(a.name + ": " + a.level + " has nothing to resynchronise");
+	if (a.bitmap != Has::Lockless)
+		refuse(a.name + ": no lockless bitmap; with any other: echo repair > " + md + "sync_action");
+	if (a.state == "readonly" || a.state == "read-auto")
+		refuse(a.name + ": is read-only (" + a.state + "): mdadm --readwrite /dev/" + a.name);
+	if (!a.chunk || !*a.chunk || !a.chunks || !*a.chunks)
+		refuse(a.name + ": " + md + "llbitmap/metadata cannot be read");
+}
+
+bool agreed()
+{
+	printf("Go on? [y/N] ");
+	fflush(stdout);
+	char answer[16] = {};
+	return fgets(answer, sizeof(answer), stdin) && (answer[0] == 'y' || answer[0] == 'Y');
+}
+
+// md's own file: it has the bitmap mark these chunks, on disk too, before the write returns.
+void mark(const Running &a, Range r)
+{
+	const std::string path = "/sys/block/" + a.name + "/md/bitmap_set_bits";
+	const std::string text = std::to_string(r.first) + '-' + std::to_string(r.last) + '\n';
+	int fd = open(at(path).c_str(), O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		refuse(path + ": " + strerror(errno) + (errno == EACCES ? "; run as root" : ""));
+	ssize_t got = write(fd, text.data(), text.size());
+	int why = errno;
+	close(fd);
+	if (got != ssize_t(text.size()))
+		refuse(path + ": " + (got < 0 ? strerror(why) : "not taken in full"));
+}
+
+} // namespace
+
+int resync(const ResyncWanted &wanted)
+{
+	const Running a = running({wanted.array}).at(0);
+	check(a);
+	Range r = range_of(wanted.range, a);
+	u64 bytes = (r.last - r.first + 1) * *a.chunk;
+	if (!wanted.yes && !wanted.dry_run && !isatty(STDIN_FILENO))
+		refuse("nobody can be asked: say --yes");
+	Screen s;
+	std::string what = a.name + ": chunks " + grouped(r.first) + " to " + grouped(r.last) + ", " +
+			   bytes_text(bytes) + (a.level == "raid10" ? " of the array" : " of each member") +
+			   ", are marked and resynchronised, never written ones too";
+	Pace p = pace(a);
+	if (p.bytes_per_second)
+		what += ": about " + seconds_text(seconds_for(bytes, p.bytes_per_second)) + " at " +
+			bytes_text(p.bytes_per_second) + "/s";
+	what += ". Data can be used meanwhile. It goes on after a restart, and cannot be taken back.";
+	for (const std::string &line : wrapped(what, kColumns))
+		s.line(line);
+	if (a.degraded.value_or(0))
+		s.line("A member is missing: it begins when the array is whole again.", Colour::Notice);
+	s.show();
+	if (wanted.dry_run) {
+		say("dry run: nothing was written");
+		return kDone;
+	}
+	if (!wanted.yes && !agreed())
+		refuse("nothing was written");
+	mark(a, r);
+	u64 waits = running({a.name}).at(0).waiting();
+	say("marked; " + grouped(waits) + " chunks wait or are in a resync now (llbitmap watch " + a.name +
+	    ")");
+	return kDone;
+}
+
+} // namespace tool
