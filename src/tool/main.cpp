@@ -5,6 +5,7 @@
 
 #include "llbitmap/release.h"
 #include "tool/convert.hpp"
+#include "tool/doctor.hpp"
 #include "tool/error.hpp"
 #include "tool/examine.hpp"
 #include "tool/map.hpp"
@@ -98,6 +99,15 @@ int run(int argc, char **argv)
 	add_colour(watch);
 	watch->footer(kStatuses);
 
+	tool::DoctorWanted ill;
+	CLI::App *doctor = app.add_subcommand("doctor", "Will it work, now and after the next boot?");
+	doctor->add_option("ARRAY", ill.arrays, "md0, /dev/md0, /dev/md/name or a uuid (default: all)");
+	doctor->add_option("--kernel", ill.kernel, "Only this kernel of /lib/modules");
+	doctor->add_flag("--skip-initramfs", ill.skip_initramfs, "Do not list what is in the initramfs");
+	doctor->add_flag("--json", ill.json, "As one JSON object");
+	add_colour(doctor);
+	doctor->footer(kStatuses);
+
 	std::vector<std::string> measured;
 	std::string output;
 	CLI::App *metrics = app.add_subcommand("metrics", "Print the arrays as Prometheus's text format");
@@ -166,6 +176,8 @@ int run(int argc, char **argv)
 		return tool::status(wanted);
 	if (*watch)
 		return tool::watch(watched);
+	if (*doctor)
+		return tool::doctor(ill);
 	if (*metrics)
 		return tool::metrics(measured, output);
 	if (*map)

@@ -72,3 +72,38 @@ class Machine:
             self.write(f'{md}/consistency_policy', 'resync')
         if loaded:
             self.write('sys/module/llbitmap/version', '0.2.0')
+
+    def kernel(self, release=KERNEL, module=True, headers=True, initramfs=True):
+        """An installed kernel, with all that it takes to assemble a lockless array at boot."""
+        lib = f'lib/modules/{release}'
+        self.files(lib, **{'modules.builtin': '', 'modules.dep': 'kernel/drivers/md/md-mod.ko.xz:'})
+        if module:
+            self.write(f'{lib}/updates/dkms/llbitmap.ko.xz', 'a module')
+            self.write(f'{lib}/modules.dep', 'updates/dkms/llbitmap.ko.xz: kernel/drivers/md/md-mod.ko.xz')
+        if headers:
+            self.write(f'{lib}/build/include/config/auto.conf', 'CONFIG_MD=y\nCONFIG_GCC_VERSION=160100')
+        if initramfs:
+            self.write(f'boot/initrd.img-{release}', 'an initramfs')
+            inside = [f'usr/{lib}/kernel/drivers/md/md-mod.ko.xz', 'usr/lib/modprobe.d/llbitmap.conf']
+            self.listed(release, inside + [f'usr/{lib}/updates/dkms/llbitmap.ko.xz'] * module)
+
+    def listed(self, release, names):
+        """What lsinitramfs says of that kernel's."""
+        self.write(f'listed/initrd.img-{release}', '\n'.join(names))
+
+    def boots(self, release=KERNEL):
+        """A machine that boots as it should."""
+        self.kernel(release)
+        self.write('lib/modprobe.d/llbitmap.conf', 'softdep md_mod post: llbitmap')
+        self.write('lib/udev/rules.d/63-llbitmap.rules', 'IMPORT{program}="/sbin/modprobe -q llbitmap"')
+        self.write('usr/bin/x86_64-linux-gnu-g++-16', '')
+        self.program('mdadm', 'echo "mdadm - v4.6 - 2026-02-01" >&2')
+        self.program('lsinitramfs', 'while read -r line; do echo "$line"; done <"%s/${1##*/}"' % self.path('listed'))
+        self.modinfo()
+
+    def modinfo(self, **said):
+        """version, vermagic, signer; without one: what a module of this kernel would say."""
+        said = dict(dict(version='0.2.0', signer='DKMS module signing key',
+                         vermagic='$kernel SMP preempt'), **said)
+        cases = '\n'.join(f'{key}) echo "{value}" ;;' for key, value in said.items())
+        self.program('modinfo', f'kernel=${{3#*/lib/modules/}}; kernel=${{kernel%%/*}}\ncase $2 in\n{cases}\nesac')

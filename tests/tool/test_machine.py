@@ -16,7 +16,7 @@ import unittest
 import xml.etree.ElementTree as tree
 
 import images as im
-from system import Machine
+from system import KERNEL, Machine
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
@@ -444,6 +444,163 @@ class Resync(Case):
         self.tool('resync', 'md0', '--yes', status=REFUSED)  # no bitmap_set_bits
         self.machine.array(degraded=1)
         self.assertIn('begins when the array is whole', self.asked('md0', '--yes')[1])
+
+
+class Doctor(Case):
+    def setUp(self):
+        super().setUp()
+        self.variables = {'PATH': self.machine.path('programs')}
+        self.machine.array()
+        self.machine.boots()
+
+    def found(self, *args, status=SEE_TO):
+        got = self.json('doctor', *args, status=status)
+        return {one['id']: one for one in got['notices']}
+
+    def only(self, name, *words, severity='critical', status=SEE_TO, args=()):
+        """It finds this and nothing else, and names the cure."""
+        got = self.found(*args, status=status)
+        self.assertEqual(list(got), [name])
+        self.assertEqual(got[name]['severity'], severity)
+        for word in words:
+            self.assertIn(word, f"{got[name]['text']} {got[name]['action']}")
+        said = self.tool('doctor', *args, status=status)
+        self.assertIn(f'[{name}]', ' '.join(said.split()))
+        return got[name]
+
+    def test_healthy(self):
+        self.assertEqual(self.found(status=DONE), {})
+        said = self.tool('doctor')
+        self.assertIn('nothing to see to', said)
+        for words in ('kernel 7.2.12+deb14-amd64 (running): updates/dkms/llbitmap.ko.xz', 'mdadm 4.6',
+                      'softdep and udev rule', 'llbitmap 0.2.0 is loaded'):
+            self.assertIn(words, ' '.join(said.split()))
+
+    def test_modules(self):
+        lib = f'lib/modules/{KERNEL}'
+        self.machine.kernel('7.3.4+deb14-amd64', module=False, headers=False, initramfs=False)
+        self.only('module_missing', '7.3.4+deb14-amd64 (the newest)', 'apt install linux-headers-7.3.4+deb14-amd64',
+                  'make install KVER=7.3.4')
+        self.machine.write('usr/src/llbitmap-0.2.0/dkms.conf', '')
+        self.only('module_missing', 'dkms autoinstall -k 7.3.4+deb14-amd64')
+        self.only('module_missing', args=('--kernel', '7.3.4+deb14-amd64'))
+        self.assertEqual(self.found('--kernel', KERNEL, status=DONE), {})
+        self.tool('doctor', '--kernel', '6.6.6', status=UNREADABLE)
+        self.machine.write('boot/config-7.3.4+deb14-amd64', '#\nCONFIG_MD_LLBITMAP=y')
+        self.assertEqual(self.found(status=DONE), {})
+        shutil.rmtree(self.machine.path('lib/modules/7.3.4+deb14-amd64'))
+        self.machine.kernel('6.12.117+deb13-amd64', module=False, initramfs=False)
+        self.only('kernel_old', '6.12.117', severity='warning')
+        shutil.rmtree(self.machine.path('lib/modules/6.12.117+deb13-amd64'))
+        self.machine.write(f'{lib}/updates/llbitmap.ko', 'another')
+        self.only('module_two', 'updates/llbitmap.ko', severity='warning')
+        os.remove(self.machine.path(f'{lib}/updates/llbitmap.ko'))
+        self.machine.write(f'{lib}/modules.dep', 'nothing')
+        self.only('depmod', f'depmod {KERNEL}')
+
+    def test_built(self):
+        self.machine.modinfo(vermagic='7.2.11+deb14-amd64 SMP')
+        self.only('module_foreign', 'built for 7.2.11+deb14-amd64')
+        self.machine.modinfo(version='0.3.0')
+        self.only('module_old', 'loaded is llbitmap 0.2.0, installed is 0.3.0', 'reboot', severity='warning')
+        self.machine.modinfo()
+        os.rename(self.machine.path('usr/bin/x86_64-linux-gnu-g++-16'), self.machine.path('usr/bin/g++-15'))
+        self.only('compiler', 'apt install g++-16', severity='warning')
+        self.machine.write('usr/bin/g++-17', '')
+        self.assertEqual(self.found(status=DONE), {})
+
+    def test_initramfs(self):
+        md = f'usr/lib/modules/{KERNEL}/kernel/drivers/md/md-mod.ko.xz'
+        module = f'usr/lib/modules/{KERNEL}/updates/dkms/llbitmap.ko.xz'
+        self.machine.listed(KERNEL, [md, 'usr/sbin/mdadm'])
+        self.only('initramfs_without_module', f'update-initramfs -u -k {KERNEL}')
+        self.assertEqual(self.found('--skip-initramfs', status=DONE), {})
+        self.machine.listed(KERNEL, [md, module])
+        self.only('initramfs_without_softdep')
+        self.machine.listed(KERNEL, ['bin', 'init'])
+        self.assertEqual(self.found(status=DONE), {})
+        self.machine.listed(KERNEL, [md, module, 'usr/lib/modprobe.d/llbitmap.conf'])
+        os.utime(self.machine.path(f'boot/initrd.img-{KERNEL}'), (1, 1))
+        self.only('initramfs_old', severity='warning')
+        self.machine.program('lsinitramfs', 'echo cannot; exit 1')
+        self.only('initramfs_unread', severity='info', status=DONE)
+
+    def test_loading(self):
+        os.remove(self.machine.path('lib/modprobe.d/llbitmap.conf'))
+        self.assertEqual(self.found(status=DONE), {})  # the rule is enough
+        self.machine.write('etc/udev/rules.d/63-llbitmap.rules', '')
+        self.assertEqual(list(self.found()), ['softdep_missing', 'udev_rule_hidden'])
+        self.machine.write('lib/modprobe.d/llbitmap.conf', '# softdep md_mod post: llbitmap\n#')
+        self.assertIn('softdep_missing', self.found())
+        self.machine.write('lib/modprobe.d/llbitmap.conf', 'softdep raid1 pre: llbitmap')
+        self.only('udev_rule_hidden', severity='warning')
+        os.remove(self.machine.path('etc/udev/rules.d/63-llbitmap.rules'))
+        os.remove(self.machine.path('lib/udev/rules.d/63-llbitmap.rules'))
+        self.assertEqual(self.found(status=DONE), {})
+        self.machine.write(f'lib/modules/{KERNEL}/modules.builtin', 'kernel/drivers/md/md-mod.ko')
+        self.only('udev_rule_missing', 'built into the kernel', severity='warning')
+        self.machine.write('etc/modprobe.d/local.conf', 'install llbitmap /bin/false')
+        self.assertIn('module_blocked', self.found())
+
+    def test_mdadm(self):
+        self.machine.program('mdadm', 'echo "mdadm - v4.4 - 2024-11-07" >&2')
+        self.only('mdadm_old', 'mdadm is 4.4')
+        os.remove(self.machine.path('programs/mdadm'))
+        self.only('mdadm_missing')
+
+    def test_secure_boot(self):
+        variable = self.machine.path('sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c')
+        os.makedirs(os.path.dirname(variable))
+        with open(variable, 'wb') as file:
+            file.write(bytes((6, 0, 0, 0, 1)))
+        self.machine.modinfo(signer='')
+        self.assertEqual(self.found(status=DONE), {})  # it is loaded: it was accepted
+        self.machine.kernel('7.3.4+deb14-amd64')
+        self.only('secure_boot_unsigned', '7.3.4+deb14-amd64')
+        self.machine.modinfo()
+        self.machine.write('var/lib/dkms/mok.pub', 'a key')
+        self.machine.program('mokutil', 'echo "$2 is not enrolled"')
+        self.only('secure_boot_key', 'mokutil --import /var/lib/dkms/mok.pub')
+        self.machine.program('mokutil', 'echo "$2 is already enrolled"; exit 1')
+        self.assertEqual(self.found(status=DONE), {})
+        with open(variable, 'wb') as file:
+            file.write(bytes((6, 0, 0, 0, 0)))
+        self.machine.modinfo(signer='')
+        self.assertEqual(self.found(status=DONE), {})
+
+    def test_arrays(self):
+        self.machine.array('md1', bitmap='internal')
+        self.only('classic_bitmap', '--grow --bitmap=lockless', severity='info', status=DONE)
+        self.only('classic_bitmap', severity='warning', args=('md1',))
+        shutil.rmtree(self.machine.path('sys/block/md1'))
+        self.machine.write('etc/fstab', '/dev/md0 / ext4 defaults 0 1\n/dev/md0 /srv ext4 defaults 0 2\n'
+                           '/dev/md0 /mnt ext4 nofail 0 2')
+        self.only('fstab', '/srv', severity='info', status=DONE)
+        os.remove(self.machine.path('etc/fstab'))
+        self.degraded()
+        self.assertEqual(list(self.found()), ['degraded', 'waits_for_whole'])
+        self.machine.array('md1', array_state='inactive', parts=[('sda1', None, 'spare')])
+        self.assertEqual(list(self.found(status=UNUSABLE)), ['inactive'])
+
+    def test_members_of_no_array(self):
+        self.machine.write('sys/class/block/sdx1/dev', '8:17')
+        self.machine.write('run/udev/data/b8:17', 'E:ID_FS_TYPE=linux_raid_member')
+        os.makedirs(self.machine.path('sys/class/block/sdx1/holders'))
+        self.only('member_unread', severity='info', status=DONE)
+        os.makedirs(self.machine.path('dev'))
+        im.make(self.machine.path('dev/sdx1'), {}, im.lockless([1] * 128))
+        self.only('array_absent', '/dev/sdx1', 'host:0', 'modprobe llbitmap')
+        im.make(self.machine.path('dev/sdx1'), {}, im.classic({1}))
+        self.assertEqual(self.found(status=DONE), {})
+        im.make(self.machine.path('dev/sdx1'), {}, im.lockless([1] * 128))
+        os.makedirs(self.machine.path('sys/class/block/sdx1/holders/md0'))
+        self.assertEqual(self.found(status=DONE), {})
+
+    def test_no_array_yet(self):
+        """What would be lost at the next boot if there were one is a warning then."""
+        shutil.rmtree(self.machine.path('sys/block/md0'))
+        os.remove(self.machine.path('programs/mdadm'))
+        self.only('mdadm_missing', severity='warning')
 
 
 if __name__ == '__main__':
