@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/cell.hpp"
+#include "llbitmap/release.h"
 #include "tool/array.hpp"
 #include "tool/error.hpp"
 #include "tool/text.hpp"
@@ -22,6 +23,13 @@ constexpr const char *kStateNames[LLB_STATES] = {
 	"unwritten",	     "clean",		"dirty", "need sync", "syncing", "need sync unwritten",
 	"syncing unwritten", "clean unwritten",
 };
+
+// For scripts: without blanks.
+std::string key(std::string name)
+{
+	std::replace(name.begin(), name.end(), ' ', '_');
+	return name;
+}
 
 struct Counts {
 	u64 states[LLB_STATES] = {};
@@ -138,10 +146,10 @@ Json bitmap_json(const Shown &shown)
 		{"kind", kind_text(b.kind)},
 		{"version", b.head.version},
 		{"usable", b.usable()},
-		{"offset", m.super.bitmap_offset},
+		{"offset_sectors", m.super.bitmap_offset},
 		{"sector", b.sector},
 		{"reserved_sectors", b.head.sectors_reserved},
-		{"sync_size", b.head.sync_size},
+		{"sync_size_sectors", b.head.sync_size},
 		{"chunk_field", b.head.chunksize},
 		{"chunk_unit", b.first_use				  ? "ignored"
 			       : b.kind != Kind::Lockless || b.bytes_unit ? "bytes"
@@ -150,7 +158,7 @@ Json bitmap_json(const Shown &shown)
 		{"chunks", b.chunks},
 		{"events", b.head.events},
 		{"events_cleared", b.head.events_cleared},
-		{"daemon_sleep", b.head.daemon_sleep_s},
+		{"daemon_sleep_seconds", b.head.daemon_sleep_s},
 		{"write_behind", b.head.write_behind},
 		{"resync_budget_mib", budget(b)},
 		{"flags", flags(b.head.state)},
@@ -162,9 +170,9 @@ Json bitmap_json(const Shown &shown)
 	if (b.kind == Kind::Lockless) {
 		Json states = Json::object();
 		for (u32 i = 0; i < LLB_STATES; i++)
-			states[kStateNames[i]] = c.states[i];
+			states[key(kStateNames[i])] = c.states[i];
 		states["invalid"] = c.invalid;
-		j["states"] = states;
+		j["state_chunks"] = states;
 	}
 	j["resync_chunks"] = c.resync_chunks;
 	j["resync_sectors"] = c.resync_sectors;
@@ -187,7 +195,7 @@ Json member_json(const Shown &shown)
 	const Super &s = m.super;
 	Json log = nullptr;
 	if (m.bad_log.there || !m.bad_log.known)
-		log = {{"offset", s.bad_log_offset},
+		log = {{"offset_sectors", s.bad_log_offset},
 		       {"sectors", s.bad_log_sectors},
 		       {"entries", m.bad_log.known ? Json(m.bad_log.entries) : Json(nullptr)}};
 	Json resync = nullptr;
@@ -204,15 +212,15 @@ Json member_json(const Shown &shown)
 		  {"members", s.raid_disks},
 		  {"chunk_sectors", s.chunk},
 		  {"member_sectors", s.size},
-		  {"sync_size", s.sync_size()},
+		  {"sync_size_sectors", s.sync_size()},
 		  {"events", s.events},
-		  {"resync_offset", resync},
-		  {"logical_block_size", s.logical_block ? Json(s.logical_block) : Json(nullptr)},
+		  {"resync_offset_sectors", resync},
+		  {"logical_block_bytes", s.logical_block ? Json(s.logical_block) : Json(nullptr)},
 		  {"oldest_kernel", oldest_kernel(m)}}},
 		{"member",
 		 {{"role", role(s)},
 		  {"super_sector", s.start},
-		  {"data_offset", s.data_offset},
+		  {"data_offset_sectors", s.data_offset},
 		  {"data_sectors", s.data_size},
 		  {"checksum_ok", s.checksum_ok},
 		  {"features", features(s)},
@@ -394,13 +402,17 @@ int examine(const std::vector<std::string> &paths, bool json)
 			print(shown);
 	}
 	std::vector<std::string> lines = disagreements(members);
-	if (json && !several) {
-		print_json(member_json(all[0]));
-	} else if (json) {
+	int status = !unreadable.empty() ? kUnreadable : damaged || !lines.empty() ? kDamaged : kDone;
+	if (json) {
 		Json list = Json::array();
 		for (const Shown &shown : all)
 			list.push_back(member_json(shown));
-		print_json({{"members", list}, {"disagreements", lines}, {"unreadable", unreadable}});
+		print_json({{"format", 1},
+			    {"tool", LLB_RELEASE},
+			    {"exit_status", status},
+			    {"members", list},
+			    {"disagreements", lines},
+			    {"unreadable", unreadable}});
 	} else {
 		for (const std::string &what : lines)
 			say("members disagree: " + what);
@@ -409,9 +421,7 @@ int examine(const std::vector<std::string> &paths, bool json)
 	}
 	for (const std::string &why : unreadable)
 		complain(why);
-	if (!unreadable.empty())
-		return kUnreadable;
-	return damaged || !lines.empty() ? kDamaged : kDone;
+	return status;
 }
 
 } // namespace tool

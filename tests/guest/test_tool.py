@@ -77,12 +77,12 @@ def both_ways(level):
             found = examine(path)
             if to == 'none':
                 need(found['bitmap'] is None, 'a bitmap is left')
-                need(found['array']['resync_offset'] is None, f'{said}: not in sync')
+                need(found['array']['resync_offset_sectors'] is None, f'{said}: not in sync')
                 continue
             equal(found['bitmap']['kind'], to, 'the bitmap')
             equal(found['bitmap']['resync_chunks'], 0, f'{said}: chunks to resync')
             if to == 'lockless':
-                equal(found['bitmap']['states']['clean'], found['bitmap']['chunks'], 'clean chunks')
+                equal(found['bitmap']['state_chunks']['clean'], found['bitmap']['chunks'], 'clean chunks')
         touched = traced_start(array)
         need(not touched, f'{to}: {len(touched)} chunks were resynchronised')
         equal(kind(array), name, 'bitmap_type')
@@ -433,8 +433,8 @@ def test_examine_is_what_the_module_says():
             array.stop()
         for path in array.members:
             found = examine(path)['bitmap']
-            equal({name: found['states'][name] for name in bits}, bits, f'states of {path}')
-            equal((found['chunk_sectors'], found['chunks'], found['offset']),
+            equal({name: found['state_chunks'][name.replace(' ', '_')] for name in bits}, bits, f'states of {path}')
+            equal((found['chunk_sectors'], found['chunks'], found['offset_sectors']),
                   (metadata['chunksize'], metadata['chunks'], metadata['offset']), 'geometry')
     equal(examine(disks[2])['member']['role'], 'spare', 'the third member')
     sup = disk.supers(disks[:1])[0]
@@ -617,7 +617,7 @@ def test_examine_logical_blocks():
     for to in ('internal', 'lockless'):
         for path in array.members:
             found = examine(path)['array']
-            equal((found['logical_block_size'], found['oldest_kernel']), (512, '6.19'), path)
+            equal((found['logical_block_bytes'], found['oldest_kernel']), (512, '6.19'), path)
         convert(to, array.members)
     array.assemble()
     array.stop()

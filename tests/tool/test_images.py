@@ -14,6 +14,7 @@ import tempfile
 import unittest
 
 import images as im
+from schema import wrong
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
@@ -59,7 +60,10 @@ class Case(unittest.TestCase):
 
     def examine(self, path, status=DONE):
         self.tool('examine', path, status=status)
-        return json.loads(self.tool('examine', '--json', path, status=status))
+        got = json.loads(self.tool('examine', '--json', path, status=status))
+        self.assertEqual(wrong('examine', got), [])
+        self.assertEqual((got['exit_status'], got['unreadable']), (status, []))
+        return got['members'][0]
 
     def untouched(self, paths, *args, status=REFUSED):
         """The tool says why in one line, and writes nothing."""
@@ -115,10 +119,10 @@ class Examine(Case):
         self.assertEqual((bitmap['kind'], bitmap['version'], bitmap['usable']), ('lockless', 6, True))
         self.assertEqual((bitmap['chunk_sectors'], bitmap['chunk_unit'], bitmap['chunks']),
                          (128, 'sectors', 128))
-        self.assertEqual(sorted(bitmap['states'].items()), sorted(
-            [(name, 16) for name in ('unwritten', 'clean', 'dirty', 'need sync', 'syncing',
-                                     'need sync unwritten', 'syncing unwritten',
-                                     'clean unwritten')] + [('invalid', 0)]))
+        self.assertEqual(sorted(bitmap['state_chunks'].items()), sorted(
+            [(name, 16) for name in ('unwritten', 'clean', 'dirty', 'need_sync', 'syncing',
+                                     'need_sync_unwritten', 'syncing_unwritten',
+                                     'clean_unwritten')] + [('invalid', 0)]))
         self.assertEqual((bitmap['resync_chunks'], bitmap['resync_sectors']), (48, 48 * 128))
         self.assertEqual((bitmap['events'], bitmap['events_cleared'], bitmap['stale']), (20, 18, False))
         self.assertEqual((got['array']['level'], got['member']['role'], got['metadata']), (1, 0, '1.2'))
@@ -142,7 +146,7 @@ class Examine(Case):
         self.assertEqual((bitmap['stale'], bitmap['resync_chunks']), (True, 128))
         path = self.pair(im.lockless([1] * 120 + [255] * 5 + [0x80, 8, 9]))[0]
         bitmap = self.examine(path, DAMAGED)['bitmap']
-        self.assertEqual((bitmap['states']['invalid'], bitmap['resync_chunks']), (8, 8))
+        self.assertEqual((bitmap['state_chunks']['invalid'], bitmap['resync_chunks']), (8, 8))
 
     def test_classic(self):
         for version in (3, 4):
@@ -176,7 +180,7 @@ class Examine(Case):
             path = self.pair(im.lockless([1] * 128, **{field: value}))[0]
             got = self.examine(path, DAMAGED)
             self.assertFalse(got['bitmap']['usable'])
-            self.assertNotIn('states', got['bitmap'])
+            self.assertNotIn('state_chunks', got['bitmap'])
             self.assertIn(word, ' '.join(got['warnings']))
         for field, value in (('uuid', bytes(16)), ('sync_size', 0), ('chunksize', 3),
                              ('sync_size', 1 << 60)):
@@ -387,13 +391,13 @@ class Examine(Case):
             if to:
                 self.tool('convert', '--to', to, *paths)
             got = self.examine(paths[0])
-            self.assertEqual((got['array']['logical_block_size'], got['array']['oldest_kernel']),
+            self.assertEqual((got['array']['logical_block_bytes'], got['array']['oldest_kernel']),
                              (512, oldest))
             self.assertIn('6.19', ' '.join(got['notes']))
             with open(paths[0], 'rb') as file:
                 self.assertEqual(file.read(4096 + 228)[-4:], struct.pack('<I', 512))
         got = self.examine(self.pair(im.lockless([1] * 128))[0])
-        self.assertEqual((got['array']['logical_block_size'], got['array']['oldest_kernel']), (None, '6.18'))
+        self.assertEqual((got['array']['logical_block_bytes'], got['array']['oldest_kernel']), (None, '6.18'))
         self.examine(self.pair(im.lockless([1] * 128), lbs=1000)[0], DAMAGED)
 
     def test_late_states(self):
@@ -846,7 +850,7 @@ class Large(Case):
             with open(path, 'rb') as file:
                 file.seek(4008 * im.SECTOR)
                 self.assertEqual(file.read(4096), b'\xff' * 4096)
-            self.assertEqual(self.examine(path)['member']['bad_block_log']['offset'], 4000)
+            self.assertEqual(self.examine(path)['member']['bad_block_log']['offset_sectors'], 4000)
 
     def test_one_with_less_room(self):
         """The least of the members counts, data or a log with entries."""
@@ -880,7 +884,7 @@ class Large(Case):
                 file.seek((8 + offset) * im.SECTOR)
                 self.assertEqual(file.read(4096), entry + b'\xff' * 4088)
             log = self.examine(paths[1])['member']['bad_block_log']
-            self.assertEqual((log['offset'], log['entries']), (offset, 1))
+            self.assertEqual((log['offset_sectors'], log['entries']), (offset, 1))
 
     def test_budget(self):
         """It is shown, and kept by a conversion that writes the bitmap anew."""
@@ -982,8 +986,7 @@ class Mend(Case):
                         file.write(bytes.fromhex(write['hex']))
                 # Until the last header is there, nothing says that anything is in sync.
                 for path in paths:
-                    got = json.loads(self.tool('examine', '--json', path,
-                                               status=None))
+                    got = json.loads(self.tool('examine', '--json', path, status=None))['members'][0]
                     if got['bitmap']['usable'] and count >= 4:
                         self.assertGreaterEqual(got['bitmap']['resync_chunks'], 128)
                 self.tool('mend', '--yes', *options, *paths)

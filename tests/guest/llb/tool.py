@@ -18,7 +18,7 @@ def tool(*args, status=DONE):
 
 
 def examine(path, status=DONE):
-    return json.loads(tool('examine', '--json', path, status=status))
+    return json.loads(tool('examine', '--json', path, status=status))['members'][0]
 
 
 def convert(to, members, *options):
