@@ -23,17 +23,23 @@ const char *severity_text(Severity s)
 
 namespace {
 
-// What a member of an array that does not run has for a bitmap; Unknown: it cannot be asked.
-Kind kind_on_members(const Running &a)
+// What a member of an array that does not run says of it.
+struct Asleep {
+	Kind kind = Kind::Unknown; // of its bitmap; Unknown: no member can be asked
+	u64 wanted = 0; // members
+};
+
+Asleep ask_members(const Running &a)
 {
 	for (const Part &p : a.parts) {
 		try {
-			return Member::read(Device(at("/dev/" + p.name), Device::Use::Look)).bitmap.kind;
+			Member m = Member::read(Device(at("/dev/" + p.name), Device::Use::Look));
+			return {m.bitmap.kind, m.super.raid_disks};
 		} catch (const std::exception &) {
 			continue; // no permission, for one
 		}
 	}
-	return Kind::Unknown;
+	return {};
 }
 
 std::string empty_slots(const Running &a)
@@ -104,18 +110,24 @@ class Judge {
 	void inactive()
 	{
 		const std::string again = "mdadm --stop " + dev_ + "; mdadm --assemble --scan";
-		Kind kind = kind_on_members(a_);
-		if (kind == Kind::Lockless && !exists("/sys/module/llbitmap")) {
-			say("inactive", Severity::Critical,
-			    "the array does not run. Its bitmap is lockless, and the module llbitmap is not loaded. Nothing is lost.",
-			    "modprobe llbitmap; " + again);
-		} else if (kind == Kind::Unknown) {
+		const Asleep found = ask_members(a_);
+		if (found.kind == Kind::Unknown) {
 			say("inactive", Severity::Critical,
 			    "the array does not run. Its members could not be read (only root may), so whether it wants the module llbitmap is not known.",
 			    "llbitmap status, as root");
+		} else if (found.kind == Kind::Lockless && !exists("/sys/module/llbitmap")) {
+			say("inactive", Severity::Critical,
+			    "the array does not run. Its bitmap is lockless, and the module llbitmap is not loaded. Nothing is lost.",
+			    "modprobe llbitmap; " + again);
+		} else if (a_.parts.size() < found.wanted) {
+			say("inactive", Severity::Critical,
+			    "the array does not run: " + std::to_string(a_.parts.size()) + " of " +
+				    std::to_string(found.wanted) +
+				    " members are here (bitmap: " + kind_text(found.kind) + ")",
+			    "find the others, then " + again);
 		} else {
 			say("inactive", Severity::Critical,
-			    std::string("the array does not run (bitmap on its members: ") + kind_text(kind) +
+			    std::string("the array does not run (bitmap: ") + kind_text(found.kind) +
 				    "); dmesg says why",
 			    again);
 		}

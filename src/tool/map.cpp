@@ -169,6 +169,8 @@ Picture of_array(const MapWanted &wanted, const Running &a)
 			if (error.status == kUsage)
 				throw;
 			why = error.what();
+			if (access(at("/dev/" + part.name).c_str(), R_OK) && errno == EACCES)
+				why += "; run as root, or in the group disk";
 		}
 	}
 	throw Error(kUnreadable, why);

@@ -68,6 +68,8 @@ void check(const Running &a)
 		refuse(a.name + ": no lockless bitmap; with any other: echo repair > " + md + "sync_action");
 	if (a.state == "readonly" || a.state == "read-auto")
 		refuse(a.name + ": is read-only (" + a.state + "): mdadm --readwrite /dev/" + a.name);
+	if (access(at(md + "bitmap_set_bits").c_str(), W_OK))
+		refuse(md + "bitmap_set_bits: " + strerror(errno) + (errno == EACCES ? "; run as root" : ""));
 	if (!a.chunk || !*a.chunk || !a.chunks || !*a.chunks)
 		refuse(a.name + ": " + md + "llbitmap/metadata cannot be read");
 }
@@ -87,7 +89,7 @@ void mark(const Running &a, Range r)
 	const std::string text = std::to_string(r.first) + '-' + std::to_string(r.last) + '\n';
 	int fd = open(at(path).c_str(), O_WRONLY | O_CLOEXEC);
 	if (fd < 0)
-		refuse(path + ": " + strerror(errno) + (errno == EACCES ? "; run as root" : ""));
+		refuse(path + ": " + strerror(errno));
 	ssize_t got = write(fd, text.data(), text.size());
 	int why = errno;
 	close(fd);

@@ -51,6 +51,9 @@ std::string cost_text(const Running &a)
 	std::string words = "a power cut now costs a resync of " + bytes_text(*cost);
 	if (a.parity())
 		words += " of each member";
+	// On disk the neighbours of a chunk are marked with it; the daemon takes that back.
+	if (a.counts && a.chunk && *cost > ((*a.counts)[LLB_DIRTY] + a.waiting()) * *a.chunk)
+		words += " (what is marked on disk beside dirty chunks included)";
 	Pace p = pace(a);
 	if (p.bytes_per_second)
 		words += ", about " + seconds_text(seconds_for(*cost, p.bytes_per_second)) +

@@ -16,50 +16,12 @@ import unittest
 import xml.etree.ElementTree as tree
 
 import images as im
+from schema import wrong
 from system import KERNEL, Machine
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
-SCHEMAS = os.path.join(TOP, 'src', 'tool', 'schema')
 DONE, SEE_TO, USAGE, UNREADABLE, REFUSED, BROKEN, UNUSABLE = range(7)
-
-
-def odd(schema, value, whole, where='$'):
-    """In what the value is not what the schema says: a list of lines. Only the keywords that
-    the schemas use; another one is an error, not ignored."""
-    kinds = dict(object=dict, array=list, string=str, boolean=bool, null=type(None), integer=int)
-    bad = []
-    for key, rule in schema.items():
-        if key == '$ref':
-            bad += odd(whole['$defs'][rule.removeprefix('#/$defs/')], value, whole, where)
-        elif key == 'type':
-            names = [rule] if isinstance(rule, str) else rule
-            if not any(isinstance(value, kinds[name]) and (name != 'integer' or not isinstance(value, bool))
-                       for name in names):
-                bad.append(f'{where}: {value!r} is no {rule}')
-        elif key == 'required' and isinstance(value, dict):
-            bad += [f'{where}: no {name}' for name in rule if name not in value]
-        elif key == 'properties' and isinstance(value, dict):
-            for name, inner in rule.items():
-                if name in value:
-                    bad += odd(inner, value[name], whole, f'{where}.{name}')
-        elif key == 'additionalProperties' and isinstance(value, dict):
-            assert rule is False
-            bad += [f'{where}: {name} is not in the schema' for name in value
-                    if name not in schema.get('properties', {})]
-        elif key == 'items' and isinstance(value, list):
-            for number, one in enumerate(value):
-                bad += odd(rule, one, whole, f'{where}[{number}]')
-        elif (key == 'enum' and value not in rule) or (key == 'const' and value != rule):
-            bad.append(f'{where}: {value!r} is not in {rule}')
-        elif key == 'pattern' and isinstance(value, str) and not re.search(rule, value):
-            bad.append(f'{where}: {value!r} does not match {rule}')
-        elif key == 'minimum' and isinstance(value, int) and value < rule:
-            bad.append(f'{where}: {value} < {rule}')
-        else:
-            assert key in ('required', 'properties', 'additionalProperties', 'items', 'enum', 'const',
-                           'pattern', 'minimum', '$defs', '$comment'), key
-    return bad
 
 
 class Case(unittest.TestCase):
@@ -96,9 +58,7 @@ class Case(unittest.TestCase):
     def json(self, *args, status=DONE):
         """By its schema, whatever it says."""
         got = json.loads(self.tool(*args, '--json', status=status))
-        with open(os.path.join(SCHEMAS, f'{args[0]}.json'), encoding='utf-8') as file:
-            schema = json.load(file)
-        self.assertEqual(odd(schema, got, schema), [])
+        self.assertEqual(wrong(args[0], got), [])
         self.assertEqual(got['exit_status'], status)
         return got
 
@@ -199,6 +159,10 @@ class Status(Case):
         said = ' '.join(self.tool('status', status=UNUSABLE).split())
         self.assertIn('the module llbitmap is not loaded. Nothing is lost.', said)
         self.assertIn('modprobe llbitmap; mdadm --stop /dev/md0; mdadm --assemble --scan', said)
+        self.machine.write('sys/module/llbitmap/version', '0.2.0')
+        self.assertIn('dmesg says why', ' '.join(self.tool('status', status=UNUSABLE).split()))
+        shutil.rmtree(self.machine.path('sys/block/md0/md/dev-sdb1'))
+        self.assertIn('1 of 2 members are here', ' '.join(self.tool('status', status=UNUSABLE).split()))
         self.assertTrue(self.tool('status', '--check', status=2).startswith('LLBITMAP CRITICAL - md0 inactive'))
         self.json('status', status=UNUSABLE)
 
@@ -239,6 +203,14 @@ class Status(Case):
         self.machine.array(counts={'need sync': 1})
         os.remove(self.machine.path('sys/block/md0/md/llbitmap/crash_bytes'))
         self.assertEqual(self.json('status')['arrays'][0]['bitmap']['power_cut_bytes'], 10 << 23)
+
+    def test_marked_on_disk(self):
+        """More than is dirty: it is said why."""
+        self.machine.array()
+        self.assertNotIn('beside dirty chunks', ' '.join(self.tool('status').split()))
+        self.machine.write('sys/block/md0/md/llbitmap/crash_bytes', 1 << 30)
+        said = ' '.join(self.tool('status').split())
+        self.assertIn('a resync of 1 GiB (what is marked on disk beside dirty chunks included), about 6 s', said)
 
     def test_colour(self):
         """Only where it is asked for: stdout is no terminal here."""
@@ -284,6 +256,20 @@ class Metrics(Case):
         self.assertEqual(found['llbitmap_health'], {'device="md0"': 0, 'device="md1"': 2, 'device="md2"': 0,
                                                     'device="md3"': 5})
         self.assertEqual(found['llbitmap_sync_left_bytes'], {'device="md1"': 611 << 25})
+
+    def test_rules_and_dashboard(self):
+        """They name nothing that is not printed, and all that may alarm."""
+        self.machine.array()
+        self.degraded()
+        printed = set(re.findall(r'^# TYPE (\w+)', self.tool('metrics'), re.M))
+        for name, least in (('llbitmap.rules.yml', 4), ('grafana.json', 6)):
+            with open(os.path.join(TOP, 'src', 'tool', 'monitoring', name), encoding='utf-8') as file:
+                text = file.read()
+            if name.endswith('.json'):
+                text = json.dumps(json.loads(text)['panels'])
+            named = set(re.findall(r'\bllbitmap_[a-z_]+\b', text))
+            self.assertGreaterEqual(len(named), least, name)
+            self.assertEqual(named - printed, set(), name)
 
     def test_file(self):
         self.machine.array()
