@@ -61,7 +61,7 @@ std::string grouped(u64 value)
 	std::string digits = std::to_string(value);
 	for (size_t i = digits.size(); i > 3;) {
 		i -= 3;
-		digits.insert(i, ",");
+		digits.insert(i, 1, ',');
 	}
 	return digits;
 }
