@@ -98,7 +98,7 @@ help:
 	@echo '                MD_HEADERS=folder         its drivers/md, if it has no BTF'
 	@echo 'make install    the module, and what loads it at boot (INSTALL_MOD_PATH=)'
 	@echo 'make uninstall  take both away again'
-	@echo 'make tool       build/tool/llbitmap: examine a member, convert a stopped array'
+	@echo 'make tool       build/tool/llbitmap, the command: status, doctor, map, convert, ...'
 	@echo 'make demo       see it work in a virtual machine'
 	@echo 'make test       all tests; TEST=word only those that match'
 	@echo 'make test-long  those that take longer, too'

@@ -149,8 +149,9 @@ class Judge {
 					   (rebuilding() ? ": being rebuilt. " : ": no member in sync. ");
 			what += health == Health::Critical
 					? "No further member may fail."
-					: "So many more may fail: " + std::to_string(a_.failures_left()) +
-						  ".";
+					: std::to_string(a_.failures_left()) +
+						  (a_.failures_left() == 1 ? " more member may fail."
+									   : " more members may fail.");
 			say("degraded", severity, what,
 			    rebuilding() ? "" : "mdadm " + dev_ + " --add NEW-MEMBER");
 		}

@@ -104,7 +104,7 @@ class Status(Case):
     def test_degraded_and_syncing(self):
         self.degraded()
         said = ' '.join(self.tool('status', status=SEE_TO).split())
-        for words in ('5 of 6 members in sync', 'DEGRADED', 'slot 3: no member in sync', 'mdadm /dev/md1 --add',
+        for words in ('5 of 6 members in sync', 'DEGRADED', 'slot 3: no member in sync. 1 more member may fail.', 'mdadm /dev/md1 --add',
                       'settles nothing while a slot is empty', 'resync, 19.1 GiB left, 178 MiB/s, about 1 min 50 s',
                       'it is 41.3 % of the way', '25.8 GiB of each member, about 2 min 29 s at the present'):
             self.assertIn(words, said)
