@@ -6,8 +6,9 @@ import os
 
 from llb import disk, fio
 from llb.array import ramdisks
-from llb.life import (MIB, Data, add, each_missing, fail, fast, grow, kernel_log, lose, make,
-                      remove, reshaped, running, settle, slow, slow_from_start, sparse, used, whole)
+from llb.life import (MIB, Data, add, each_missing, fail, fast, freeze, grow, kernel_log, lose,
+                      make, remove, reshaped, running, settle, slow, slow_from_start, sparse, thaw,
+                      used, whole)
 from llb.sh import equal, need, run, wait_until
 
 KIB = 1 << 10
@@ -146,8 +147,11 @@ def failed_in(kind, back, restart=False, late=True):
         array.quick()
         running(array, 'reshape')
         moved(array)
-    elif kind.level != 10:  # a raid10 lets none go while it is reshaped
+    elif not late:
+        freeze(array)  # md lets none go while its thread runs
         remove(array, gone)
+        thaw(array)
+        running(array, 'reshape')
     # Behind the reshape and before it; none of this reaches the member.
     data.sprinkle([offset + 8 * KIB for offset in parts(array)], '3c')
     void(array, gone)
@@ -158,7 +162,7 @@ def failed_in(kind, back, restart=False, late=True):
     reshaped(array)
     if late:
         array.wait_idle()
-        if kind.level == 10 and not restart:
+        if not restart:
             remove(array, gone)
         data.sprinkle([offset + 12 * KIB for offset in parts(array)], '5a')
         data.holds()
