@@ -3,6 +3,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 
@@ -113,6 +114,10 @@ class Plan:
     def add(self, seconds, name, function, group, number=0):
         """function(say): say(text) adds to the step's line."""
         self.steps.append(Step(seconds, name, function, group, number))
+
+    def only(self, regex):
+        """Those whose name matches: asked for, so the others are not left out."""
+        self.steps = [step for step in self.steps if re.search(regex, step.name)]
 
     def total_s(self):
         return sum(step.seconds(self.slower) for step in self.steps)
