@@ -1,5 +1,5 @@
 # Ratios to none, in clusters: data (name, then median, min and max of each variant),
-# out, names (the variants), heading.
+# out, names (the variants), heading, logarithmic (1: so small that only that shows them).
 set terminal svg size 900,420 dynamic background rgb 'white'
 set output out
 set title heading noenhanced
@@ -7,7 +7,7 @@ set style data histogram
 set style histogram errorbars gap 3 lw 1
 set style fill solid 0.7 border lt -1
 set ylabel 'ratio to no bitmap, same round'
-set yrange [0:*]
+if (logarithmic) { set logscale y; set format y '%g'; set yrange [1e-6:2] } else { set yrange [0:*] }
 set grid ytics
 set xtics rotate by -20 noenhanced
 set key outside right

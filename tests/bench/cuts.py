@@ -101,8 +101,8 @@ def sectors(paths):
     return total
 
 
-def classic_bytes(path):
-    """How many bytes of a member its classic bitmap calls dirty."""
+def classic_bits(path):
+    """(bytes of a chunk, bytes that the bitmap is of, its bits as a number) of a member."""
     with Direct(path) as device:
         sup = disk.Super(device)
         head = device.read(sup.bitmap // 4096 * 4096, 4096)[sup.bitmap % 4096:]
@@ -110,13 +110,22 @@ def classic_bytes(path):
         sync_size, = struct.unpack_from('<Q', head, 40)
         chunk, = struct.unpack_from('<I', head, 52)
         need(magic == disk.BITMAP_MAGIC, f'{path}: no classic bitmap')
-        bits = -(-sync_size * 512 // chunk)
+        count = -(-sync_size * 512 // chunk)
         start = sup.bitmap + CLASSIC_BITS
-        size = -(-bits // 8)
+        size = -(-count // 8)
         first = start // 4096 * 4096
         data = device.read(first, -(-(start + size - first) // 4096) * 4096)[start - first:]
-    return sum(min(chunk, sync_size * 512 - bit * chunk) for bit in range(bits)
-               if data[bit // 8] >> bit % 8 & 1)
+    return chunk, sync_size * 512, int.from_bytes(data[:size], 'little') & (1 << count) - 1
+
+
+def classic_bytes(*paths):
+    """How many bytes the classic bitmaps of these members, taken together, call dirty."""
+    found = [classic_bits(path) for path in paths]
+    chunk, size, bits = found[0]
+    for _, _, others in found[1:]:
+        bits |= others
+    last = (size - 1) // chunk # it may be shorter
+    return bits.bit_count() * chunk - (bits >> last) * ((last + 1) * chunk - size)
 
 
 def chunks_of(path, offsets):

@@ -47,6 +47,11 @@ def empty_ramdisks(first, count):
     return paths
 
 
+def empty_all():
+    """Their memory is free again."""
+    empty_ramdisks(0, COUNT)
+
+
 def null_disks(count, mib, latency_us=0):
     """Devices with a write cache: md sends them flushes and FUA writes. With a
     latency every request takes that long, a flush too."""
