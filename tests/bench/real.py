@@ -34,13 +34,14 @@ TOGETHER = (('classic', 'llbitmap'), ('intree',))
 
 
 def plan(steps, size):
-    for number in range(size.rounds(1 if size.quick else 3)):
+    for number in range(size.rounds(1 if size.quick else 2)):
         # The in-tree driver's is no news: in a hurry it is left out.
         groups = TOGETHER[:1] if size.quick else \
             TOGETHER if number % 2 == 0 else tuple(reversed(TOGETHER))
+        run_s = size.seconds(RUN_S)
         for group in groups:
-            steps.add(RUN_S + 12 * len(group), f'(f) {LEVEL} {", ".join(group)} round {number + 1}',
-                      step(group, number), ('f', LEVEL), number)
+            steps.add(run_s + 25 * len(group), f'(f) {LEVEL} {", ".join(group)} round {number + 1}',
+                      step(group, number, run_s), ('f', LEVEL), number)
 
 
 def settings(array):
@@ -122,7 +123,7 @@ class Job:
         emit('f', LEVEL, self.load, self.variant, metric, unit, value, number, none=none)
 
 
-def step(group, number):
+def step(group, number, run_s):
     def measure(say):
         empty_all() # the memory is needed
         run('modprobe', 'dm_mod') # /dev/mapper is there from then on
@@ -134,7 +135,7 @@ def step(group, number):
                 job.start()
             for job in calm:
                 job.wait(1, 60)
-            time.sleep(RUN_S) # what the bitmaps make of that time is what is measured
+            time.sleep(run_s) # what the bitmaps make of that time is what is measured
             for job in jobs:
                 if job.load == 'burst': # one after the other: each is to be quick
                     job.start()
