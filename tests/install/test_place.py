@@ -11,8 +11,10 @@ import unittest
 from kit import KVER, TOP, Case
 
 PLACE = os.path.join(TOP, 'scripts', 'place')
+PACKAGING = os.path.join(TOP, 'scripts', 'packaging')
 SIGNATURE = b'\x30\x82 a signature' + bytes(12) + b'~Module signature appended~\n'
-APPLETS = ('sh', 'cat', 'sed', 'ls', 'cp', 'rm', 'mkdir', 'tail', 'grep', 'chmod', 'find', 'true')
+APPLETS = ('sh', 'cat', 'sed', 'ls', 'cp', 'rm', 'mkdir', 'tail', 'grep', 'chmod', 'find', 'true',
+           'rmdir', 'sort', 'head')
 
 
 class Root(Case):
@@ -56,7 +58,7 @@ class Place(Root):
     def show_depends(self, module):
         """What modprobe would do for it: [kind module]."""
         status, said, errors = self.run_it('modprobe', '-d', self.root, '-S', KVER, '-C',
-                                           self.path('root/lib/modprobe.d'), '--show-depends', module)
+                                           self.path('root/usr/lib/modprobe.d'), '--show-depends', module)
         self.assertEqual(status, 0, errors)
         return re.findall(r'^(insmod|builtin) (?:.*/)?([\w-]+)', said, re.M)
 
@@ -79,12 +81,12 @@ class Place(Root):
 
     def test_udev_loads_it_before_members_are_put_together(self):
         self.install()
-        folder = self.path('root/lib/udev/rules.d')
+        folder = self.path('root/usr/lib/udev/rules.d')
         self.assertEqual(os.listdir(folder), ['63-llbitmap.rules'])  # mdadm's is 64
         with open(f'{folder}/63-llbitmap.rules', encoding='utf-8') as file:
             rule = file.read()
-        self.assertRegex(rule, r'^SUBSYSTEM=="block", .*"linux_raid_member", '
-                         r'IMPORT\{program\}="/sbin/modprobe -q llbitmap"\n$')
+        self.assertRegex(rule, r'(?m)^SUBSYSTEM=="block", .*"linux_raid_member", '
+                         r'IMPORT\{program\}="/sbin/modprobe -q llbitmap"\n\Z')
 
     def test_debug_information_goes(self):
         self.install()
@@ -118,13 +120,28 @@ class Place(Root):
         self.assertIn('modprobe takes updates/dkms/llbitmap.ko and NOT', self.install())
 
     def test_remove_leaves_nothing(self):
-        for folder in ('usr/share/initramfs-tools', 'usr/lib/dracut'):
-            os.makedirs(self.path('root', folder))
         before = self.files()
         self.install()
-        self.assertEqual(len(self.files() - before), 5)
+        self.assertEqual(len(self.files() - before), 6)
         self.place('remove', KVER)
         self.assertEqual(self.files() - before, set())
+
+    def test_leaves_the_packages_files_alone(self):
+        """The same files, where the package has them: not written, not taken away."""
+        self.write('root/usr/share/initramfs-tools/hooks/llbitmap', '')
+        self.write('root/usr/lib/modprobe.d/llbitmap.conf', "the package's")
+        before = self.files()
+        self.install()
+        self.assertEqual({os.path.basename(path) for path in self.files() - before}, {'llbitmap.ko'})
+        self.place('remove', KVER)
+        self.assertEqual(self.files(), before)
+        with open(self.path('root/usr/lib/modprobe.d/llbitmap.conf'), encoding='utf-8') as file:
+            self.assertEqual(file.read(), "the package's")
+
+    def test_takes_away_what_earlier_versions_placed(self):
+        old = self.write('root/etc/dracut.conf.d/llbitmap.conf', 'add_drivers+=" llbitmap "')
+        self.install()
+        self.assertFalse(os.path.exists(old))
 
     def files(self):
         return {os.path.join(folder, name) for folder, _, names in os.walk(self.root)
@@ -147,11 +164,13 @@ class Inside(Root):
         os.makedirs(self.path('root/dev'))
         self.write('root/dev/null', b'')
         shutil.copy(PLACE, self.path('root/place'))
+        shutil.copytree(PACKAGING, self.path('root/packaging'))
         shutil.copy(self.ko, self.path('root/llbitmap.ko'))
         for folder in ('usr/share/initramfs-tools', 'usr/lib/dracut', 'boot'):
             os.makedirs(self.path('root', folder), exist_ok=True)
         self.write('root/usr/share/initramfs-tools/hook-functions',
-                   'manual_add_modules() { echo "adds $*"; }\n')
+                   'manual_add_modules() { echo "adds $*"; }\n'
+                   'copy_exec() { echo "copies $*"; }\n')
 
     def inside(self, *command, **environment):
         own = [] if os.geteuid() == 0 else ['unshare', '--map-root-user']
@@ -179,12 +198,24 @@ class Inside(Root):
         self.assertEqual(self.inside('/bin/sh', '/place', 'install', KVER, '/llbitmap.ko')[0], 3)
 
     def initramfs_tools(self, kver):
-        return self.inside('/bin/sh', '-e', '/etc/initramfs-tools/hooks/llbitmap', version=kver)
+        return self.inside('/bin/sh', '-e', '/etc/initramfs-tools/hooks/llbitmap', version=kver,
+                           DESTDIR='/initramfs')
 
-    def dracut(self, kver):
-        # dracut sources it with bash, which is not in there: += is bash's.
-        return self.inside('/bin/sh', '-c', f'set -o pipefail; kernel={kver}; eval "$(sed "/^add_drivers+=/d" '
-                           '/etc/dracut.conf.d/llbitmap.conf)"')
+    def dracut(self, kver, mdraid='true'):
+        return self.inside('/bin/sh', '-c', f'kernel={kver}; dracut_module_included() {{ {mdraid}; }}; '
+                           '. /usr/lib/dracut/modules.d/99llbitmap/module-setup.sh; check')
+
+    def test_dracut_takes_it_where_it_takes_md(self):
+        self.install_inside()
+        self.assertEqual(self.dracut(KVER)[0], 0)
+        self.assertEqual(self.dracut(KVER, 'false')[0], 255)  # if another module asks for it
+
+    def test_initramfs_gets_the_rule_and_the_command(self):
+        self.install_inside()
+        self.write('root/usr/lib/llbitmap/llbitmap', '', 0o755)
+        self.assertEqual(self.initramfs_tools(KVER)[1],
+                         'adds llbitmap\ncopies /usr/lib/llbitmap/llbitmap /sbin/llbitmap\n')
+        self.assertTrue(os.path.exists(self.path('root/initramfs/usr/lib/udev/rules.d/63-llbitmap.rules')))
 
     def test_initramfs_without_the_module_says_so(self):
         self.install_inside()

@@ -1,0 +1,26 @@
+#!/bin/bash
+# SPDX-License-Identifier: GPL-2.0
+# For dracut: wherever its mdraid module goes, llbitmap goes. An initramfs that
+# assembles no array needs none. This comes last (99), when that is decided.
+
+check() {
+	# shellcheck disable=SC2154
+	/usr/lib/llbitmap/boot check "$kernel" || true
+	dracut_module_included mdraid || return 255
+}
+
+depends() {
+	echo mdraid
+}
+
+installkernel() {
+	# Also in a hostonly initramfs that is made before the module was ever loaded.
+	hostonly='' instmods llbitmap
+}
+
+install() {
+	inst_rules 63-llbitmap.rules
+	if [[ -x ${dracutsysrootdir-}/usr/lib/llbitmap/llbitmap ]]; then
+		inst /usr/lib/llbitmap/llbitmap /sbin/llbitmap
+	fi
+}
