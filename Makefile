@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall tool demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants guest-mutants crash-cost
+.PHONY: modules install uninstall tool deb repo demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants guest-mutants crash-cost
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -48,6 +48,13 @@ uninstall:
 tool:
 	@$(MAKE) -s -C src/tool BUILD='$(CURDIR)/build/tool' all
 	@echo build/tool/llbitmap
+
+# SUITE=forky or trixie: only for that one.
+deb:
+	@scripts/packaging/build $(SUITE)
+
+repo:
+	@scripts/packaging/repo
 
 demo:
 	@scripts/demo
@@ -99,6 +106,8 @@ help:
 	@echo 'make install    the module, and what loads it at boot (INSTALL_MOD_PATH=)'
 	@echo 'make uninstall  take both away again'
 	@echo 'make tool       build/tool/llbitmap, the command: status, doctor, map, convert, ...'
+	@echo 'make deb        Debian packages, in build/deb/SUITE/ (SUITE=forky or trixie: one)'
+	@echo 'make repo       a signed APT repository of them, in build/repo/ (KEY=your key)'
 	@echo 'make demo       see it work in a virtual machine'
 	@echo 'make test       all tests; TEST=word only those that match'
 	@echo 'make test-long  those that take longer, too'
