@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 // The bitmap of one array: its parts and who may touch them. The protocol is
-// told step by step in ledger.cpp and daemon.cpp; W1-W8 are its invariants.
+// told step by step in commit.cpp and daemon.cpp; W1-W8 are its invariants.
 //
 // Memory: one byte per chunk (cells), a page of 4096 bytes for I/O, 4 bytes per
-// 4096 chunks (BlockInfo), a byte per lane, and two 32-bit counters per lane and
-// possible CPU. At most kLanesMax lanes, so 8 KiB per CPU. While several blocks are
+// 4096 chunks (PageInfo), a byte per group, and two 32-bit counters per group and
+// possible CPU. At most kGroupsMax groups, so 8 KiB per CPU. While several pages are
 // written, up to kBatch - 1 more pages.
 #pragma once
 
@@ -17,14 +17,14 @@ struct llb_bitmap {};
 
 namespace core {
 
-#ifndef LLB_LANES_MAX // the model's is smaller, so that few chunks share a lane
-#define LLB_LANES_MAX 1024
+#ifndef LLB_GROUPS_MAX // the model's is smaller, so that few chunks share a group
+#define LLB_GROUPS_MAX 1024
 #endif
-constexpr u32 kLanesMax = LLB_LANES_MAX; // a power of two; neighbouring chunks are in different lanes
-constexpr u32 kBatch = 32; // blocks in one batch of a round
-constexpr u32 kBatchWide = KX_IO_ADDS_MAX; // ... where all of a large bitmap is written
-constexpr u32 kBridge = 8; // blocks that need not be written, between two that are: one write
-constexpr u32 kWriteTries = 3; // rounds that no member took, before the array is broken
+constexpr u32 kGroupsMax = LLB_GROUPS_MAX; // a power of two; neighbouring chunks are in different groups
+constexpr u32 kBatch = 32; // pages in one batch of a commit
+constexpr u32 kBatchWide = PLAT_IO_ADDS_MAX; // ... where all of a large bitmap is written
+constexpr u32 kBridge = 8; // pages that need not be written, between two that are: one write
+constexpr u32 kWriteTries = 3; // commits that no member took, before the array is broken
 constexpr u32 kCoverChunksMax = 1024; // a power of two; what one first touch covers around it ...
 constexpr u64 kCoverSectorsMax = 1u << 17; // ... and no more than 64 MiB
 constexpr u32 kCoverDensity = 4; // of so many chunks one is written, where all are covered
@@ -37,16 +37,16 @@ constexpr bool is_parity(s32 level)
 	return level >= 4 && level <= 6;
 }
 
-// Bytes of a block: [from, to).
+// Bytes of a page: [from, to).
 struct Span {
 	u16 from, to;
 };
 
-// What a block of the bitmap needs besides its cells.
-struct BlockInfo {
-	base::Atomic<u8> flagged{0}; // kFlag*, since the last round copied its cells
-	// Cells that are clean in memory and dirty on disk until the block is written. Changed
-	// under LEAD.
+// What a page of the bitmap needs besides its cells.
+struct PageInfo {
+	base::Atomic<u8> flagged{0}; // kFlag*, since the last commit copied its cells
+	// Cells that are clean in memory and dirty on disk until the page is written. Changed
+	// under the leader lock.
 	base::Atomic<u16> due{0};
 };
 constexpr u8 kFlagFresh = 1; // written if a cell in it is not durable yet
@@ -59,17 +59,17 @@ struct Reach {
 	u32 ahead; // of a stream: chunks, at most
 };
 
-// A block that a round took the flags of.
+// A page that a commit took the flags of.
 struct Flagged {
-	u32 block;
+	u32 page;
 	u8 flags;
 };
 
 // What a batch is made in.
 struct BatchItem {
-	u8 *page;
-	Flagged block;
-	Span fresh; // see copy_block()
+	u8 *buf;
+	Flagged page;
+	Span fresh; // see copy_page()
 };
 
 // Who does the bitmap's I/O, and may members be picked without a reference?
@@ -80,7 +80,7 @@ struct Hold {
 class Bitmap : public llb_bitmap {
     public:
 	// life.cpp
-	static base::Result create(kx_host *h, Bitmap **out);
+	static base::Result create(plat_array *h, Bitmap **out);
 	base::Result load();
 	void destroy();
 	void remove_live();
@@ -92,16 +92,16 @@ class Bitmap : public llb_bitmap {
 	void start_behind();
 	void end_behind();
 	void wait_behind();
-	// ledger.cpp
+	// commit.cpp
 	bool pending() const
 	{
-		// (d) acquire: pairs with the store in round_once() step 6. A writer that sees
+		// (d) acquire: pairs with the store in commit_once() step 6. A writer that sees
 		// nothing waiting has its own bits durable: its number is in requested.
 		u64 durable = durable_.load_acquire();
 		return requested_.load_relaxed() != durable;
 	}
 	void unplug(bool may_submit);
-	void lead_work();
+	void leader_work();
 	void write_all();
 	void update_sb();
 	bool wait_done(u32 kind, u64 arg);
@@ -113,8 +113,8 @@ class Bitmap : public llb_bitmap {
 	// sync.cpp
 	u64 skip_sync(u64 sector);
 	LLB_HOT bool blocks_synced(u64 sector);
-	bool start_sync(u64 sector, u64 *blocks, bool degraded);
-	void end_sync(u64 sector, u64 *blocks);
+	bool start_sync(u64 sector, u64 *sectors, bool degraded);
+	void end_sync(u64 sector, u64 *sectors);
 	void cond_end_sync(u64 sector, bool force);
 	void close_sync();
 	void dirty_bits(u64 first, u64 last);
@@ -131,34 +131,34 @@ class Bitmap : public llb_bitmap {
 	Context context() const;
 
 	// write.cpp. Shifts on a write's way are & 63: kernels with UBSAN_SHIFT check others.
-	u32 lane_of(u64 sector) const { return u32(sector >> (lane_shift_ & 63)) & (lanes_ - 1); }
-	enum class Slow : u8 { Done, NeedsWrite, Frozen };
-	Slow start_slow(Table *t, u64 chunk, bool discard, bool whole);
-	Slow start_chunks(Table *t, u64 sector, u64 stop, bool discard);
+	u32 group_of(u64 sector) const { return u32(sector >> (group_shift_ & 63)) & (groups_ - 1); }
+	enum class Start : u8 { Ready, NeedsCommit, Frozen };
+	Start start_slow(Table *t, u64 chunk, bool discard, bool whole);
+	Start start_chunks(Table *t, u64 sector, u64 stop, bool discard);
 	void start_range(Table *t, u64 sector, u64 sectors, bool discard);
-	void end_lanes(u64 sector, u64 end);
+	void end_groups(u64 sector, u64 end);
 	void flag(Table *t, u64 chunk);
 	void request();
 
-	// ledger.cpp
-	bool try_lead();
-	void lead_take();
-	void lead_give();
-	bool settle(u64 target, Hold hold);
-	bool settle_for_bios(u64 target);
-	base::Result round(Hold hold);
-	base::Result round_once();
+	// commit.cpp
+	bool leader_trylock();
+	void leader_lock();
+	void leader_unlock();
+	bool commit_upto(u64 target, Hold hold);
+	bool commit_upto_for_bios(u64 target);
+	base::Result commit(Hold hold);
+	base::Result commit_once();
 	base::Result write_flagged(BatchItem *batch, u32 most);
 	base::Result write_narrow();
-	base::Result wide_round(Hold hold);
+	base::Result commit_wide(Hold hold);
 	u32 flagged_from(const Table *t, u32 from, u32 most) const;
-	u32 gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_block);
-	Span copy_block(Table *t, u32 block, u8 *page, bool may_cover);
+	u32 gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_page);
+	Span copy_page(Table *t, u32 page, u8 *buf, bool may_cover);
 	Reach reach(const Table *t) const;
-	Span cover_of(const Table *t, u32 block, u32 at, Reach reach) const;
-	Span cover_touches(const Table *t, u32 block, u8 *page, Span words) const;
-	void confirm_block(Table *t, u32 block, const u8 *page, Span fresh);
-	void add_block_io(Table *t, u32 block, u8 *page);
+	Span cover_of(const Table *t, u32 page, u32 at, Reach reach) const;
+	Span cover_touches(const Table *t, u32 page, u8 *buf, Span words) const;
+	void confirm_page(Table *t, u32 page, const u8 *buf, Span fresh);
+	void add_page_io(Table *t, u32 page, u8 *buf);
 	base::Result write_header(Hold hold);
 	base::Result write_header_once();
 	u32 header_bytes() const { return base::max(io_align_, LLB_CELLS_OFFSET); }
@@ -174,7 +174,7 @@ class Bitmap : public llb_bitmap {
 	void distrust_members();
 
 	// daemon.cpp
-	bool whole(const kx_slots &s, bool flushed) const;
+	bool whole(const plat_slots &s, bool flushed) const;
 	void daemon_take();
 	void daemon_give();
 	// What a pass is to do.
@@ -182,7 +182,7 @@ class Bitmap : public llb_bitmap {
 		u64 keep; // bytes of the array that may stay dirty; 0: all that rests becomes clean
 		bool clear; // ... now, or are cells only marked?
 		bool mark;
-		bool lazily; // a block is written with the next first touch in it, or by the next pass
+		bool lazily; // a page is written with the next first touch in it, or by the next pass
 		Hold hold;
 	};
 	void pass(Table *t, Pass p);
@@ -193,20 +193,20 @@ class Bitmap : public llb_bitmap {
 	bool clearable(const Table *t, u64 chunk) const;
 	bool anything_to_clear(const Table *t, u32 from, u32 to) const;
 	bool anything_due(u32 from, u32 to) const;
-	bool clear_blocks(Table *t, u32 from, u32 *to, Pass p);
-	u32 clear_cells(Table *t, u32 block);
-	void flag_to(u32 last, u32 block);
+	bool clear_pages(Table *t, u32 from, u32 *to, Pass p);
+	u32 clear_cells(Table *t, u32 page);
+	void flag_to(u32 last, u32 page);
 	bool mark_cells(Table *t, u32 from, u32 to, bool *left);
 	void unmark_cells(Table *t);
 	void write_left(Table *t, Hold hold);
-	bool lanes_quiet(const Table *t, u64 chunk) const;
+	bool group_quiet(const Table *t, u64 chunk) const;
 	bool anything_to_clean(const Table *t) const;
 	u64 keep_bytes(u64 now_ms);
 	bool look_at_budget(const Table *t);
 	u32 pass_ms() const;
 	void arm(u32 delay_ms);
 	void arm_for_sync();
-	bool stuck(const kx_array &a, bool left) const;
+	bool stuck(const plat_array_info &a, bool left) const;
 	u32 sleep_ms() const { return daemon_sleep_s_.load_relaxed() * 1000; }
 	u32 idle_ms() const { return barrier_idle_s_.load_relaxed() * 1000; }
 
@@ -219,76 +219,76 @@ class Bitmap : public llb_bitmap {
 	void forget_stripes();
 	void recover_again(Table *t);
 	void convert_level(s32 level);
-	void settle_in_sync_thread(u64 target);
+	void commit_upto_in_sync_thread(u64 target);
 
 	// life.cpp
-	base::Result read_superblocks(const kx_array &a);
+	base::Result read_superblocks(const plat_array_info &a);
 	enum class Unfit : u8 { Refuse, Fail };
 	base::Result check_members(u64 bytes, Unfit unfit);
-	u64 room_now(const kx_array &a, bool spares) const;
+	u64 room_now(const plat_array_info &a, bool spares) const;
 	bool reads_back(const Geometry &geo, u64 space_sectors) const;
 	u64 reserve_for(const Geometry &geo) const;
-	base::Result check_mapping(const kx_array &a);
-	void set_write_behind(const kx_array &a);
-	base::Result choose_geometry(const kx_array &a, Geometry *out);
+	base::Result check_mapping(const plat_array_info &a);
+	void set_write_behind(const plat_array_info &a);
+	base::Result choose_geometry(const plat_array_info &a, Geometry *out);
 	base::Result make_parts(const Geometry &geo);
-	base::Result read_state(const kx_array &a);
+	base::Result read_state(const plat_array_info &a);
 	base::Result read_cells(Table *t, bool stale, u64 known_chunks);
-	bool read_block(u32 block, const u8 *fresh, u32 members, u8 *into, u8 *scratch);
+	bool read_page(u32 page, const u8 *fresh, u32 members, u8 *into, u8 *scratch);
 	void set_all(Table *t, State s);
 	// resize.cpp
 	void publish(Table *t);
 	base::Result extend(const Geometry &geo);
 	base::Result relayout(const Geometry &geo);
-	base::Result cover_disk(u64 bytes);
+	base::Result mark_all_on_disk(u64 bytes);
 	void merge_cells(const Table *from, Table *to, bool parity);
 
     public: // for tests of single steps
-	kx_host *host_ = nullptr;
+	plat_array *host_ = nullptr;
 
     private:
 	base::Atomic<Table *> table_{nullptr};
-	kx_counters *counters_ = nullptr; // 2 * lane: starts, 2 * lane + 1: ends
-	u32 lane_shift_ = 0; // of sectors; fixed for the life of the object
-	u32 lanes_ = 0; // a power of two
-	BlockInfo *blocks_ = nullptr; // block_capacity_ of them
-	u8 *quiet_ = nullptr; // of lanes_; the daemon's: no write of before the marks is under way
-	u32 block_capacity_ = 0;
+	plat_counters *counters_ = nullptr; // 2 * group: starts, 2 * group + 1: ends
+	u32 group_shift_ = 0; // of sectors; fixed for the life of the object
+	u32 groups_ = 0; // a power of two
+	PageInfo *page_info_ = nullptr; // page_capacity_ of them
+	u8 *quiet_ = nullptr; // of groups_; the daemon's: no write of before the marks is under way
+	u32 page_capacity_ = 0;
 	u64 claimed_sectors_ = 0; // what the header on disk says that the bitmap may use
 	u64 space_sectors_ = 0; // what it may use: also no more than lies there on every member
-	u32 io_align_ = 512; // bytes: the largest logical block of a member; LEAD or rm
+	u32 io_align_ = 512; // bytes: the largest logical block of a member; the leader lock or rm
 	base::Atomic<u8> parity_{0}; // the states were made for raid4/5/6
 
-	// The ledger. requested and durable are on lines that the steady state only reads.
+	// The commit. requested and durable are on lines that the steady state only reads.
 	alignas(64) base::Atomic<u64> requested_{0};
 	base::Atomic<u64> durable_{0};
 	base::Atomic<u8> broken_{0}; // no member takes bitmap writes
 	base::Atomic<u8> recorded_{0}; // ... and the next assembly will see that
-	alignas(64) base::Atomic<u8> lead_{0};
+	alignas(64) base::Atomic<u8> leader_{0};
 	base::Atomic<u8> daemon_busy_{0};
 	base::Atomic<u8> armed_{0};
 	base::Atomic<u8> asleep_{0}; // something is to be cleaned, and cannot be as the array is
 	base::Atomic<u8> sync_wanted_{0};
-	base::Atomic<u64> events_cleared_{0}; // sb_'s, for who has no LEAD
-	base::Atomic<u64> spare_seq_{0}; // what close_sync must see durable
+	base::Atomic<u64> events_cleared_{0}; // sb_'s, for who has no leader lock
+	base::Atomic<u64> sync_floor_seq_{0}; // what close_sync must see durable
 	base::Atomic<s32> behind_{0};
 	base::Atomic<s32> behind_waiters_{0};
 	base::Atomic<u64> bio_target_{0}; // what a writer inside submit_bio waits for, the highest
-	base::Atomic<u8> init_pending_{0}; // the full round after load is not durable yet
+	base::Atomic<u8> init_pending_{0}; // the full commit after load is not durable yet
 	base::Atomic<u32> daemon_sleep_s_{kDaemonSleepDefault_s};
 	base::Atomic<u32> barrier_idle_s_{kBarrierIdleDefault_s};
 	base::Atomic<u32> budget_mib_{0}; // as in the superblock
 	base::Atomic<u8> hurried_{0}; // the daemon was told of the budget
-	// What a crash costs, in chunks. Changed under LEAD.
-	base::Atomic<u64> covered_{0}; // cells that carry COVERED
-	base::Atomic<u64> due_{0}; // the sum of the blocks'
-	base::Atomic<u64> loaded_dirty_{0}; // what a load found, until the round that makes it durable
+	// What a crash costs, in chunks. Changed under the leader lock.
+	base::Atomic<u64> dirty_on_disk_{0}; // cells that carry DIRTY_ON_DISK
+	base::Atomic<u64> due_{0}; // the sum of the pages'
+	base::Atomic<u64> loaded_dirty_{0}; // what a load found, until the commit that makes it durable
 	base::Atomic<u64> waiting_bytes_{0}; // ... for a resync; the daemon's last count
 
-	// Under LEAD.
+	// Under the leader lock.
 	BatchItem *wide_ = nullptr; // kBatchWide of them, while all of the bitmap is written
-	Super sb_ = {};
-	u8 *page_ = nullptr; // for I/O; create()'s and load()'s before
+	BitmapSuper sb_ = {};
+	u8 *io_buf_ = nullptr; // for I/O; create()'s and load()'s before
 	bool header_dirty_ = false;
 	bool events_due_ = false; // the next header says which events it has seen
 	bool absent_void_ = false; // ... and that nothing is known of members that are away
@@ -302,7 +302,7 @@ class Bitmap : public llb_bitmap {
 	u64 next_hurry_ms_ = 0;
 	u64 first_mark_ms_ = 0; // the oldest mark since cells were last cleared; 0: none
 	u64 seen_ms_ = 0, seen_bytes_ = 0; // what a crash would have cost at that time
-	u32 hand_ = 0; // the block at which the next pass that hurries begins
+	u32 hand_ = 0; // the page at which the next pass that hurries begins
 
 	// The sync thread's, and daemon_work's.
 	u64 ended_to_ = 0; // chunks below were ended in this run

@@ -2,7 +2,7 @@
 // A cell: what memory knows of one chunk, in one atomic byte.
 //
 //   bits 0-2  state, as on disk (format.h)
-//   bit 3     COVERED: every write of this cell's disk byte that completed since
+//   bit 3     DIRTY_ON_DISK: every write of this cell's disk byte that completed since
 //             it was set carried a byte that reloads to NeedSync, on all working
 //             members. The chunk may then be written without bitmap I/O.
 //   bit 4     CLEANING: marked by the daemon; any other transition takes it off,
@@ -48,7 +48,7 @@ enum class Event : u8 {
 constexpr u32 kEvents = 10;
 
 constexpr u8 kStateMask = 0x07;
-constexpr u8 kCovered = 0x08;
+constexpr u8 kDirtyOnDisk = 0x08;
 constexpr u8 kCleaning = 0x10;
 constexpr u8 kTrim = 0x20;
 constexpr u8 kEnded = 0x40;
@@ -91,10 +91,10 @@ constexpr bool parity_valid(State s)
 	return s == State::Clean || s == State::Dirty || s == State::CleanUnwritten;
 }
 
-// The byte that a round writes for a cell.
+// The byte that a commit writes for a cell.
 constexpr u8 disk_byte(u8 raw)
 {
-	return !dirty_like(state_of(raw)) && (raw & kCovered) ? u8{LLB_DIRTY} : u8(raw & kStateMask);
+	return !dirty_like(state_of(raw)) && (raw & kDirtyOnDisk) ? u8{LLB_DIRTY} : u8(raw & kStateMask);
 }
 
 // The same for eight cells at once, as they lie in memory. A state plus 6, or plus 3,
@@ -106,13 +106,13 @@ static constexpr u64 each(u8 byte)
 	return 0x0101010101010101 * byte;
 }
 
-// kCovered in each byte whose state is dirty_like(): 2, 3 and 4.
+// kDirtyOnDisk in each byte whose state is dirty_like(): 2, 3 and 4.
 static constexpr u64 dirty_like(u64 bytes)
 {
 	u64 states = bytes & each(kStateMask);
-	return (states + each(6)) & ~(states + each(3)) & each(kCovered);
+	return (states + each(6)) & ~(states + each(3)) & each(kDirtyOnDisk);
 }
-static_assert(kCovered == 8 && kStateMask == 7 && LLB_DIRTY == 2);
+static_assert(kDirtyOnDisk == 8 && kStateMask == 7 && LLB_DIRTY == 2);
 
 // How many of these cells are dirty_like().
 static constexpr u32 count_dirty(u64 raw)
@@ -123,7 +123,7 @@ static constexpr u32 count_dirty(u64 raw)
 // 0: none of these cells can become clean. Dirty, or dirty on disk only, or built parity.
 static constexpr u64 cleanable(u64 raw)
 {
-	return dirty_like(raw) | (raw & each(kCovered | kEnded));
+	return dirty_like(raw) | (raw & each(kDirtyOnDisk | kEnded));
 }
 
 // 0: none of these cells wants_sync(): 3 to 6.
@@ -141,7 +141,7 @@ static constexpr u64 fresh(u64 raw)
 
 static constexpr u64 disk_bytes(u64 raw)
 {
-	u64 hidden = (raw & ~dirty_like(raw) & each(kCovered)) >> 3;
+	u64 hidden = (raw & ~dirty_like(raw) & each(kDirtyOnDisk)) >> 3;
 	return (raw & each(kStateMask) & ~(hidden * kStateMask)) | hidden * LLB_DIRTY;
 }
 

@@ -10,15 +10,15 @@ namespace core {
 
 namespace {
 
-constexpr u32 kRelaxEvery = 64; // blocks between two offers to the scheduler
-constexpr u32 kRelaxLanes = 32; // lanes
+constexpr u32 kRelaxEvery = 64; // pages between two offers to the scheduler
+constexpr u32 kRelaxGroups = 32; // groups
 
 // Dirty, or dirty on disk only, or built parity that waits for a flush.
 bool cleanable(u8 raw)
 {
 	State s = state_of(raw);
 	return s == State::Dirty || (s == State::SyncingUnwritten && (raw & kEnded)) ||
-	       (!dirty_like(s) && (raw & kCovered));
+	       (!dirty_like(s) && (raw & kDirtyOnDisk));
 }
 
 u64 with_mark(u64 raw)
@@ -32,14 +32,14 @@ void Bitmap::daemon_take()
 {
 	// full: pairs with daemon_give()
 	while (daemon_busy_.exchange_full(1))
-		kx_wait(host_, this, KX_WAIT_DAEMON, 0);
+		plat_wait(host_, this, PLAT_WAIT_DAEMON, 0);
 }
 
 void Bitmap::daemon_give()
 {
 	daemon_busy_.store_release(0); // pairs with daemon_take()
 	base::fence_full(); // before the waiters are looked for
-	kx_wake(host_);
+	plat_wake(host_);
 }
 
 void Bitmap::arm(u32 delay_ms)
@@ -47,26 +47,26 @@ void Bitmap::arm(u32 delay_ms)
 	// full: pairs with the exchange in daemon(); a write either finds it disarmed
 	// or is seen by the scan that follows there
 	if (!armed_.exchange_full(1))
-		kx_daemon_arm(host_, delay_ms);
+		plat_daemon_arm(host_, delay_ms);
 }
 
 void Bitmap::arm_for_sync()
 {
 	armed_.exchange_full(1); // as in arm(); perhaps earlier than what is armed
-	kx_daemon_arm(host_, base::min(idle_ms(), sleep_ms()));
+	plat_daemon_arm(host_, base::min(idle_ms(), sleep_ms()));
 }
 
 bool Bitmap::anything_to_clean(const Table *t) const
 {
 	if (due_.load_relaxed())
 		return true;
-	for (u32 b = 0; b < t->geo.blocks; b++) {
-		if (blocks_[b].flagged.load_relaxed() ||
+	for (u32 b = 0; b < t->geo.pages; b++) {
+		if (page_info_[b].flagged.load_relaxed() ||
 		    t->each_cell(b, eight::cleanable,
 				 [](u64, Cell &cell) { return cleanable(cell.load_relaxed()); }))
 			return true;
 		if (b % kRelaxEvery == 0)
-			kx_relax();
+			plat_relax();
 	}
 	return false;
 }
@@ -84,14 +84,14 @@ void Bitmap::daemon()
 	hurried_.exchange_full(0); // ... and with watch_budget()
 	daemon_take();
 	Table *t = table();
-	kx_array a;
-	kx_array_get(host_, &a);
-	u64 now = kx_now_ms();
+	plat_array_info a;
+	plat_array_get(host_, &a);
+	u64 now = plat_now_ms();
 	bool over = look_at_budget(t);
 	u64 keep = keep_bytes(now);
 
 	// What an image of this memory takes for dirty on disk stays so: W1.
-	bool may = (a.flags & KX_ARRAY_RDWR) && !(a.flags & KX_ARRAY_SNAPSHOT) && !broken_.load_relaxed();
+	bool may = (a.flags & PLAT_ARRAY_RDWR) && !(a.flags & PLAT_ARRAY_SNAPSHOT) && !broken_.load_relaxed();
 	if (may && now >= next_pass_ms_) {
 		bool rested = first_mark_ms_ && now - first_mark_ms_ >= idle_ms();
 		pass(t, {0, rested || (over && crash_bytes() > keep), true, !over, Hold{false}});
@@ -108,19 +108,19 @@ void Bitmap::daemon()
 	if (again && stuck(a, left)) {
 		// full, then look again: pairs with daemon_work(), which follows the change
 		asleep_.exchange_full(1);
-		kx_array_get(host_, &a);
+		plat_array_get(host_, &a);
 		again = !stuck(a, left);
 	}
 	u64 next = over && may ? base::min(next_pass_ms_, next_hurry_ms_) : next_pass_ms_;
 	daemon_give();
 	if (sync_wanted_.load_relaxed())
-		kx_md_wake(host_); // daemon_work() decides
+		plat_md_wake(host_); // daemon_work() decides
 	if (!again)
 		return;
 	// Woken early, for a sync, it does not put off the pass. A writer may have armed it
 	// meanwhile, and for later.
 	armed_.exchange_full(1); // as in arm()
-	kx_daemon_arm(host_, next > now ? u32(next - now) : pass_ms());
+	plat_daemon_arm(host_, next > now ? u32(next - now) : pass_ms());
 }
 
 // Is half of the budget spent? Counts what waits for a resync, if that may matter.
@@ -131,15 +131,15 @@ bool Bitmap::look_at_budget(const Table *t)
 	waiting_bytes_.store_relaxed(0);
 	if (!over_half())
 		return false;
-	for (u32 b = 0; b < t->geo.blocks; b++) {
+	for (u32 b = 0; b < t->geo.pages; b++) {
 		t->each_cell(b, eight::wants_sync, [&waiting](u64, Cell &cell) {
 			u8 raw = cell.load_relaxed();
 			waiting += dirty_like(state_of(raw)) && state_of(raw) != State::Dirty &&
-				   (raw & kCovered);
+				   (raw & kDirtyOnDisk);
 			return false;
 		});
 		if (b % kRelaxEvery == 0)
-			kx_relax();
+			plat_relax();
 	}
 	waiting_bytes_.store_relaxed(waiting << t->geo.chunk_shift << kSectorShift);
 	return over_half();
@@ -162,49 +162,49 @@ u64 Bitmap::keep_bytes(u64 now_ms)
 	       waiting_bytes_.load_relaxed();
 }
 
-// Would every pass find that it can do nothing, until md tells of a change? left: blocks
+// Would every pass find that it can do nothing, until md tells of a change? left: pages
 // are flagged that could not be written.
-bool Bitmap::stuck(const kx_array &a, bool left) const
+bool Bitmap::stuck(const plat_array_info &a, bool left) const
 {
-	if (!(a.flags & KX_ARRAY_RDWR) || broken_.load_relaxed())
+	if (!(a.flags & PLAT_ARRAY_RDWR) || broken_.load_relaxed())
 		return true;
-	kx_slots slots;
-	kx_slots_get(host_, &slots);
+	plat_slots slots;
+	plat_slots_get(host_, &slots);
 	return !left && !whole(slots, false);
 }
 
 // W3: every slot has an in-sync member, and this flush reached all of them.
-bool Bitmap::whole(const kx_slots &s, bool flushed) const
+bool Bitmap::whole(const plat_slots &s, bool flushed) const
 {
 	return s.degraded == 0 && s.in_sync == s.slots && (!flushed || s.flushed == s.slots);
 }
 
-// A chunk belongs to one lane, or to several after a resize made chunks larger.
-bool Bitmap::lanes_quiet(const Table *t, u64 chunk) const
+// A chunk belongs to one group, or to several after a resize made chunks larger.
+bool Bitmap::group_quiet(const Table *t, u64 chunk) const
 {
 	u64 sector = chunk << t->geo.chunk_shift;
-	u64 lanes = base::min<u64>(t->geo.chunk_sectors() >> lane_shift_, lanes_);
+	u64 groups = base::min<u64>(t->geo.chunk_sectors() >> group_shift_, groups_);
 
-	for (u64 i = 0; i < lanes; i++) {
-		if (!quiet_[lane_of(sector + (i << lane_shift_))])
+	for (u64 i = 0; i < groups; i++) {
+		if (!quiet_[group_of(sector + (i << group_shift_))])
 			return false;
 	}
 	return true;
 }
 
-// Clear 1: lanes that were quiet at an instant after the grace period of all marks.
+// Clear 1: groups that were quiet at an instant after the grace period of all marks.
 bool Bitmap::find_quiet()
 {
 	bool any = false;
 
-	for (u32 l = 0; l < lanes_; l++) {
-		if (l % kRelaxLanes == 0)
-			kx_relax(); // each lane is two loads from every possible CPU
+	for (u32 l = 0; l < groups_; l++) {
+		if (l % kRelaxGroups == 0)
+			plat_relax(); // each group is two loads from every possible CPU
 		// all ends, then all starts: a write that is not in the ends is in the
 		// starts, whichever CPU it ends on. Pairs with (c) in end().
-		u32 ends = kx_counter_sum(counters_, l * 2 + 1);
+		u32 ends = plat_counter_sum(counters_, l * 2 + 1);
 		base::fence_full();
-		u32 starts = kx_counter_sum(counters_, l * 2);
+		u32 starts = plat_counter_sum(counters_, l * 2);
 		quiet_[l] = ends == starts;
 		any |= ends == starts;
 	}
@@ -213,14 +213,14 @@ bool Bitmap::find_quiet()
 	return any && behind_.load_seq_cst() == 0;
 }
 
-// A pass over the blocks, of what became quiet since it was marked, and then of what is
+// A pass over the pages, of what became quiet since it was marked, and then of what is
 // dirty now. The caller has daemon_take().
 void Bitmap::pass(Table *t, Pass p)
 {
 	bool left = flagged_from(t, 0, 1) > 0; // could not be written before
-	kx_slots slots;
+	plat_slots slots;
 
-	kx_slots_get(host_, &slots);
+	plat_slots_get(host_, &slots);
 	if (whole(slots, false)) { // 3, before any disk is woken for a flush
 		walk(t, p);
 	} else {
@@ -233,18 +233,18 @@ void Bitmap::pass(Table *t, Pass p)
 
 void Bitmap::write_left(Table *t, Hold hold)
 {
-	u32 flagged = t->geo.blocks;
+	u32 flagged = t->geo.pages;
 
-	lead_take();
-	for (u32 b = 0; b < t->geo.blocks; b++) {
-		if (!blocks_[b].due.load_relaxed())
+	leader_lock();
+	for (u32 b = 0; b < t->geo.pages; b++) {
+		if (!page_info_[b].due.load_relaxed())
 			continue;
 		flag_to(flagged < b ? flagged : b, b);
 		flagged = b;
 	}
 	if (flagged_from(t, 0, 1))
-		(void)round(hold).failed(); // stays flagged if it still cannot
-	lead_give();
+		(void)commit(hold).failed(); // stays flagged if it still cannot
+	leader_unlock();
 }
 
 // A batch at a time: a first touch waits for one write of the daemon's, as for another
@@ -253,49 +253,49 @@ void Bitmap::write_left(Table *t, Hold hold)
 // again was not written in between, and rests longest.
 void Bitmap::walk(Table *t, Pass p)
 {
-	const u32 blocks = t->geo.blocks;
-	const u32 first = p.keep ? hand_ % blocks : 0;
+	const u32 pages = t->geo.pages;
+	const u32 first = p.keep ? hand_ % pages : 0;
 	bool clear = p.clear && prepare_clear(t, p.hold);
 	bool any = false, left = false;
 	u32 done = 0;
 
-	while (done < blocks && (!p.keep || crash_bytes() > p.keep)) {
-		u32 b = (first + done) % blocks;
-		u32 end = base::min(b + kBatch, base::min(blocks, b + blocks - done));
+	while (done < pages && (!p.keep || crash_bytes() > p.keep)) {
+		u32 b = (first + done) % pages;
+		u32 end = base::min(b + kBatch, base::min(pages, b + pages - done));
 		if ((clear && anything_to_clear(t, b, end)) || anything_due(b, end))
-			clear = clear_blocks(t, b, &end, {p.keep, clear, p.mark, p.lazily, p.hold}) && clear;
+			clear = clear_pages(t, b, &end, {p.keep, clear, p.mark, p.lazily, p.hold}) && clear;
 		any |= p.mark && mark_cells(t, b, end, &left);
 		done += end - b;
-		kx_relax();
+		plat_relax();
 	}
 	if (p.keep)
-		hand_ = (first + done) % blocks;
-	for (u32 l = 0; l < lanes_; l++)
+		hand_ = (first + done) % pages;
+	for (u32 l = 0; l < groups_; l++)
 		quiet_[l] = 0;
 	if (any) // a section that loaded a cell before its mark has left by then: its count is
-		kx_grace_period(); // in the sums that are read later
+		plat_grace_period(); // in the sums that are read later
 	// barrier_idle is counted from the oldest mark: where daemon_sleep is shorter, a chunk
 	// that was marked later is cleared with the others, so that W4's bound holds for it, too.
 	if (!p.keep && p.clear)
 		first_mark_ms_ = 0;
 	if ((any || left) && !first_mark_ms_)
-		first_mark_ms_ = kx_now_ms() | 1;
+		first_mark_ms_ = plat_now_ms() | 1;
 }
 
 // May marked cells be cleared now? Nothing is flushed if there is none.
 bool Bitmap::prepare_clear(Table *t, Hold hold)
 {
-	kx_slots slots;
+	plat_slots slots;
 	bool any = false;
 
-	for (u32 b = 0; b < t->geo.blocks && !any; b++)
+	for (u32 b = 0; b < t->geo.pages && !any; b++)
 		any = t->each_cell(b, with_mark, [](u64, Cell &) { return true; });
 	if (!any || !find_quiet()) // 1
 		return false;
 	any = false;
-	for (u32 b = 0; b < t->geo.blocks && !any; b += kBatch)
-		any = anything_to_clear(t, b, base::min(b + kBatch, t->geo.blocks));
-	if (!any || kx_flush(host_, hold.held, &slots)) // 2
+	for (u32 b = 0; b < t->geo.pages && !any; b += kBatch)
+		any = anything_to_clear(t, b, base::min(b + kBatch, t->geo.pages));
+	if (!any || plat_flush(host_, hold.held, &slots)) // 2
 		return false;
 	if (!whole(slots, true)) { // 3
 		unmark_cells(t);
@@ -307,8 +307,8 @@ bool Bitmap::prepare_clear(Table *t, Hold hold)
 // Clear 4: W5. Durable before the first byte that it stands for.
 bool Bitmap::raise_events_cleared(Hold hold)
 {
-	lead_take();
-	u64 events = kx_events(host_);
+	leader_lock();
+	u64 events = plat_events(host_);
 	u64 before = sb_.events_cleared;
 	bool ok = true;
 	if (before < events) {
@@ -319,17 +319,17 @@ bool Bitmap::raise_events_cleared(Hold hold)
 	}
 	if (ok)
 		events_cleared_.store_release(sb_.events_cleared); // before what it stands for
-	lead_give();
+	leader_unlock();
 	return ok;
 }
 
 // Relaxed: what only looks so is decided by the cas in clear_cells().
 bool Bitmap::clearable(const Table *t, u64 chunk) const
 {
-	return (t->cell(chunk).load_relaxed() & kCleaning) && lanes_quiet(t, chunk);
+	return (t->cell(chunk).load_relaxed() & kCleaning) && group_quiet(t, chunk);
 }
 
-// Without LEAD: only the daemon marks, so none comes meanwhile.
+// Without the leader lock: only the daemon marks, so none comes meanwhile.
 bool Bitmap::anything_to_clear(const Table *t, u32 from, u32 to) const
 {
 	for (u32 b = from; b < to; b++) {
@@ -342,32 +342,32 @@ bool Bitmap::anything_to_clear(const Table *t, u32 from, u32 to) const
 bool Bitmap::anything_due(u32 from, u32 to) const
 {
 	for (u32 b = from; b < to; b++) {
-		if (blocks_[b].due.load_relaxed()) // a round meanwhile: then it is 0
+		if (page_info_[b].due.load_relaxed()) // a commit meanwhile: then it is 0
 			return true;
 	}
 	return false;
 }
 
-// Clear 5 and 6, of these blocks. False: not written now; it stays flagged. A last look at
+// Clear 5 and 6, of these pages. False: not written now; it stays flagged. A last look at
 // the slots: raid5 ends a write some microseconds before it fails the member that could
 // not take it. Stops, and says where, when no more has to be cleared. Lazily: what is cleared now is written with the next first touch in its
-// block, or by the next pass. Where nothing may be cleared, only what was before is written.
-bool Bitmap::clear_blocks(Table *t, u32 from, u32 *to, Pass p)
+// page, or by the next pass. Where nothing may be cleared, only what was before is written.
+bool Bitmap::clear_pages(Table *t, u32 from, u32 *to, Pass p)
 {
-	kx_slots slots;
-	u32 flagged = *to; // the last block that was; *to: none
+	plat_slots slots;
+	u32 flagged = *to; // the last page that was; *to: none
 	u32 b = from;
 
-	lead_take();
-	kx_slots_get(host_, &slots);
+	leader_lock();
+	plat_slots_get(host_, &slots);
 	bool ok = whole(slots, false);
 	for (; b < *to && ok; b++) {
-		u64 covered = covered_.load_relaxed() << t->geo.chunk_shift << kSectorShift;
+		u64 covered = dirty_on_disk_.load_relaxed() << t->geo.chunk_shift << kSectorShift;
 		if (p.keep && covered <= p.keep) // what is due is written now
 			break;
-		u16 due = blocks_[b].due.load_relaxed();
+		u16 due = page_info_[b].due.load_relaxed();
 		u32 cleared = p.clear ? clear_cells(t, b) : 0;
-		blocks_[b].due.store_relaxed(u16(due + cleared));
+		page_info_[b].due.store_relaxed(u16(due + cleared));
 		due_.store_relaxed(due_.load_relaxed() + cleared);
 		if (!due && (p.lazily || !cleared))
 			continue;
@@ -375,29 +375,29 @@ bool Bitmap::clear_blocks(Table *t, u32 from, u32 *to, Pass p)
 		flagged = b;
 	}
 	if (flagged != *to)
-		ok = !round(p.hold).failed();
-	lead_give();
+		ok = !commit(p.hold).failed();
+	leader_unlock();
 	if (b > from) // where it went no farther, for enough is clean
 		*to = b;
 	return ok;
 }
 
-// Has this block written, and those between the last one and it, if they are so few that
+// Has this page written, and those between the last one and it, if they are so few that
 // one write of all costs less than two. After the cells: pairs with gather().
-void Bitmap::flag_to(u32 last, u32 block)
+void Bitmap::flag_to(u32 last, u32 page)
 {
-	for (u32 b = block - last <= kBridge ? last : block; b <= block; b++)
-		blocks_[b].flagged.fetch_or_full(kFlagWrite);
+	for (u32 b = page - last <= kBridge ? last : page; b <= page; b++)
+		page_info_[b].flagged.fetch_or_full(kFlagWrite);
 }
 
-// 5. The caller holds LEAD, so no round is between its copy and its confirm. Returns how many
+// 5. The caller holds the leader lock, so no commit is between its copy and its confirm. Returns how many
 // became clean.
-u32 Bitmap::clear_cells(Table *t, u32 block)
+u32 Bitmap::clear_cells(Table *t, u32 page)
 {
 	u32 cleared = 0;
 	u64 uncovered = 0;
 
-	t->each_cell(block, with_mark, [&](u64 c, Cell &cell) {
+	t->each_cell(page, with_mark, [&](u64 c, Cell &cell) {
 		if (!clearable(t, c))
 			return false;
 		u8 raw = cell.load_relaxed();
@@ -409,10 +409,10 @@ u32 Bitmap::clear_cells(Table *t, u32 block)
 			else if (s == State::SyncingUnwritten && (raw & kEnded))
 				to = next(s, Event::EndSync, {});
 			// full: pairs with (a): a write either took CLEANING
-			// off, or finds the cell without COVERED
+			// off, or finds the cell without DIRTY_ON_DISK
 			if (cell.cas_full(raw, static_cast<u8>(to))) {
 				cleared++;
-				uncovered += (raw & kCovered) != 0;
+				uncovered += (raw & kDirtyOnDisk) != 0;
 				if (to == State::Unwritten) // a later reshape looks again
 					written_marked_.exchange_full(0);
 				break;
@@ -420,7 +420,7 @@ u32 Bitmap::clear_cells(Table *t, u32 block)
 		}
 		return false;
 	});
-	covered_.store_relaxed(covered_.load_relaxed() - uncovered);
+	dirty_on_disk_.store_relaxed(dirty_on_disk_.load_relaxed() - uncovered);
 	return cleared;
 }
 
@@ -430,7 +430,7 @@ void Bitmap::unmark_cells(Table *t)
 {
 	auto to_unmark = [](u64 raw) { return raw & eight::each(kCleaning | kEnded); };
 
-	for (u32 b = 0; b < t->geo.blocks; b++) {
+	for (u32 b = 0; b < t->geo.pages; b++) {
 		t->each_cell(b, to_unmark, [](u64, Cell &cell) {
 			u8 raw = cell.load_relaxed();
 			while (raw & (kCleaning | kEnded)) {
@@ -445,12 +445,12 @@ void Bitmap::unmark_cells(Table *t)
 			return false;
 		});
 		if (b % kRelaxEvery == 0)
-			kx_relax();
+			plat_relax();
 	}
 	first_mark_ms_ = 0;
 }
 
-// Of the blocks [from, to): is one marked that was not? left: or was one before? A grace
+// Of the pages [from, to): is one marked that was not? left: or was one before? A grace
 // period follows.
 bool Bitmap::mark_cells(Table *t, u32 from, u32 to, bool *left)
 {
@@ -473,16 +473,16 @@ bool Bitmap::mark_cells(Table *t, u32 from, u32 to, bool *left)
 void Bitmap::flush()
 {
 	const Hold held{true};
-	kx_array a;
+	plat_array_info a;
 
-	kx_array_get(host_, &a);
-	if (!(a.flags & KX_ARRAY_RDWR) || broken_.load_relaxed())
+	plat_array_get(host_, &a);
+	if (!(a.flags & PLAT_ARRAY_RDWR) || broken_.load_relaxed())
 		return;
-	if (a.flags & KX_ARRAY_SNAPSHOT) { // the power-off that ends a hibernation
-		settle(requested_.load_acquire(), held);
+	if (a.flags & PLAT_ARRAY_SNAPSHOT) { // the power-off that ends a hibernation
+		commit_upto(requested_.load_acquire(), held);
 		return;
 	}
-	settle(requested_.load_acquire(), held);
+	commit_upto(requested_.load_acquire(), held);
 	daemon_take();
 	Table *t = table();
 	pass(t, {0, false, true, false, held});
@@ -506,7 +506,7 @@ Result Bitmap::tune(u32 what, u64 value)
 			arm_for_sync();
 		return Result::ok();
 	}
-	lead_take();
+	leader_lock();
 	if (what == LLB_TUNE_DAEMON_SLEEP) {
 		daemon_sleep_s_.store_relaxed(u32(value));
 		sb_.daemon_sleep_s = u32(value);
@@ -515,17 +515,17 @@ Result Bitmap::tune(u32 what, u64 value)
 		budget_mib_.store_relaxed(sb_.resync_budget);
 	}
 	watch_budget();
-	kx_array a;
-	kx_array_get(host_, &a);
+	plat_array_info a;
+	plat_array_get(host_, &a);
 	// On disk now, so that it is kept over a restart; or with the next header, if that cannot be.
 	header_dirty_ = true;
-	if ((a.flags & KX_ARRAY_RDWR) && !init_pending_.load_relaxed() && !broken_.load_relaxed())
+	if ((a.flags & PLAT_ARRAY_RDWR) && !init_pending_.load_relaxed() && !broken_.load_relaxed())
 		(void)write_header(Hold{false}).failed();
-	lead_give();
+	leader_unlock();
 	daemon_take();
 	next_pass_ms_ = 0; // the new period begins now
 	daemon_give();
-	kx_daemon_arm(host_, pass_ms());
+	plat_daemon_arm(host_, pass_ms());
 	return Result::ok();
 }
 
@@ -542,7 +542,7 @@ void Bitmap::want_sync()
 
 bool Bitmap::anything_to_sync(const Table *t) const
 {
-	for (u32 b = 0; b < t->geo.blocks; b++) {
+	for (u32 b = 0; b < t->geo.pages; b++) {
 		if (t->each_cell(b, eight::wants_sync, [](u64, Cell &cell) {
 			    u8 raw = cell.load_relaxed();
 			    return wants_sync(state_of(raw)) && !(raw & kEnded);
@@ -555,10 +555,10 @@ bool Bitmap::anything_to_sync(const Table *t) const
 // The only place where a sync may be asked for: no sync starts behind its back.
 void Bitmap::daemon_work()
 {
-	kx_array a;
+	plat_array_info a;
 
 	if (asleep_.load_relaxed()) { // relaxed: md wakes its thread after each change
-		kx_array_get(host_, &a);
+		plat_array_get(host_, &a);
 		if (!stuck(a, false)) {
 			asleep_.exchange_full(0);
 			arm(over_half() ? base::min(kHurry_ms, pass_ms()) : pass_ms());
@@ -566,16 +566,17 @@ void Bitmap::daemon_work()
 	}
 	if (!sync_wanted_.load_relaxed())
 		return;
-	kx_array_get(host_, &a);
-	if (!(a.flags & KX_ARRAY_RDWR) || !(a.flags & KX_ARRAY_LIVE) ||
-	    (a.flags & (KX_ARRAY_RUNNING | KX_ARRAY_FROZEN | KX_ARRAY_RESHAPE_PENDING | KX_ARRAY_BROKEN)))
+	plat_array_get(host_, &a);
+	if (!(a.flags & PLAT_ARRAY_RDWR) || !(a.flags & PLAT_ARRAY_LIVE) ||
+	    (a.flags &
+	     (PLAT_ARRAY_RUNNING | PLAT_ARRAY_FROZEN | PLAT_ARRAY_RESHAPE_PENDING | PLAT_ARRAY_BROKEN)))
 		return;
 	convert_level(a.level);
-	kx_slots slots;
-	kx_slots_get(host_, &slots);
+	plat_slots slots;
+	plat_slots_get(host_, &slots);
 	if (!whole(slots, false))
 		return; // a recovery comes first
-	u64 now = kx_now_ms();
+	u64 now = plat_now_ms();
 	if (now < next_request_ms_.load_relaxed()) {
 		arm_for_sync(); // so that we are woken again: nobody else need be
 		return;
@@ -590,7 +591,7 @@ void Bitmap::daemon_work()
 	// It stays wanted, and the daemon armed, until a scan finds nothing.
 	next_request_ms_.store_relaxed(now + idle_ms());
 	arm_for_sync();
-	kx_resync_request(host_);
+	plat_resync_request(host_);
 }
 
 } // namespace core

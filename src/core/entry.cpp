@@ -13,7 +13,7 @@ core::Bitmap &of(llb_bitmap *b)
 
 extern "C" {
 
-int llb_create(kx_host *h, llb_bitmap **out)
+int llb_create(plat_array *h, llb_bitmap **out)
 {
 	core::Bitmap *b = nullptr;
 	int err = core::Bitmap::create(h, &b).value();
@@ -72,9 +72,9 @@ void llb_daemon(llb_bitmap *b)
 	of(b).daemon();
 }
 
-void llb_lead_work(llb_bitmap *b)
+void llb_leader_work(llb_bitmap *b)
 {
-	of(b).lead_work();
+	of(b).leader_work();
 }
 
 int llb_wait_done(llb_bitmap *b, u32 kind, u64 arg)
@@ -119,7 +119,7 @@ void llb_wait_behind(llb_bitmap *b)
 
 u32 llb_behind_idle(llb_bitmap *b)
 {
-	return of(b).wait_done(KX_WAIT_BEHIND, 0);
+	return of(b).wait_done(PLAT_WAIT_BEHIND, 0);
 }
 
 u64 llb_skip_sync(llb_bitmap *b, u64 sector)
@@ -132,19 +132,19 @@ bool llb_blocks_synced(llb_bitmap *b, u64 sector)
 	return of(b).blocks_synced(sector);
 }
 
-u32 llb_start_sync(llb_bitmap *b, u64 sector, llb_u64 *blocks, u32 degraded)
+u32 llb_start_sync(llb_bitmap *b, u64 sector, llb_u64 *sectors, u32 degraded)
 {
 	u64 n = 0;
 	bool must = of(b).start_sync(sector, &n, degraded);
-	*blocks = n;
+	*sectors = n;
 	return must;
 }
 
-void llb_end_sync(llb_bitmap *b, u64 sector, llb_u64 *blocks)
+void llb_end_sync(llb_bitmap *b, u64 sector, llb_u64 *sectors)
 {
 	u64 n = 0;
 	of(b).end_sync(sector, &n);
-	*blocks = n;
+	*sectors = n;
 }
 
 void llb_cond_end_sync(llb_bitmap *b, u64 sector, u32 force)

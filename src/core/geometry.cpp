@@ -39,15 +39,15 @@ u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field)
 	return shift;
 }
 
-bool bad_log_inside(const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors)
+bool bad_log_inside(const plat_array_info &array, const plat_member &m, u64 bytes, u64 space_sectors)
 {
-	if (!(m.flags & KX_MEMBER_BAD_LOG))
+	if (!(m.flags & PLAT_MEMBER_BBL))
 		return false;
 	s64 len = base::max(sectors_needed(bytes), s64(space_sectors));
-	return overlap(array.bitmap_offset, len, m.bad_log_offset, m.bad_log_sectors);
+	return overlap(array.bitmap_offset, len, m.bbl_offset, m.bbl_sectors);
 }
 
-u64 room(const kx_array &array, const kx_member &m)
+u64 room(const plat_array_info &array, const plat_member &m)
 {
 	const s64 start = s64(m.sb_start) + array.bitmap_offset;
 	u64 least = ~u64{0};
@@ -63,57 +63,64 @@ u64 room(const kx_array &array, const kx_member &m)
 		thing(s64(m.data_offset), s64(m.data_sectors));
 		thing(s64(m.new_data_offset), s64(m.data_sectors));
 	}
-	if ((m.flags & KX_MEMBER_BAD_LOG) && m.bad_log_entries)
-		thing(s64(m.sb_start) + m.bad_log_offset, m.bad_log_sectors);
+	if ((m.flags & PLAT_MEMBER_BBL) && m.bbl_entries)
+		thing(s64(m.sb_start) + m.bbl_offset, m.bbl_sectors);
 	thing(s64(m.ppl_start), s64(m.ppl_sectors));
 	return least;
 }
 
-Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors)
+Result check_member(plat_array *h, const plat_array_info &array, const plat_member &m, u64 bytes,
+		    u64 space_sectors)
 {
 	s64 start = s64(m.sb_start) + array.bitmap_offset;
 	s64 len = sectors_needed(bytes);
 
-	if (m.logical_block > kBlockBytes) {
-		kx_log(h, KX_LOG_ERR,
-		       "a member has %u-byte logical blocks, the bitmap works with 4096 at most; leave that device out",
-		       m.logical_block);
+	if (m.logical_block > kPageBytes) {
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"a member has %u-byte logical blocks, the bitmap works with 4096 at most; leave that device out",
+			m.logical_block);
 		return Result::error(LLB_EINVAL);
 	}
 	if (start < 0 || (u64(start) << kSectorShift) % m.logical_block) {
-		kx_log(h, KX_LOG_ERR,
-		       "the bitmap at sector %lld is not aligned to a member's %u-byte blocks; remove it with mdadm --grow --bitmap=none and use another",
-		       static_cast<long long>(start), m.logical_block);
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"the bitmap at sector %lld is not aligned to a member's %u-byte blocks; remove it with mdadm --grow --bitmap=none and use another",
+			static_cast<long long>(start), m.logical_block);
 		return Result::error(LLB_EINVAL);
 	}
 	if (overlap(start, len, s64(m.sb_start), kSuperblockSectors)) {
-		kx_log(h, KX_LOG_ERR,
-		       "the bitmap at sector %lld, %lld sectors long, would overlap the superblock at %llu; it is not used",
-		       static_cast<long long>(start), static_cast<long long>(len),
-		       static_cast<unsigned long long>(m.sb_start));
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"the bitmap at sector %lld, %lld sectors long, would overlap the superblock at %llu; it is not used",
+			static_cast<long long>(start), static_cast<long long>(len),
+			static_cast<unsigned long long>(m.sb_start));
 		return Result::error(LLB_EINVAL);
 	}
 	const u64 data_at[] = {m.data_offset, m.new_data_offset};
 	for (u64 data : data_at) {
 		if (m.separate_meta || !overlap(start, len, s64(data), s64(m.data_sectors)))
 			continue;
-		kx_log(h, KX_LOG_ERR,
-		       "the bitmap at sector %lld, %lld sectors long, would overlap data that begins at %llu; it is not used",
-		       static_cast<long long>(start), static_cast<long long>(len),
-		       static_cast<unsigned long long>(data));
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"the bitmap at sector %lld, %lld sectors long, would overlap data that begins at %llu; it is not used",
+			static_cast<long long>(start), static_cast<long long>(len),
+			static_cast<unsigned long long>(data));
 		return Result::error(LLB_EINVAL);
 	}
 	if (m.ppl_sectors && overlap(start, len, s64(m.ppl_start), s64(m.ppl_sectors))) {
-		kx_log(h, KX_LOG_ERR,
-		       "the bitmap at sector %lld, %lld sectors long, would overlap the partial parity log at %llu; it is not used",
-		       static_cast<long long>(start), static_cast<long long>(len),
-		       static_cast<unsigned long long>(m.ppl_start));
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"the bitmap at sector %lld, %lld sectors long, would overlap the partial parity log at %llu; it is not used",
+			static_cast<long long>(start), static_cast<long long>(len),
+			static_cast<unsigned long long>(m.ppl_start));
 		return Result::error(LLB_EINVAL);
 	}
-	if (bad_log_inside(array, m, bytes, space_sectors) && m.bad_log_entries) {
-		kx_log(h, KX_LOG_ERR,
-		       "a member's bad-block log lies inside the bitmap's space and has %u entries; clear them (mdadm --assemble --update=force-no-bbl) and start again",
-		       m.bad_log_entries);
+	if (bad_log_inside(array, m, bytes, space_sectors) && m.bbl_entries) {
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"a member's bad-block log lies inside the bitmap's space and has %u entries; clear them (mdadm --assemble --update=force-no-bbl) and start again",
+			m.bbl_entries);
 		return Result::error(LLB_EINVAL);
 	}
 	return Result::ok();

@@ -10,8 +10,8 @@
 namespace core {
 
 constexpr u32 kSectorShift = 9;
-constexpr u32 kBlockBytes = 4096; // the unit of a bitmap write, and of a page of cells
-constexpr u32 kBlockShift = 12;
+constexpr u32 kPageBytes = 4096; // the unit of a bitmap write, and of a page of cells
+constexpr u32 kPageShift = 12;
 constexpr u32 kChunkShiftMin = 7; // of sectors: 64 KiB
 constexpr u32 kChunkShiftMax = 31; // 1 TiB: the superblock's field has 32 bits of sectors
 static_assert(1u << kChunkShiftMin == LLB_CHUNK_SECTORS_MIN);
@@ -20,13 +20,13 @@ constexpr u64 kSpaceSectorsMax = 1u << 17; // 64 MiB
 // A bitmap that is new takes more than mdadm reserves only for chunks that would be larger
 // than this; and no more than what gives chunks of 16 MiB at 64 TiB.
 constexpr u32 kChunkShiftFine = 11; // of sectors: 1 MiB
-constexpr u64 kSpaceSectorsWanted = ((1u << 22) + kBlockBytes) >> kSectorShift;
+constexpr u64 kSpaceSectorsWanted = ((1u << 22) + kPageBytes) >> kSectorShift;
 
 struct Geometry {
 	u64 sync_size = 0; // sectors
 	u64 chunks = 0;
 	u32 chunk_shift = 0; // of sectors
-	u32 blocks = 0; // of kBlockBytes, header included
+	u32 pages = 0; // of kPageBytes, header included
 
 	u64 chunk_sectors() const { return u64{1} << chunk_shift; }
 	u64 bytes() const { return LLB_CELLS_OFFSET + chunks; }
@@ -48,7 +48,7 @@ constexpr Geometry geometry_at(u64 sync_size, u32 chunk_shift)
 	g.sync_size = sync_size;
 	g.chunk_shift = chunk_shift;
 	g.chunks = chunks_of(sync_size, chunk_shift);
-	g.blocks = u32(base::div_up(LLB_CELLS_OFFSET + g.chunks, kBlockBytes));
+	g.pages = u32(base::div_up(LLB_CELLS_OFFSET + g.chunks, kPageBytes));
 	return g;
 }
 
@@ -97,12 +97,12 @@ u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field);
 // Sectors from where the bitmap begins on this member to the next thing that lies there:
 // data, now and where a reshape moves it; a bad-block log with entries; a partial parity
 // log; md's superblock. What a header says it may use is not asked. ~0: nothing follows.
-u64 room(const kx_array &array, const kx_member &m);
+u64 room(const plat_array_info &array, const plat_member &m);
 // May the bitmap lie where md put it on this member? Says why not. bytes: what is
 // written, rounded up to whole logical blocks.
-base::Result check_member(kx_host *h, const kx_array &array, const kx_member &m, u64 bytes,
+base::Result check_member(plat_array *h, const plat_array_info &array, const plat_member &m, u64 bytes,
 			  u64 space_sectors);
 // Does the member's bad-block log lie inside the bitmap's reservation?
-bool bad_log_inside(const kx_array &array, const kx_member &m, u64 bytes, u64 space_sectors);
+bool bad_log_inside(const plat_array_info &array, const plat_member &m, u64 bytes, u64 space_sectors);
 
 } // namespace core

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// Objects from kx_alloc: zeroed memory, then the trivial constructor.
+// Objects from plat_alloc: zeroed memory, then the trivial constructor.
 #pragma once
 
 #include "base/types.hpp"
@@ -19,7 +19,7 @@ namespace core {
 template <class T>
 [[nodiscard]] static inline T *allocate()
 {
-	void *p = kx_alloc(sizeof(T));
+	void *p = plat_alloc(sizeof(T));
 	return p ? new (p) T : nullptr;
 }
 

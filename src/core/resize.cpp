@@ -24,27 +24,27 @@ Result Bitmap::resize(u64 sync_size)
 	if (sync_size == t->geo.sync_size)
 		return Result::ok();
 	// A spare may be about to get a slot: md grows an array and adds disks in one go.
-	kx_array a;
-	kx_array_get(host_, &a);
-	lead_take();
+	plat_array_info a;
+	plat_array_get(host_, &a);
+	leader_lock();
 	space_sectors_ = base::min(claimed_sectors_, room_now(a, true));
-	lead_give();
+	leader_unlock();
 	Result r = geometry_for(sync_size, space_sectors_, t->geo.chunk_shift, &geo);
 	// One that would be read back as bytes is not used: chunk_shift_from_disk().
 	if (!r.failed() && !reads_back(geo, reserve_for(geo)))
 		r = geometry_for(sync_size, space_sectors_, geo.chunk_shift + 1, &geo);
-	if (r.failed() || geo.blocks > block_capacity_) {
-		kx_log(host_, KX_LOG_ERR,
-		       "resize to %llu sectors refused: the bitmap's %llu sectors are too few",
-		       static_cast<unsigned long long>(sync_size),
-		       static_cast<unsigned long long>(space_sectors_));
+	if (r.failed() || geo.pages > page_capacity_) {
+		plat_log(host_, PLAT_LOG_ERR,
+			 "resize to %llu sectors refused: the bitmap's %llu sectors are too few",
+			 static_cast<unsigned long long>(sync_size),
+			 static_cast<unsigned long long>(space_sectors_));
 		return r.failed() ? r : Result::error(LLB_ENOSPC);
 	}
-	lead_take();
+	leader_lock();
 	u64 space = space_sectors_;
 	r = check_members(geo.bytes(), Unfit::Refuse); // before anything is written
 	space_sectors_ = base::min(space_sectors_, space);
-	lead_give();
+	leader_unlock();
 	if (r.failed())
 		return r;
 	daemon_take();
@@ -53,7 +53,7 @@ Result Bitmap::resize(u64 sync_size)
 	arm(pass_ms()); // also after a failure: what is on disk may be taken back
 	if (r.failed())
 		return r;
-	kx_chunk_bytes_set(host_, geo.chunk_sectors() << kSectorShift, daemon_sleep_s_.load_relaxed());
+	plat_chunk_bytes_set(host_, geo.chunk_sectors() << kSectorShift, daemon_sleep_s_.load_relaxed());
 	if (anything_to_sync(table()))
 		want_sync();
 	return Result::ok();
@@ -63,14 +63,14 @@ Result Bitmap::extend(const Geometry &geo)
 {
 	const Hold held{true};
 	Table *old = table();
-	Table *t = Table::make(geo, lane_shift_, old);
+	Table *t = Table::make(geo, group_shift_, old);
 
 	if (!t)
 		return Result::error(LLB_ENOMEM);
 	// what lies beyond the old end was never written in this array's life
 	for (u64 c = old->geo.chunks; c < geo.chunks; c++)
 		t->cell(c).store_relaxed(static_cast<u8>(State::Unwritten)); // nobody writes there yet
-	lead_take(); // no round works with the old table now
+	leader_lock(); // no commit works with the old table now
 	// A short last chunk becomes longer by a part that has no parity.
 	if (parity_.load_relaxed() && geo.sync_size > old->geo.sync_size &&
 	    old->geo.sync_size % geo.chunk_sectors())
@@ -89,10 +89,11 @@ Result Bitmap::extend(const Geometry &geo)
 	}
 	if (!r.failed()) {
 		publish(t);
-		for (u32 b = t->block_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.blocks; b++)
-			blocks_[b].flagged.fetch_or_full(kFlagWrite); // before the round: pairs with gather()
+		for (u32 b = t->page_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.pages; b++)
+			page_info_[b].flagged.fetch_or_full(
+				kFlagWrite); // before the commit: pairs with gather()
 		recount(t);
-		r = wide_round(held);
+		r = commit_wide(held);
 	} else {
 		Table::destroy(t);
 	}
@@ -104,38 +105,38 @@ Result Bitmap::extend(const Geometry &geo)
 		sb_.sync_size = before;
 		sb_.sectors_reserved = reserved;
 	}
-	lead_give();
+	leader_unlock();
 	return r;
 }
 
 // The header as it is in sb_, and behind it, up to bytes, all cells dirty: on every
-// member. Under LEAD.
-Result Bitmap::cover_disk(u64 bytes)
+// member. Under the leader lock.
+Result Bitmap::mark_all_on_disk(u64 bytes)
 {
-	kx_io_result io;
+	plat_io_result io;
 	Result r = Result::ok();
 
-	if (!kx_members_get(host_, 1))
+	if (!plat_members_get(host_, 1))
 		return Result::error(LLB_EBUSY);
-	super_encode(sb_, page_);
+	super_encode(sb_, io_buf_);
 	for (u32 i = LLB_SB_BYTES; i < LLB_CELLS_OFFSET; i++)
-		page_[i] = 0;
-	for (u32 i = LLB_CELLS_OFFSET; i < kBlockBytes; i++)
-		page_[i] = LLB_DIRTY;
+		io_buf_[i] = 0;
+	for (u32 i = LLB_CELLS_OFFSET; i < kPageBytes; i++)
+		io_buf_[i] = LLB_DIRTY;
 	bytes = base::round_up(bytes, io_align_);
 	for (u64 at = 0; at < bytes && !r.failed();) {
-		// Behind the first block there is no header: all are this page.
-		u32 most = at ? KX_IO_ADDS_MAX : 1;
-		kx_io_begin(host_);
-		for (u32 i = 0; i < most && at < bytes; i++, at += kBlockBytes)
-			kx_io_add(host_, at, page_, u32(base::min<u64>(kBlockBytes, bytes - at)));
-		kx_io_wait(host_, &io);
+		// Behind the first page there is no header: all are this page.
+		u32 most = at ? PLAT_IO_ADDS_MAX : 1;
+		plat_io_begin(host_);
+		for (u32 i = 0; i < most && at < bytes; i++, at += kPageBytes)
+			plat_io_add(host_, at, io_buf_, u32(base::min<u64>(kPageBytes, bytes - at)));
+		plat_io_wait(host_, &io);
 		for (u32 i = 0; i < LLB_CELLS_OFFSET; i++)
-			page_[i] = LLB_DIRTY;
+			io_buf_[i] = LLB_DIRTY;
 		if (io.in_sync_ok == 0)
 			r = Result::error(LLB_EIO);
 	}
-	kx_members_put(host_, 1);
+	plat_members_put(host_, 1);
 	return r;
 }
 
@@ -166,7 +167,7 @@ void Bitmap::merge_cells(const Table *from, Table *to, bool parity)
 		else if (parity_only && !unwritten)
 			s = State::CleanUnwritten;
 		u8 raw = static_cast<u8>(s);
-		to->cell(c).store_relaxed(dirty_like(s) ? u8(raw | kCovered) : raw); // not shared yet
+		to->cell(c).store_relaxed(dirty_like(s) ? u8(raw | kDirtyOnDisk) : raw); // not shared yet
 	}
 }
 
@@ -174,26 +175,26 @@ Result Bitmap::relayout(const Geometry &geo)
 {
 	const Hold held{true};
 	Table *old = table();
-	Table *t = Table::make(geo, lane_shift_, nullptr);
+	Table *t = Table::make(geo, group_shift_, nullptr);
 
 	if (!t)
 		return Result::error(LLB_ENOMEM);
-	lead_take();
+	leader_lock();
 	// Freeze, then wait until every section that did not see it has left: from then
 	// on no cell changes. Pairs with start_slow().
 	old->frozen.exchange_full(1);
-	kx_grace_period();
+	plat_grace_period();
 	merge_cells(old, t, parity_.load_relaxed());
 	u64 size = sb_.sync_size;
 	u32 chunk = sb_.chunksize;
 	u32 reserved = sb_.sectors_reserved;
-	Result r = cover_disk(base::max(old->geo.bytes(), geo.bytes()));
+	Result r = mark_all_on_disk(base::max(old->geo.bytes(), geo.bytes()));
 	if (!r.failed()) {
 		sb_.sync_size = geo.sync_size;
 		sb_.chunksize = u32(geo.chunk_sectors());
 		sb_.sectors_reserved = u32(reserve_for(geo));
 		// cells in the header's logical block are dirty still: they have a new meaning
-		r = cover_disk(header_bytes());
+		r = mark_all_on_disk(header_bytes());
 	}
 	if (r.failed()) {
 		sb_.sync_size = size;
@@ -201,9 +202,9 @@ Result Bitmap::relayout(const Geometry &geo)
 		sb_.sectors_reserved = reserved;
 		// A write that failed may have landed. The old header first, over dirty
 		// cells, and only then cells with the old meaning again; or none any more.
-		Result back = cover_disk(header_bytes());
+		Result back = mark_all_on_disk(header_bytes());
 		for (u32 i = 1; back.failed() && i < kWriteTries; i++)
-			back = cover_disk(header_bytes());
+			back = mark_all_on_disk(header_bytes());
 		if (back.failed())
 			give_up();
 		old->frozen.store_release(0); // pairs with wait_done(THAW)
@@ -213,10 +214,10 @@ Result Bitmap::relayout(const Geometry &geo)
 		publish(t);
 		flag_all(t);
 		recount(t);
-		r = wide_round(held);
+		r = commit_wide(held);
 	}
-	lead_give();
-	kx_wake(host_);
+	leader_unlock();
+	plat_wake(host_);
 	return r;
 }
 

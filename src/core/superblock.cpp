@@ -32,56 +32,56 @@ void put64(u8 *p, u64 v)
 }
 
 template <class... Args>
-void say(kx_host *h, u32 level, const char *fmt, Args... args)
+void say(plat_array *h, u32 level, const char *fmt, Args... args)
 {
 	if (level)
-		kx_log(h, level, fmt, args...);
+		plat_log(h, level, fmt, args...);
 }
 
 } // namespace
 
-Super super_decode(const u8 *page)
+BitmapSuper super_decode(const u8 *buf)
 {
-	Super sb;
-	sb.magic = get32(page + LLB_SB_MAGIC);
-	sb.version = get32(page + LLB_SB_VERSION);
+	BitmapSuper sb;
+	sb.magic = get32(buf + LLB_SB_MAGIC);
+	sb.version = get32(buf + LLB_SB_VERSION);
 	for (u32 i = 0; i < sizeof(sb.uuid); i++)
-		sb.uuid[i] = page[LLB_SB_UUID + i];
-	sb.events = get64(page + LLB_SB_EVENTS);
-	sb.events_cleared = get64(page + LLB_SB_EVENTS_CLEARED);
-	sb.sync_size = get64(page + LLB_SB_SYNC_SIZE);
+		sb.uuid[i] = buf[LLB_SB_UUID + i];
+	sb.events = get64(buf + LLB_SB_EVENTS);
+	sb.events_cleared = get64(buf + LLB_SB_EVENTS_CLEARED);
+	sb.sync_size = get64(buf + LLB_SB_SYNC_SIZE);
 	// runtime bits of another life mean nothing now
-	sb.state = get32(page + LLB_SB_STATE) & (LLB_SB_STALE | LLB_SB_FIRST_USE | LLB_SB_CLEAN);
-	sb.chunksize = get32(page + LLB_SB_CHUNKSIZE);
-	sb.daemon_sleep_s = get32(page + LLB_SB_DAEMON_SLEEP);
-	sb.write_behind = get32(page + LLB_SB_WRITE_BEHIND);
-	sb.sectors_reserved = get32(page + LLB_SB_SECTORS_RESERVED);
-	sb.nodes = get32(page + LLB_SB_NODES);
-	sb.resync_budget = get32(page + LLB_SB_RESYNC_BUDGET);
+	sb.state = get32(buf + LLB_SB_STATE) & (LLB_SB_STALE | LLB_SB_FIRST_USE | LLB_SB_CLEAN);
+	sb.chunksize = get32(buf + LLB_SB_CHUNKSIZE);
+	sb.daemon_sleep_s = get32(buf + LLB_SB_DAEMON_SLEEP);
+	sb.write_behind = get32(buf + LLB_SB_WRITE_BEHIND);
+	sb.sectors_reserved = get32(buf + LLB_SB_SECTORS_RESERVED);
+	sb.nodes = get32(buf + LLB_SB_NODES);
+	sb.resync_budget = get32(buf + LLB_SB_RESYNC_BUDGET);
 	return sb;
 }
 
-void super_encode(const Super &sb, u8 *page)
+void super_encode(const BitmapSuper &sb, u8 *buf)
 {
 	for (u32 i = 0; i < LLB_SB_BYTES; i++)
-		page[i] = 0;
-	put32(page + LLB_SB_MAGIC, sb.magic);
-	put32(page + LLB_SB_VERSION, sb.version);
+		buf[i] = 0;
+	put32(buf + LLB_SB_MAGIC, sb.magic);
+	put32(buf + LLB_SB_VERSION, sb.version);
 	for (u32 i = 0; i < sizeof(sb.uuid); i++)
-		page[LLB_SB_UUID + i] = sb.uuid[i];
-	put64(page + LLB_SB_EVENTS, sb.events);
-	put64(page + LLB_SB_EVENTS_CLEARED, sb.events_cleared);
-	put64(page + LLB_SB_SYNC_SIZE, sb.sync_size);
-	put32(page + LLB_SB_STATE, sb.state);
-	put32(page + LLB_SB_CHUNKSIZE, sb.chunksize);
-	put32(page + LLB_SB_DAEMON_SLEEP, sb.daemon_sleep_s);
-	put32(page + LLB_SB_WRITE_BEHIND, sb.write_behind);
-	put32(page + LLB_SB_SECTORS_RESERVED, sb.sectors_reserved);
-	put32(page + LLB_SB_NODES, sb.nodes);
-	put32(page + LLB_SB_RESYNC_BUDGET, sb.resync_budget);
+		buf[LLB_SB_UUID + i] = sb.uuid[i];
+	put64(buf + LLB_SB_EVENTS, sb.events);
+	put64(buf + LLB_SB_EVENTS_CLEARED, sb.events_cleared);
+	put64(buf + LLB_SB_SYNC_SIZE, sb.sync_size);
+	put32(buf + LLB_SB_STATE, sb.state);
+	put32(buf + LLB_SB_CHUNKSIZE, sb.chunksize);
+	put32(buf + LLB_SB_DAEMON_SLEEP, sb.daemon_sleep_s);
+	put32(buf + LLB_SB_WRITE_BEHIND, sb.write_behind);
+	put32(buf + LLB_SB_SECTORS_RESERVED, sb.sectors_reserved);
+	put32(buf + LLB_SB_NODES, sb.nodes);
+	put32(buf + LLB_SB_RESYNC_BUDGET, sb.resync_budget);
 }
 
-Result super_validate(kx_host *h, const Super &sb, const kx_array &array, u32 level)
+Result super_validate(plat_array *h, const BitmapSuper &sb, const plat_array_info &array, u32 level)
 {
 	if (sb.magic != LLB_MAGIC) {
 		say(h, level, "bitmap superblock: magic is 0x%x, not 0x%x: no bitmap here, or a damaged one",

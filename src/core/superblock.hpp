@@ -17,7 +17,7 @@ constexpr u32 kBarrierIdleDefault_s = 5;
 constexpr u32 kBarrierIdleMax_s = 24 * 3600;
 constexpr u32 kWriteBehindMax = 16383; // what the classic bitmap and mdadm take
 
-struct Super {
+struct BitmapSuper {
 	u32 magic;
 	u32 version;
 	u8 uuid[16];
@@ -35,11 +35,11 @@ struct Super {
 	bool first_use() const { return state & LLB_SB_FIRST_USE; }
 };
 
-Super super_decode(const u8 *page);
-void super_encode(const Super &sb, u8 *page); // fills LLB_SB_BYTES
+BitmapSuper super_decode(const u8 *buf);
+void super_encode(const BitmapSuper &sb, u8 *buf); // fills LLB_SB_BYTES
 
 // May this superblock be used with this array? Logs the field that forbids it at
-// this level (KX_LOG_*); 0: says nothing.
-base::Result super_validate(kx_host *h, const Super &sb, const kx_array &array, u32 level);
+// this level (PLAT_LOG_*); 0: says nothing.
+base::Result super_validate(plat_array *h, const BitmapSuper &sb, const plat_array_info &array, u32 level);
 
 } // namespace core

@@ -16,24 +16,24 @@ constexpr u32 kRecoverAgainMax = 16; // runs over what was written during the on
 
 enum class Action { Resync, Check, Repair, Recover, Reshape };
 
-Action action_of(const kx_array &a)
+Action action_of(const plat_array_info &a)
 {
-	if (a.flags & KX_ARRAY_RESHAPE)
+	if (a.flags & PLAT_ARRAY_RESHAPE)
 		return Action::Reshape;
-	if (!(a.flags & KX_ARRAY_SYNC))
+	if (!(a.flags & PLAT_ARRAY_SYNC))
 		return Action::Recover;
-	if (a.flags & KX_ARRAY_CHECK)
+	if (a.flags & PLAT_ARRAY_CHECK)
 		return Action::Check;
-	return a.flags & KX_ARRAY_REQUESTED ? Action::Repair : Action::Resync;
+	return a.flags & PLAT_ARRAY_REQUESTED ? Action::Repair : Action::Resync;
 }
 
 // raid10 recovers in member sectors, which are not the bitmap's.
-bool other_address_space(const kx_array &a)
+bool other_address_space(const plat_array_info &a)
 {
 	return a.level == 10 && action_of(a) == Action::Recover;
 }
 
-bool parity_recovery(const kx_array &a)
+bool parity_recovery(const plat_array_info &a)
 {
 	return is_parity(a.level) && action_of(a) == Action::Recover;
 }
@@ -51,8 +51,8 @@ bool skippable(u8 raw, Action action)
 
 u64 Bitmap::skip_sync(u64 sector)
 {
-	kx_array a;
-	kx_array_get(host_, &a);
+	plat_array_info a;
+	plat_array_get(host_, &a);
 	Action action = action_of(a);
 
 	if (action == Action::Reshape) { // update_sb() has prepared the members
@@ -62,10 +62,10 @@ u64 Bitmap::skip_sync(u64 sector)
 	}
 	convert_level(a.level);
 	// Before it reads a chunk: what load() made of the bytes, for a cut in the
-	// middle of that round leaves members with different ones. Acquire: pairs with
-	// the store in round_once().
-	settle_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire()
-							   : spare_seq_.load_acquire());
+	// middle of that commit leaves members with different ones. Acquire: pairs with
+	// the store in commit_once().
+	commit_upto_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire()
+								: sync_floor_seq_.load_acquire());
 	if (stripes_stale_ && !is_parity(a.level))
 		stripes_stale_ = false; // another level came, and with it no cache
 	if (stripes_stale_) // reads went on until md called the new member in sync
@@ -79,7 +79,7 @@ u64 Bitmap::skip_sync(u64 sector)
 		if (!skippable(t->cell(c).load_relaxed(), action))
 			break;
 	}
-	kx_relax();
+	plat_relax();
 	return c == first ? 0 : (c << t->geo.chunk_shift) - sector;
 }
 
@@ -99,14 +99,14 @@ void Bitmap::mark_everything_written()
 			if (!unwritten && !(raw & kTrim))
 				break;
 			u8 to = unwritten ? static_cast<u8>(State::NeedSync) : u8(s);
-			if (cell.cas_full(raw, u8((raw & kCovered) | to)))
+			if (cell.cas_full(raw, u8((raw & kDirtyOnDisk) | to)))
 				break; // pairs with (a)
 		}
 	}
 	flag_all(t);
 	request();
 	want_sync();
-	settle_in_sync_thread(requested_.load_acquire());
+	commit_upto_in_sync_thread(requested_.load_acquire());
 }
 
 // Another level came over the same cells: what a mirror calls clean has no parity.
@@ -126,20 +126,20 @@ void Bitmap::convert_level(s32 level)
 	flag_all(t);
 	request();
 	want_sync();
-	kx_lead_queue(host_);
+	plat_leader_queue(host_);
 }
 
 // Before the sync thread moves, and before a new member counts as in sync, what was
 // asked for is durable; unless it is told to stop, perhaps by who holds members still.
-void Bitmap::settle_in_sync_thread(u64 target)
+void Bitmap::commit_upto_in_sync_thread(u64 target)
 {
-	kx_array a;
+	plat_array_info a;
 
-	while (!settle(target, Hold{false}) && !broken_.load_acquire()) { // pairs with give_up()
-		kx_array_get(host_, &a);
-		if (a.flags & KX_ARRAY_INTR)
+	while (!commit_upto(target, Hold{false}) && !broken_.load_acquire()) { // pairs with give_up()
+		plat_array_get(host_, &a);
+		if (a.flags & PLAT_ARRAY_INTR)
 			return;
-		kx_sleep_ms(kSuspendedPoll_ms);
+		plat_sleep_ms(kSuspendedPoll_ms);
 	}
 }
 
@@ -155,18 +155,18 @@ bool Bitmap::blocks_synced(u64 sector)
 	return c < t->geo.chunks && parity_valid(state_of(t->cell(c).load_relaxed()));
 }
 
-bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
+bool Bitmap::start_sync(u64 sector, u64 *sectors, bool degraded)
 {
 	Table *t = table();
 	u64 c = sector >> t->geo.chunk_shift;
-	kx_array a;
+	plat_array_info a;
 
 	if (c >= t->geo.chunks) {
-		*blocks = LLB_CHUNK_SECTORS_MIN;
+		*sectors = LLB_CHUNK_SECTORS_MIN;
 		return true; // nothing is known there
 	}
-	*blocks = ((c + 1) << t->geo.chunk_shift) - sector;
-	kx_array_get(host_, &a);
+	*sectors = ((c + 1) << t->geo.chunk_shift) - sector;
+	plat_array_get(host_, &a);
 	Action action = action_of(a);
 	Cell &cell = t->cell(c);
 	u8 raw = cell.load_relaxed();
@@ -195,16 +195,16 @@ bool Bitmap::start_sync(u64 sector, u64 *blocks, bool degraded)
 	return true;
 }
 
-void Bitmap::end_sync(u64 sector, u64 *blocks)
+void Bitmap::end_sync(u64 sector, u64 *sectors)
 {
 	Table *t = table();
 	u64 c = sector >> t->geo.chunk_shift;
 
 	if (c >= t->geo.chunks) {
-		*blocks = LLB_CHUNK_SECTORS_MIN;
+		*sectors = LLB_CHUNK_SECTORS_MIN;
 		return;
 	}
-	*blocks = ((c + 1) << t->geo.chunk_shift) - sector;
+	*sectors = ((c + 1) << t->geo.chunk_shift) - sector;
 	Cell &cell = t->cell(c);
 	if (cell.load_relaxed() & kEnded)
 		return;
@@ -213,16 +213,16 @@ void Bitmap::end_sync(u64 sector, u64 *blocks)
 }
 
 // Was this run told to stop, or did a member fail of which md has not told it yet? What
-// raid5 had read of that one is not compared any more. After kx_recovery_wait(): a
+// raid5 had read of that one is not compared any more. After plat_recovery_wait(): a
 // stripe that met the failure ended after the member was called faulty.
 bool Bitmap::disturbed() const
 {
-	kx_slots slots;
-	kx_array a;
+	plat_slots slots;
+	plat_array_info a;
 
-	kx_slots_get(host_, &slots);
-	kx_array_get(host_, &a);
-	return (a.flags & KX_ARRAY_INTR) || ((a.flags & KX_ARRAY_SYNC) && !whole(slots, false));
+	plat_slots_get(host_, &slots);
+	plat_array_get(host_, &a);
+	return (a.flags & PLAT_ARRAY_INTR) || ((a.flags & PLAT_ARRAY_SYNC) && !whole(slots, false));
 }
 
 // A recovery skips what was never written. Of that raid5 may have blocks in its stripe
@@ -231,12 +231,12 @@ bool Bitmap::disturbed() const
 // parity from them, and a resync would compare with them.
 void Bitmap::forget_stripes()
 {
-	int error = kx_stripes_forget(host_);
+	int error = plat_stripes_forget(host_);
 
 	stripes_stale_ = error != 0;
 	if (error && !forget_failed_) // once: every step of a sync tries again
-		kx_log(host_, KX_LOG_WARN, "md's stripe cache could not be emptied (error %d); trying again",
-		       error);
+		plat_log(host_, PLAT_LOG_WARN,
+			 "md's stripe cache could not be emptied (error %d); trying again", error);
 	forget_failed_ = stripes_stale_;
 }
 
@@ -253,16 +253,16 @@ void Bitmap::recover_again(Table *t)
 	recovering_again_ = true;
 	for (u32 i = 0; i < kRecoverAgainMax && found && !disturbed(); i++) {
 		found = false;
-		kx_recovery_back(host_); // first: what is read from here on is computed again
+		plat_recovery_back(host_); // first: what is read from here on is computed again
 		forget_stripes();
 		for (u64 c = 0; c < t->geo.chunks; c++) {
 			if (state_of(t->cell(c).load_relaxed()) != State::NeedSync)
 				continue;
 			found = true;
-			if (kx_recover(host_, c << t->geo.chunk_shift, t->geo.chunk_sectors()))
+			if (plat_recover(host_, c << t->geo.chunk_shift, t->geo.chunk_sectors()))
 				break; // told to stop
 		}
-		kx_recovery_wait(host_);
+		plat_recovery_wait(host_);
 	}
 	recovering_again_ = false;
 	stripes_stale_ = true; // reads go on until md calls the member in sync
@@ -290,10 +290,10 @@ void Bitmap::end_chunks(Table *t, u64 from, u64 to)
 
 void Bitmap::cond_end_sync(u64 sector, bool force)
 {
-	kx_array a;
-	kx_array_get(host_, &a);
+	plat_array_info a;
+	plat_array_get(host_, &a);
 	Action action = action_of(a);
-	u64 now = kx_now_ms();
+	u64 now = plat_now_ms();
 
 	if (action == Action::Reshape || action == Action::Check || other_address_space(a) ||
 	    recovering_again_)
@@ -303,7 +303,7 @@ void Bitmap::cond_end_sync(u64 sector, bool force)
 	if (!force && now - last_end_ms_ < sleep_ms())
 		return;
 	last_end_ms_ = now;
-	kx_recovery_wait(host_);
+	plat_recovery_wait(host_);
 	if (disturbed())
 		return;
 	Table *t = table();
@@ -312,13 +312,13 @@ void Bitmap::cond_end_sync(u64 sector, bool force)
 		end_chunks(t, base::min(ended_to_, to), to);
 		ended_to_ = to;
 	}
-	kx_checkpoint(host_, sector);
+	plat_checkpoint(host_, sector);
 }
 
 void Bitmap::close_sync()
 {
-	kx_array a;
-	kx_array_get(host_, &a);
+	plat_array_info a;
+	plat_array_get(host_, &a);
 	Table *t = table();
 	bool left = false;
 
@@ -328,7 +328,7 @@ void Bitmap::close_sync()
 	bool ends = !stopped && !parity_recovery(a);
 	if (ends)
 		end_chunks(t, 0, t->geo.chunks);
-	for (u32 b = 0; b < t->geo.blocks; b++) {
+	for (u32 b = 0; b < t->geo.pages; b++) {
 		t->each_cell(b, eight::wants_sync, [&](u64, Cell &cell) {
 			u8 raw = cell.load_relaxed();
 			State s = state_of(raw);
@@ -338,7 +338,7 @@ void Bitmap::close_sync()
 			left |= wants_sync(state_of(raw)) && !(raw & kEnded);
 			return false;
 		});
-		kx_relax();
+		plat_relax();
 	}
 	if (!stopped && action_of(a) == Action::Recover)
 		recover_all_.store_relaxed(0);
@@ -346,7 +346,7 @@ void Bitmap::close_sync()
 	last_end_ms_ = 0;
 	if (left) // daemon_work() asks again when the array is whole
 		want_sync();
-	settle_in_sync_thread(spare_seq_.load_acquire()); // pairs with write_all()
+	commit_upto_in_sync_thread(sync_floor_seq_.load_acquire()); // pairs with write_all()
 }
 
 // sysfs bitmap_set_bits: the user says that these chunks may differ.
@@ -355,19 +355,20 @@ void Bitmap::dirty_bits(u64 first, u64 last)
 	Table *t = table();
 
 	if (first > last || last >= t->geo.chunks) {
-		kx_log(host_, KX_LOG_WARN,
-		       "bitmap_set_bits: chunks %llu-%llu are not all in 0-%llu; nothing is set",
-		       static_cast<unsigned long long>(first), static_cast<unsigned long long>(last),
-		       static_cast<unsigned long long>(t->geo.chunks - 1));
+		plat_log(host_, PLAT_LOG_WARN,
+			 "bitmap_set_bits: chunks %llu-%llu are not all in 0-%llu; nothing is set",
+			 static_cast<unsigned long long>(first), static_cast<unsigned long long>(last),
+			 static_cast<unsigned long long>(t->geo.chunks - 1));
 		return;
 	}
 	for (u64 c = first; c <= last; c++) {
 		Cell &cell = t->cell(c);
 		u8 raw = cell.load_relaxed();
 		while (!wants_sync(state_of(raw)) || never_written(state_of(raw))) {
-			if (cell.cas_full(raw, u8((raw & kCovered) | static_cast<u8>(State::NeedSync)))) {
-				if (!(raw & kCovered))
-					blocks_[t->block_of(c)].flagged.fetch_or_full(kFlagWrite); // no touch
+			if (cell.cas_full(raw, u8((raw & kDirtyOnDisk) | static_cast<u8>(State::NeedSync)))) {
+				if (!(raw & kDirtyOnDisk))
+					page_info_[t->page_of(c)].flagged.fetch_or_full(
+						kFlagWrite); // no touch
 				break; // pairs with (a)
 			}
 		}
@@ -379,21 +380,21 @@ void Bitmap::dirty_bits(u64 first, u64 last)
 // Build parity for what was never written, so that it is there before it is needed.
 Result Bitmap::proactive_sync()
 {
-	kx_array a;
-	kx_array_get(host_, &a);
+	plat_array_info a;
+	plat_array_get(host_, &a);
 	if (!is_parity(a.level))
 		return Result::error(LLB_EOPNOTSUPP);
-	if (!(a.flags & KX_ARRAY_RDWR))
+	if (!(a.flags & PLAT_ARRAY_RDWR))
 		return Result::error(LLB_EROFS);
-	kx_slots slots;
-	kx_slots_get(host_, &slots);
+	plat_slots slots;
+	plat_slots_get(host_, &slots);
 	if (!whole(slots, false))
 		return Result::error(LLB_EBUSY);
 	Table *t = table();
 	for (u64 c = 0; c < t->geo.chunks; c++)
 		apply(t->cell(c), Event::ProactiveSync, Context{true, false});
 	want_sync();
-	kx_md_wake(host_);
+	plat_md_wake(host_);
 	return Result::ok();
 }
 

@@ -14,15 +14,15 @@
 #define SEG_COUNT (1u << SEG_SHIFT)
 #define SEG_MASK (SEG_COUNT - 1)
 
-struct kx_counters {
+struct plat_counters {
 	unsigned int segs;
 	u32 __percpu *seg[];
 };
 
-struct kx_counters *kx_counters_alloc(u32 count)
+struct plat_counters *plat_counters_alloc(u32 count)
 {
 	unsigned int segs = DIV_ROUND_UP(count, SEG_COUNT);
-	struct kx_counters *c = kzalloc(struct_size(c, seg, segs), GFP_NOIO);
+	struct plat_counters *c = kzalloc(struct_size(c, seg, segs), GFP_NOIO);
 	unsigned int i;
 
 	if (!c)
@@ -32,14 +32,14 @@ struct kx_counters *kx_counters_alloc(u32 count)
 		c->seg[i] = __alloc_percpu_gfp(min(count, SEG_COUNT) * sizeof(u32), sizeof(u32),
 					       GFP_NOIO);
 		if (!c->seg[i]) {
-			kx_counters_free(c);
+			plat_counters_free(c);
 			return NULL;
 		}
 	}
 	return c;
 }
 
-void kx_counters_free(struct kx_counters *c)
+void plat_counters_free(struct plat_counters *c)
 {
 	unsigned int i;
 
@@ -48,23 +48,23 @@ void kx_counters_free(struct kx_counters *c)
 	kfree(c);
 }
 
-void kx_section_enter(struct kx_counters *c, u32 index)
+void plat_section_enter(struct plat_counters *c, u32 index)
 {
 	preempt_disable();
 	this_cpu_inc(c->seg[index >> SEG_SHIFT][index & SEG_MASK]);
 }
 
-void kx_section_leave(void)
+void plat_section_leave(void)
 {
 	preempt_enable();
 }
 
-void kx_counter_inc(struct kx_counters *c, u32 index)
+void plat_counter_inc(struct plat_counters *c, u32 index)
 {
 	this_cpu_inc(c->seg[index >> SEG_SHIFT][index & SEG_MASK]);
 }
 
-u32 kx_counter_sum(struct kx_counters *c, u32 index)
+u32 plat_counter_sum(struct plat_counters *c, u32 index)
 {
 	u32 __percpu *at = &c->seg[index >> SEG_SHIFT][index & SEG_MASK];
 	u32 sum = 0;
@@ -76,7 +76,7 @@ u32 kx_counter_sum(struct kx_counters *c, u32 index)
 }
 
 /* Sections run with preemption off, which RCU counts as readers. */
-void kx_grace_period(void)
+void plat_grace_period(void)
 {
 	synchronize_rcu();
 }

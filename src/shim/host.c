@@ -7,11 +7,11 @@
 #include <linux/slab.h>
 #include <linux/suspend.h>
 
-#include "kx.h"
+#include "platform.h"
 
 /* ---- memory: never write back to the array that is being set up ---- */
 
-void *kx_alloc(u64 bytes)
+void *plat_alloc(u64 bytes)
 {
 	unsigned int noio = memalloc_noio_save();
 	void *p = kvzalloc(bytes, GFP_KERNEL);
@@ -20,29 +20,29 @@ void *kx_alloc(u64 bytes)
 	return p;
 }
 
-void kx_free(void *p)
+void plat_free(void *p)
 {
 	kvfree(p);
 }
 
-void *kx_page_alloc(u32 may_wait)
+void *plat_page_alloc(u32 may_wait)
 {
 	return (void *)get_zeroed_page(may_wait ? GFP_NOIO : GFP_NOWAIT | __GFP_NOWARN);
 }
 
-void kx_page_free(void *p)
+void plat_page_free(void *p)
 {
 	free_page((unsigned long)p);
 }
 
 /* ---- time, work, waiting ---- */
 
-u64 kx_now_ms(void)
+u64 plat_now_ms(void)
 {
 	return ktime_to_ms(ktime_get());
 }
 
-void kx_daemon_arm(struct kx_host *h, u32 delay_ms)
+void plat_daemon_arm(struct plat_array *h, u32 delay_ms)
 {
 	unsigned long delay = msecs_to_jiffies(delay_ms);
 
@@ -53,32 +53,32 @@ void kx_daemon_arm(struct kx_host *h, u32 delay_ms)
 		mod_delayed_work(h->daemon_wq, &h->daemon, delay);
 }
 
-void kx_lead_queue(struct kx_host *h)
+void plat_leader_queue(struct plat_array *h)
 {
-	queue_work(h->lead_wq, &h->lead);
+	queue_work(h->leader_wq, &h->lead);
 }
 
-void kx_md_wake(struct kx_host *h)
+void plat_md_wake(struct plat_array *h)
 {
 	md_wakeup_thread(h->mddev->thread);
 }
 
-void kx_relax(void)
+void plat_relax(void)
 {
 	cond_resched();
 }
 
-void kx_sleep_ms(u32 ms)
+void plat_sleep_ms(u32 ms)
 {
 	msleep(ms);
 }
 
-void kx_wait(struct kx_host *h, struct llb_bitmap *b, u32 kind, u64 arg)
+void plat_wait(struct plat_array *h, struct llb_bitmap *b, u32 kind, u64 arg)
 {
 	wait_event(h->wait, llb_wait_done(b, kind, arg));
 }
 
-void kx_wake(struct kx_host *h)
+void plat_wake(struct plat_array *h)
 {
 	wake_up_all(&h->wait);
 }
@@ -91,45 +91,45 @@ static u32 array_flags(struct mddev *mddev)
 	u32 f = 0;
 
 	if (READ_ONCE(mddev->ro) == MD_RDWR)
-		f |= KX_ARRAY_RDWR;
+		f |= PLAT_ARRAY_RDWR;
 	if (r & BIT(MD_RECOVERY_FROZEN))
-		f |= KX_ARRAY_FROZEN;
+		f |= PLAT_ARRAY_FROZEN;
 	if (r & BIT(MD_RECOVERY_RUNNING))
-		f |= KX_ARRAY_RUNNING;
+		f |= PLAT_ARRAY_RUNNING;
 	if (r & BIT(MD_RECOVERY_SYNC))
-		f |= KX_ARRAY_SYNC;
+		f |= PLAT_ARRAY_SYNC;
 	if (r & BIT(MD_RECOVERY_REQUESTED))
-		f |= KX_ARRAY_REQUESTED;
+		f |= PLAT_ARRAY_REQUESTED;
 	if (r & BIT(MD_RECOVERY_CHECK))
-		f |= KX_ARRAY_CHECK;
+		f |= PLAT_ARRAY_CHECK;
 	if (r & BIT(MD_RECOVERY_RECOVER))
-		f |= KX_ARRAY_RECOVER;
+		f |= PLAT_ARRAY_RECOVER;
 	if (r & BIT(MD_RECOVERY_RESHAPE))
-		f |= KX_ARRAY_RESHAPE;
+		f |= PLAT_ARRAY_RESHAPE;
 	if (r & BIT(MD_RECOVERY_INTR))
-		f |= KX_ARRAY_INTR;
+		f |= PLAT_ARRAY_INTR;
 	if (mddev->reshape_position != MaxSector)
-		f |= KX_ARRAY_RESHAPE_PENDING;
+		f |= PLAT_ARRAY_RESHAPE_PENDING;
 	if (test_bit(MD_BROKEN, &mddev->flags))
-		f |= KX_ARRAY_BROKEN;
+		f |= PLAT_ARRAY_BROKEN;
 	if (READ_ONCE(mddev->pers))
-		f |= KX_ARRAY_LIVE;
+		f |= PLAT_ARRAY_LIVE;
 	if (READ_ONCE(mddev->pers) && !READ_ONCE(mddev->bitmap))
-		f |= KX_ARRAY_BARE;
+		f |= PLAT_ARRAY_BARE;
 	if (mddev->bitmap_info.nodes)
-		f |= KX_ARRAY_CLUSTERED;
+		f |= PLAT_ARRAY_CLUSTERED;
 	if (mddev_is_dm(mddev))
-		f |= KX_ARRAY_DM;
+		f |= PLAT_ARRAY_DM;
 	if (mddev->external || mddev->major_version != 1 || mddev->minor_version != 2)
-		f |= KX_ARRAY_OTHER_META;
+		f |= PLAT_ARRAY_OTHER_META;
 	if (mddev->bitmap_info.file)
-		f |= KX_ARRAY_BITMAP_FILE;
-	if (READ_ONCE(kx_snapshot))
-		f |= KX_ARRAY_SNAPSHOT;
+		f |= PLAT_ARRAY_BITMAP_FILE;
+	if (READ_ONCE(plat_snapshot))
+		f |= PLAT_ARRAY_SNAPSHOT;
 	return f;
 }
 
-void kx_array_get(struct kx_host *h, struct kx_array *out)
+void plat_array_get(struct plat_array *h, struct plat_array_info *out)
 {
 	struct mddev *mddev = h->mddev;
 
@@ -147,7 +147,7 @@ void kx_array_get(struct kx_host *h, struct kx_array *out)
 	memcpy(out->uuid, mddev->uuid, sizeof(out->uuid));
 }
 
-u64 kx_events(struct kx_host *h)
+u64 plat_events(struct plat_array *h)
 {
 	return READ_ONCE(h->mddev->events);
 }
@@ -163,7 +163,7 @@ static struct md_rdev *member_at(struct mddev *mddev, u32 index)
 }
 
 /* The bad-block log's place, which md reads from the superblock only to write it. */
-static void bad_log(struct md_rdev *rdev, struct kx_member *out)
+static void bbl(struct md_rdev *rdev, struct plat_member *out)
 {
 	struct mdp_superblock_1 *sb;
 
@@ -172,22 +172,22 @@ static void bad_log(struct md_rdev *rdev, struct kx_member *out)
 	sb = page_address(rdev->sb_page);
 	if (!sb->bblog_offset)
 		return;
-	out->bad_log_offset = (s32)le32_to_cpu(sb->bblog_offset);
-	out->bad_log_sectors = le16_to_cpu(sb->bblog_size);
-	out->bad_log_entries = rdev->badblocks.count;
-	out->flags |= KX_MEMBER_BAD_LOG;
+	out->bbl_offset = (s32)le32_to_cpu(sb->bblog_offset);
+	out->bbl_sectors = le16_to_cpu(sb->bblog_size);
+	out->bbl_entries = rdev->badblocks.count;
+	out->flags |= PLAT_MEMBER_BBL;
 }
 
 static bool numbered(struct md_rdev *rdev)
 {
-	return rdev->desc_nr >= 0 && rdev->desc_nr < KX_NUMBERS;
+	return rdev->desc_nr >= 0 && rdev->desc_nr < PLAT_NUMBERS;
 }
 
 /*
  * A new disk has seen nothing, either: if it fails half recovered, md takes it back through its
  * state file as if it had been in sync.
  */
-static bool member_missed(struct kx_host *h, struct md_rdev *rdev)
+static bool member_missed(struct plat_array *h, struct md_rdev *rdev)
 {
 	if (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags))
 		clear_bit(rdev->desc_nr, h->missed);
@@ -197,7 +197,7 @@ static bool member_missed(struct kx_host *h, struct md_rdev *rdev)
 	return test_bit(rdev->desc_nr, h->missed);
 }
 
-int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
+int plat_member_get(struct plat_array *h, u32 index, struct plat_member *out)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
 	struct block_device *meta;
@@ -216,22 +216,22 @@ int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 	out->separate_meta = rdev->meta_bdev != NULL;
 	out->slot = rdev->raid_disk;
 	if (test_bit(In_sync, &rdev->flags))
-		out->flags |= KX_MEMBER_IN_SYNC;
+		out->flags |= PLAT_MEMBER_IN_SYNC;
 	if (test_bit(Faulty, &rdev->flags))
-		out->flags |= KX_MEMBER_FAULTY;
+		out->flags |= PLAT_MEMBER_FAULTY;
 	if (test_bit(Replacement, &rdev->flags))
-		out->flags |= KX_MEMBER_REPLACEMENT;
+		out->flags |= PLAT_MEMBER_REPLACEMENT;
 	if (test_bit(Journal, &rdev->flags))
-		out->flags |= KX_MEMBER_JOURNAL;
+		out->flags |= PLAT_MEMBER_JOURNAL;
 	if (test_bit(Bitmap_sync, &rdev->flags))
-		out->flags |= KX_MEMBER_OLD;
+		out->flags |= PLAT_MEMBER_OLD;
 	if (numbered(rdev) && member_missed(h, rdev))
-		out->flags |= KX_MEMBER_MISSED;
-	bad_log(rdev, out);
+		out->flags |= PLAT_MEMBER_MISSED;
+	bbl(rdev, out);
 	return 0;
 }
 
-void kx_bad_log_disable(struct kx_host *h, u32 index)
+void plat_bbl_disable(struct plat_array *h, u32 index)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
 
@@ -242,7 +242,7 @@ void kx_bad_log_disable(struct kx_host *h, u32 index)
 	write_sequnlock_irq(&rdev->badblocks.lock);
 }
 
-void kx_member_fail(struct kx_host *h, u32 index)
+void plat_member_fail(struct plat_array *h, u32 index)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
 
@@ -251,7 +251,7 @@ void kx_member_fail(struct kx_host *h, u32 index)
 }
 
 /* saved_raid_disk makes md give a member its slot back, to be recovered through the bitmap. */
-void kx_absent_missed(struct kx_host *h)
+void plat_absent_missed(struct plat_array *h)
 {
 	struct md_rdev *rdev;
 
@@ -267,7 +267,7 @@ void kx_absent_missed(struct kx_host *h)
 	}
 }
 
-void kx_member_distrust(struct kx_host *h, u32 index)
+void plat_member_distrust(struct plat_array *h, u32 index)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
 
@@ -295,7 +295,7 @@ static void member_state(struct md_rdev *rdev, const char *line)
  * md_run(), set it again; md then writes its superblock, and says so where the array is still
  * read-only. md frees it at a stop, or with the member.
  */
-void kx_write_behind_set(struct kx_host *h, u32 writes)
+void plat_write_behind_set(struct plat_array *h, u32 writes)
 {
 	struct mddev *mddev = h->mddev;
 	struct md_rdev *rdev;
@@ -307,7 +307,7 @@ void kx_write_behind_set(struct kx_host *h, u32 writes)
 			member_state(rdev, "writemostly");
 }
 
-void kx_map_write(struct kx_host *h, u64 *sector, u64 *sectors)
+void plat_map_write(struct plat_array *h, u64 *sector, u64 *sectors)
 {
 	struct mddev *mddev = h->mddev;
 	sector_t at = *sector;
@@ -319,19 +319,19 @@ void kx_map_write(struct kx_host *h, u64 *sector, u64 *sectors)
 	*sectors = n;
 }
 
-void kx_chunk_bytes_set(struct kx_host *h, u64 bytes, u32 daemon_sleep_s)
+void plat_chunk_bytes_set(struct plat_array *h, u64 bytes, u32 daemon_sleep_s)
 {
 	h->mddev->bitmap_info.chunksize = bytes;
 	h->mddev->bitmap_info.daemon_sleep = daemon_sleep_s * HZ;
 }
 
-void kx_resync_request(struct kx_host *h)
+void plat_resync_request(struct plat_array *h)
 {
 	h->mddev->resync_offset = 0;
 	set_bit(MD_RECOVERY_NEEDED, &h->mddev->recovery);
 }
 
-void kx_broken_set(struct kx_host *h)
+void plat_broken_set(struct plat_array *h)
 {
 	struct mddev *mddev = h->mddev;
 
@@ -353,13 +353,13 @@ bool reconfig_is_ours(struct mddev *mddev)
 #endif
 }
 
-/* kx_broken_set() asked for it; md takes that back when it has written. */
+/* plat_broken_set() asked for it; md takes that back when it has written. */
 static int written(struct mddev *mddev)
 {
 	return test_bit(MD_SB_CHANGE_PENDING, &mddev->sb_flags) ? -LLB_EBUSY : 0;
 }
 
-int kx_superblock_write(struct kx_host *h)
+int plat_superblock_write(struct plat_array *h)
 {
 	struct mddev *mddev = h->mddev;
 
@@ -374,12 +374,12 @@ int kx_superblock_write(struct kx_host *h)
 	return written(mddev);
 }
 
-void kx_recovery_wait(struct kx_host *h)
+void plat_recovery_wait(struct plat_array *h)
 {
 	wait_event(h->mddev->recovery_wait, !atomic_read(&h->mddev->recovery_active));
 }
 
-void kx_checkpoint(struct kx_host *h, u64 sector)
+void plat_checkpoint(struct plat_array *h, u64 sector)
 {
 	h->mddev->curr_resync_completed = sector;
 	set_bit(MD_SB_CHANGE_CLEAN, &h->mddev->sb_flags);
@@ -429,12 +429,12 @@ static int drop_stripes(struct mddev *mddev, const struct md_sysfs_entry *size, 
  * there before ours. The attribute takes reconfig_mutex, as the end of md_do_sync() does:
  * nobody waits for the sync thread with that held.
  */
-int kx_stripes_forget(struct kx_host *h)
+int plat_stripes_forget(struct plat_array *h)
 {
 	struct mddev *mddev = h->mddev;
 	struct kernfs_node *node = kernfs_find_and_get(mddev->kobj.sd, "stripe_cache_size");
 	unsigned int noio = memalloc_noio_save(); /* no write-back to an array that stands still */
-	char *page = kx_page_alloc(1);
+	char *page = plat_page_alloc(1);
 	int err = page ? -ENOENT : -ENOMEM;
 
 	if (node && page) {
@@ -442,7 +442,7 @@ int kx_stripes_forget(struct kx_host *h)
 		err = drop_stripes(mddev, container_of(node->priv, struct md_sysfs_entry, attr), page);
 		mddev->pers->quiesce(mddev, 0);
 	}
-	kx_page_free(page);
+	plat_page_free(page);
 	memalloc_noio_restore(noio);
 	kernfs_put(node);
 	return err;
@@ -452,7 +452,7 @@ int kx_stripes_forget(struct kx_host *h)
  * md takes sectors below recovery_offset from the new member, what was skipped included, and
  * a recovery does nothing there. curr_resync_completed is what recovery_offset follows.
  */
-void kx_recovery_back(struct kx_host *h)
+void plat_recovery_back(struct plat_array *h)
 {
 	struct mddev *mddev = h->mddev;
 	struct md_rdev *rdev;
@@ -467,7 +467,7 @@ void kx_recovery_back(struct kx_host *h)
 }
 
 /* As a step of md_do_sync(), which counts what it asked for after asking, too. */
-int kx_recover(struct kx_host *h, u64 sector, u64 sectors)
+int plat_recover(struct plat_array *h, u64 sector, u64 sectors)
 {
 	struct mddev *mddev = h->mddev;
 	u64 end = min_t(u64, sector + sectors, mddev->dev_sectors);
@@ -488,13 +488,13 @@ int kx_recover(struct kx_host *h, u64 sector, u64 sectors)
 	return 0;
 }
 
-void kx_log(struct kx_host *h, u32 level, const char *fmt, ...)
+void plat_log(struct plat_array *h, u32 level, const char *fmt, ...)
 {
 	struct va_format vaf;
 	va_list args;
-	const char *prefix = level <= KX_LOG_ERR ? KERN_ERR :
-			     level == KX_LOG_WARN ? KERN_WARNING :
-			     level == KX_LOG_NOTICE ? KERN_NOTICE : KERN_INFO;
+	const char *prefix = level <= PLAT_LOG_ERR ? KERN_ERR :
+			     level == PLAT_LOG_WARN ? KERN_WARNING :
+			     level == PLAT_LOG_NOTICE ? KERN_NOTICE : KERN_INFO;
 
 	va_start(args, fmt);
 	vaf.fmt = fmt;
@@ -505,18 +505,18 @@ void kx_log(struct kx_host *h, u32 level, const char *fmt, ...)
 
 /* ---- hibernation ---- */
 
-bool kx_snapshot;
+bool plat_snapshot;
 
 static int pm_event(struct notifier_block *nb, unsigned long event, void *unused)
 {
 	switch (event) {
 	case PM_HIBERNATION_PREPARE:
 	case PM_RESTORE_PREPARE: /* an image is about to come, which knows nothing of us */
-		WRITE_ONCE(kx_snapshot, true);
+		WRITE_ONCE(plat_snapshot, true);
 		break;
 	case PM_POST_HIBERNATION: /* by the image that came back, or after a failure */
 	case PM_POST_RESTORE: /* it did not come */
-		WRITE_ONCE(kx_snapshot, false);
+		WRITE_ONCE(plat_snapshot, false);
 		break;
 	}
 	return NOTIFY_DONE;
@@ -524,12 +524,12 @@ static int pm_event(struct notifier_block *nb, unsigned long event, void *unused
 
 static struct notifier_block pm_block = { .notifier_call = pm_event };
 
-int kx_pm_register(void)
+int plat_pm_register(void)
 {
 	return register_pm_notifier(&pm_block);
 }
 
-void kx_pm_unregister(void)
+void plat_pm_unregister(void)
 {
 	unregister_pm_notifier(&pm_block);
 }
@@ -538,26 +538,26 @@ void kx_pm_unregister(void)
 
 static void daemon_fn(struct work_struct *work)
 {
-	struct kx_host *h = container_of(to_delayed_work(work), struct kx_host, daemon);
+	struct plat_array *h = container_of(to_delayed_work(work), struct plat_array, daemon);
 	unsigned int noio = memalloc_noio_save();
 
 	llb_daemon(h->bitmap);
 	memalloc_noio_restore(noio);
 }
 
-static void lead_fn(struct work_struct *work)
+static void leader_fn(struct work_struct *work)
 {
-	struct kx_host *h = container_of(work, struct kx_host, lead);
+	struct plat_array *h = container_of(work, struct plat_array, lead);
 	unsigned int noio = memalloc_noio_save();
 
-	llb_lead_work(h->bitmap);
+	llb_leader_work(h->bitmap);
 	memalloc_noio_restore(noio);
 }
 
-struct kx_host *kx_host_make(struct mddev *mddev)
+struct plat_array *plat_host_make(struct mddev *mddev)
 {
 	unsigned int noio = memalloc_noio_save();
-	struct kx_host *h = kzalloc(sizeof(*h), GFP_KERNEL);
+	struct plat_array *h = kzalloc(sizeof(*h), GFP_KERNEL);
 
 	if (!h)
 		goto out;
@@ -567,17 +567,17 @@ struct kx_host *kx_host_make(struct mddev *mddev)
 	init_waitqueue_head(&h->wait);
 	init_waitqueue_head(&h->io_wait);
 	INIT_DELAYED_WORK(&h->daemon, daemon_fn);
-	INIT_WORK(&h->lead, lead_fn);
+	INIT_WORK(&h->lead, leader_fn);
 	/*
 	 * Of each array: a slow one blocks nobody, a rescuer serves only itself. A name may
 	 * have 31 characters; an array's may have as many.
 	 */
 	h->daemon_wq = alloc_workqueue("llb_%.24s", WQ_UNBOUND | WQ_MEM_RECLAIM | WQ_FREEZABLE, 0,
 				       mdname(mddev));
-	h->lead_wq = alloc_workqueue("llb_%.24s_w", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, mdname(mddev));
-	if (!h->daemon_wq || !h->lead_wq || !kx_batches_make(h) ||
+	h->leader_wq = alloc_workqueue("llb_%.24s_w", WQ_UNBOUND | WQ_MEM_RECLAIM, 0, mdname(mddev));
+	if (!h->daemon_wq || !h->leader_wq || !plat_batches_make(h) ||
 	    bioset_init(&h->bios, BIO_POOL_SIZE, 0, BIOSET_NEED_BVECS)) {
-		kx_host_free(h);
+		plat_host_free(h);
 		h = NULL;
 	}
 out:
@@ -585,7 +585,7 @@ out:
 	return h;
 }
 
-void kx_host_stop(struct kx_host *h)
+void plat_host_stop(struct plat_array *h)
 {
 	WRITE_ONCE(h->stopping, true);
 	cancel_delayed_work_sync(&h->daemon);
@@ -594,12 +594,12 @@ void kx_host_stop(struct kx_host *h)
 	cancel_delayed_work_sync(&h->daemon);
 }
 
-void kx_host_free(struct kx_host *h)
+void plat_host_free(struct plat_array *h)
 {
 	if (h->daemon_wq)
 		destroy_workqueue(h->daemon_wq);
-	if (h->lead_wq)
-		destroy_workqueue(h->lead_wq);
+	if (h->leader_wq)
+		destroy_workqueue(h->leader_wq);
 	bioset_exit(&h->bios);
 	/* who made the last wait end may still be about to wake: see batch_put() */
 	synchronize_rcu();

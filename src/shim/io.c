@@ -4,20 +4,20 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
-#include "kx.h"
+#include "platform.h"
 
-u32 kx_members_get(struct kx_host *h, u32 hold)
+u32 plat_members_get(struct plat_array *h, u32 hold)
 {
 	return hold || percpu_ref_tryget_live(&h->mddev->active_io);
 }
 
-void kx_members_put(struct kx_host *h, u32 hold)
+void plat_members_put(struct plat_array *h, u32 hold)
 {
 	if (!hold)
 		percpu_ref_put(&h->mddev->active_io);
 }
 
-int kx_read(struct kx_host *h, u32 index, u64 offset, void *page, u32 bytes)
+int plat_read(struct plat_array *h, u32 index, u64 offset, void *page, u32 bytes)
 {
 	struct md_rdev *rdev;
 
@@ -50,7 +50,7 @@ static unsigned int count_members(struct mddev *mddev)
 	return n;
 }
 
-static void batch_end(struct kx_batch *b)
+static void batch_end(struct plat_batch *b)
 {
 	unsigned int i;
 
@@ -58,7 +58,7 @@ static void batch_end(struct kx_batch *b)
 		rdev_dec_pending(b->targets[i].rdev, b->host->mddev);
 }
 
-static bool batch_room(struct kx_batch *b, unsigned int n, gfp_t nofail)
+static bool batch_room(struct plat_batch *b, unsigned int n, gfp_t nofail)
 {
 	unsigned int noio = memalloc_noio_save();
 
@@ -73,7 +73,7 @@ static bool batch_room(struct kx_batch *b, unsigned int n, gfp_t nofail)
  * For all members of today and as many again, so that a batch need not allocate while
  * memory may be waiting for what it writes.
  */
-bool kx_batches_make(struct kx_host *h)
+bool plat_batches_make(struct plat_array *h)
 {
 	unsigned int n = 2 * max_t(unsigned int, count_members(h->mddev), h->mddev->raid_disks) + 8;
 
@@ -81,7 +81,7 @@ bool kx_batches_make(struct kx_host *h)
 }
 
 /* Pick the members of a batch and hold them. False: there are more than there is room for. */
-static bool batch_pick(struct kx_batch *b)
+static bool batch_pick(struct plat_batch *b)
 {
 	struct mddev *mddev = b->host->mddev;
 	struct md_rdev *rdev;
@@ -89,7 +89,7 @@ static bool batch_pick(struct kx_batch *b)
 
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, mddev) {
-		struct kx_target *t = &b->targets[b->count];
+		struct plat_target *t = &b->targets[b->count];
 
 		if (!takes_bitmap(rdev))
 			continue;
@@ -109,7 +109,7 @@ static bool batch_pick(struct kx_batch *b)
 }
 
 /* The caller has a members reference. Nobody misses a batch because another one came. */
-static void batch_begin(struct kx_batch *b)
+static void batch_begin(struct plat_batch *b)
 {
 	b->count = 0;
 	atomic_set(&b->inflight, 1); /* ours, until batch_wait */
@@ -121,7 +121,7 @@ static void batch_begin(struct kx_batch *b)
 }
 
 /* Under RCU: a waiter may see zero before it is woken, and free the host. */
-static void batch_put(struct kx_batch *b)
+static void batch_put(struct plat_batch *b)
 {
 	rcu_read_lock();
 	if (atomic_dec_and_test(&b->inflight))
@@ -129,7 +129,7 @@ static void batch_put(struct kx_batch *b)
 	rcu_read_unlock();
 }
 
-static void batch_wait(struct kx_batch *b)
+static void batch_wait(struct plat_batch *b)
 {
 	batch_put(b);
 	wait_event(b->host->io_wait, !atomic_read(&b->inflight));
@@ -137,8 +137,8 @@ static void batch_wait(struct kx_batch *b)
 
 static void batch_end_io(struct bio *bio)
 {
-	struct kx_target *t = bio->bi_private;
-	struct kx_batch *b = t->batch;
+	struct plat_target *t = bio->bi_private;
+	struct plat_batch *b = t->batch;
 
 	if (bio->bi_status) {
 		WRITE_ONCE(t->failed, true);
@@ -150,7 +150,7 @@ static void batch_end_io(struct bio *bio)
 	batch_put(b);
 }
 
-static void batch_submit(struct kx_target *t, struct bio *bio)
+static void batch_submit(struct plat_target *t, struct bio *bio)
 {
 	bio->bi_private = t;
 	bio->bi_end_io = batch_end_io;
@@ -160,7 +160,7 @@ static void batch_submit(struct kx_target *t, struct bio *bio)
 	submit_bio(bio);
 }
 
-void kx_io_begin(struct kx_host *h)
+void plat_io_begin(struct plat_array *h)
 {
 	/* our bios would wait for the caller to return */
 	WARN_ON_ONCE(current->bio_list);
@@ -168,15 +168,15 @@ void kx_io_begin(struct kx_host *h)
 	batch_begin(&h->writes);
 }
 
-void kx_io_add(struct kx_host *h, u64 offset, const void *buf, u32 bytes)
+void plat_io_add(struct plat_array *h, u64 offset, const void *buf, u32 bytes)
 {
-	if (h->piece_count < KX_IO_ADDS_MAX)
-		h->pieces[h->piece_count] = (struct kx_piece){ buf, offset, bytes };
+	if (h->piece_count < PLAT_IO_ADDS_MAX)
+		h->pieces[h->piece_count] = (struct plat_piece){ buf, offset, bytes };
 	h->piece_count++;
 }
 
 /* How many pieces from here on lie one behind the other. */
-static unsigned int run_of(struct kx_host *h, unsigned int from)
+static unsigned int run_of(struct plat_array *h, unsigned int from)
 {
 	unsigned int i = from;
 
@@ -190,14 +190,14 @@ static unsigned int run_of(struct kx_host *h, unsigned int from)
  * Neighbours are one bio. Each is submitted before the next is allocated: the pool gives
  * way only to those that are under way.
  */
-static void write_pieces(struct kx_host *h, struct kx_target *t)
+static void write_pieces(struct plat_array *h, struct plat_target *t)
 {
 	struct block_device *bdev = t->rdev->meta_bdev ?: t->rdev->bdev;
 	sector_t start = t->rdev->sb_start + h->mddev->bitmap_info.offset;
 	unsigned int i = 0, n;
 
 	for (; i < h->piece_count && !READ_ONCE(t->failed); i += n) {
-		struct kx_piece *p = &h->pieces[i], *last;
+		struct plat_piece *p = &h->pieces[i], *last;
 		struct bio *bio;
 
 		n = run_of(h, i);
@@ -218,20 +218,20 @@ static void write_pieces(struct kx_host *h, struct kx_target *t)
 	}
 }
 
-void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
+void plat_io_wait(struct plat_array *h, struct plat_io_result *out)
 {
-	struct kx_batch *b = &h->writes;
+	struct plat_batch *b = &h->writes;
 	unsigned int i;
 
 	memset(out, 0, sizeof(*out));
 	out->tried = b->count;
-	if (WARN_ON_ONCE(h->piece_count > KX_IO_ADDS_MAX))
+	if (WARN_ON_ONCE(h->piece_count > PLAT_IO_ADDS_MAX))
 		h->piece_count = 0; /* nothing was written, and nobody took it */
 	for (i = 0; i < b->count; i++)
 		write_pieces(h, &b->targets[i]);
 	batch_wait(b);
 	for (i = 0; i < b->count; i++) {
-		struct kx_target *t = &b->targets[i];
+		struct plat_target *t = &b->targets[i];
 
 		out->in_sync_tried += t->was_in_sync;
 		out->in_sync_ok += h->piece_count && t->was_in_sync && !t->failed && !t->left_out &&
@@ -240,7 +240,7 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
 	batch_end(b);
 }
 
-static bool was_flushed(struct kx_batch *b, struct md_rdev *rdev)
+static bool was_flushed(struct plat_batch *b, struct md_rdev *rdev)
 {
 	unsigned int i;
 
@@ -251,7 +251,7 @@ static bool was_flushed(struct kx_batch *b, struct md_rdev *rdev)
 }
 
 /* Count slots; b: the flushes that came before, or NULL. */
-static void count_slots(struct kx_host *h, struct kx_batch *b, struct kx_slots *out)
+static void count_slots(struct plat_array *h, struct plat_batch *b, struct plat_slots *out)
 {
 	struct mddev *mddev = h->mddev;
 	int slot;
@@ -278,17 +278,17 @@ static void count_slots(struct kx_host *h, struct kx_batch *b, struct kx_slots *
 	rcu_read_unlock();
 }
 
-void kx_slots_get(struct kx_host *h, struct kx_slots *out)
+void plat_slots_get(struct plat_array *h, struct plat_slots *out)
 {
 	count_slots(h, NULL, out);
 }
 
-int kx_flush(struct kx_host *h, u32 hold, struct kx_slots *out)
+int plat_flush(struct plat_array *h, u32 hold, struct plat_slots *out)
 {
-	struct kx_batch *b = &h->flushes;
+	struct plat_batch *b = &h->flushes;
 	unsigned int i;
 
-	if (!kx_members_get(h, hold))
+	if (!plat_members_get(h, hold))
 		return -LLB_EBUSY;
 	batch_begin(b);
 	for (i = 0; i < b->count; i++)
@@ -296,7 +296,7 @@ int kx_flush(struct kx_host *h, u32 hold, struct kx_slots *out)
 			     bio_alloc_bioset(b->targets[i].rdev->bdev, 0,
 					      REQ_OP_WRITE | REQ_SYNC | REQ_PREFLUSH,
 					      GFP_NOIO, &h->bios));
-	kx_members_put(h, hold); /* members stay by nr_pending: no drain holds it */
+	plat_members_put(h, hold); /* members stay by nr_pending: no drain holds it */
 	batch_wait(b);
 	count_slots(h, b, out);
 	batch_end(b);

@@ -5,7 +5,7 @@
 #include <linux/module.h>
 #include <linux/rcupdate.h>
 
-#include "kx.h"
+#include "platform.h"
 #include "layout.h"
 #include "llbitmap/release.h"
 
@@ -23,12 +23,12 @@ static int __init llbitmap_init(void)
 
 	if (err)
 		return err;
-	err = kx_pm_register();
+	err = plat_pm_register();
 	if (err)
 		return err;
 	err = register_md_submodule(&llb_ops.head);
 	if (err)
-		kx_pm_unregister();
+		plat_pm_unregister();
 	if (err == -EBUSY)
 		pr_err("this kernel has a lockless bitmap of its own (CONFIG_MD_LLBITMAP=y): use that one, this module is not needed\n");
 	else if (err)
@@ -41,7 +41,7 @@ static void __exit llbitmap_exit(void)
 	unregister_md_submodule(&llb_ops.head);
 	/* md may just have looked us up; create then finds the module going */
 	synchronize_rcu_tasks();
-	kx_pm_unregister();
+	plat_pm_unregister();
 }
 
 module_init(llbitmap_init);

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /* md's bitmap_operations, each handed to the core. Contexts: abi.h. */
-#include "kx.h"
+#include "platform.h"
 
 static struct llb_bitmap *bitmap_of(struct mddev *mddev)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 
 	return h->bitmap;
 }
@@ -24,7 +24,7 @@ static bool reconfig_locked(struct mddev *mddev)
  */
 static LLB_HOT bool llb_op_enabled(void *data, bool flush)
 {
-	struct kx_host *h = data;
+	struct plat_array *h = data;
 
 	if (!flush || !h)
 		return h;
@@ -33,20 +33,20 @@ static LLB_HOT bool llb_op_enabled(void *data, bool flush)
 
 static int llb_op_create(struct mddev *mddev)
 {
-	struct kx_host *h;
+	struct plat_array *h;
 	int err;
 
 	/* md takes no reference on a bitmap's module */
 	if (!try_module_get(THIS_MODULE))
 		return -ENODEV;
-	h = kx_host_make(mddev);
+	h = plat_host_make(mddev);
 	if (!h) {
 		module_put(THIS_MODULE);
 		return -ENOMEM;
 	}
 	err = llb_create(h, &h->bitmap);
 	if (err) {
-		kx_host_free(h);
+		plat_host_free(h);
 		module_put(THIS_MODULE);
 		return err;
 	}
@@ -56,7 +56,7 @@ static int llb_op_create(struct mddev *mddev)
 
 static int llb_op_load(struct mddev *mddev)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 	int err = llb_load(h->bitmap);
 
 	h->loaded = !err;
@@ -68,7 +68,7 @@ static int llb_op_load(struct mddev *mddev)
  * fails there is ended by raid1d only after md wrote its superblock, which waits for the mutex
  * that the caller holds; and nobody else wakes raid1d then.
  */
-static void behind_drain(struct kx_host *h)
+static void behind_drain(struct plat_array *h)
 {
 	struct mddev *mddev = h->mddev;
 
@@ -83,7 +83,7 @@ static void behind_drain(struct kx_host *h)
 	}
 }
 
-static void behind_wait(struct kx_host *h)
+static void behind_wait(struct plat_array *h)
 {
 	if (reconfig_is_ours(h->mddev)) /* a stop, and not one of raid1's readers */
 		behind_drain(h);
@@ -93,7 +93,7 @@ static void behind_wait(struct kx_host *h)
 
 static void llb_op_destroy(struct mddev *mddev)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 
 	if (!h)
 		return;
@@ -103,7 +103,7 @@ static void llb_op_destroy(struct mddev *mddev)
 	mddev->bitmap = NULL;
 	spin_unlock(&mddev->lock);
 	mutex_unlock(&mddev->bitmap_info.mutex);
-	kx_host_stop(h);
+	plat_host_stop(h);
 	synchronize_rcu(); /* the last write-behind may be about to wake whoever waits for it */
 	/* mdX also lives after a load that failed, but then the array does not go on */
 	if (h->loaded && rcu_access_pointer(mddev->thread)) {
@@ -111,7 +111,7 @@ static void llb_op_destroy(struct mddev *mddev)
 		mddev->bitmap_info.max_write_behind = 0;
 	}
 	llb_destroy(h->bitmap);
-	kx_host_free(h);
+	plat_host_free(h);
 	module_put(THIS_MODULE);
 }
 
@@ -137,7 +137,7 @@ static void llb_op_dirty_bits(struct mddev *mddev, unsigned long s, unsigned lon
 
 static void llb_op_unplug(struct mddev *mddev, bool sync)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 
 	/* raid1 and raid10 call it without asking enabled */
 	if (h)
@@ -147,7 +147,7 @@ static void llb_op_unplug(struct mddev *mddev, bool sync)
 /* md holds nothing here: the bitmap may be on its way out, with all that it stands on. */
 static void llb_op_daemon_work(struct mddev *mddev)
 {
-	struct kx_host *h;
+	struct plat_array *h;
 
 	mutex_lock(&mddev->bitmap_info.mutex);
 	h = mddev->bitmap;
@@ -171,7 +171,7 @@ static void llb_op_end_behind_write(struct mddev *mddev)
 #ifdef LLB_WAIT_BEHIND_BOOL_NOWAIT
 static bool llb_op_wait_behind_writes(struct mddev *mddev, bool nowait)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 
 	if (!h)
 		return true;
@@ -183,7 +183,7 @@ static bool llb_op_wait_behind_writes(struct mddev *mddev, bool nowait)
 #else
 static void llb_op_wait_behind_writes(struct mddev *mddev)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 
 	if (h)
 		behind_wait(h);
@@ -226,14 +226,14 @@ static void llb_op_prepare_range(struct mddev *mddev, sector_t *offset, unsigned
 
 static sector_t llb_op_skip_sync_blocks(struct mddev *mddev, sector_t offset)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 
 	return h ? llb_skip_sync(h->bitmap, offset) : 0;
 }
 
 static LLB_HOT bool llb_op_blocks_synced(struct mddev *mddev, sector_t offset)
 {
-	struct kx_host *h = mddev->bitmap;
+	struct plat_array *h = mddev->bitmap;
 
 	/* without a bitmap parity is md's own business */
 	return !h || llb_blocks_synced(h->bitmap, offset);
@@ -268,7 +268,7 @@ static void llb_op_close_sync(struct mddev *mddev)
 
 static void llb_op_update_sb(void *data)
 {
-	struct kx_host *h = data;
+	struct plat_array *h = data;
 
 	if (h)
 		llb_update_sb(h->bitmap);
@@ -276,7 +276,7 @@ static void llb_op_update_sb(void *data)
 
 static int llb_op_get_stats(void *data, struct md_bitmap_stats *stats)
 {
-	struct kx_host *h = data;
+	struct plat_array *h = data;
 	struct llb_stats s;
 
 	if (!h)

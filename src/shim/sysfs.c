@@ -7,11 +7,11 @@
 #include <linux/kstrtox.h>
 #include <linux/sysfs.h>
 
-#include "kx.h"
+#include "platform.h"
 
 static struct llb_bitmap *bitmap_of(struct mddev *mddev)
 {
-	struct kx_host *h = READ_ONCE(mddev->bitmap);
+	struct plat_array *h = READ_ONCE(mddev->bitmap);
 
 	return h ? h->bitmap : NULL;
 }

@@ -15,7 +15,7 @@ constexpr u64 kEventsMax = ~u64{0} >> 1; // far from where adding to it would be
 
 void check_alone(const Member &m, Purpose purpose)
 {
-	const Super &s = m.super;
+	const MdSuper &s = m.super;
 	const std::string &name = m.device.path();
 	if (!s.checksum_ok)
 		refuse(name + ": md superblock with a wrong checksum");
@@ -55,7 +55,7 @@ void check_alone(const Member &m, Purpose purpose)
 
 void check_same(const Member &a, const Member &b, Purpose purpose)
 {
-	const Super &s = a.super, &t = b.super;
+	const MdSuper &s = a.super, &t = b.super;
 	auto differ = [&](const char *what) {
 		refuse(a.device.path() + " and " + b.device.path() + " disagree: " + what);
 	};
@@ -230,15 +230,15 @@ std::vector<std::string> disagreements(const std::vector<const Member *> &member
 			differ(lines, active, what,
 			       [&](const Member &m) { return std::to_string(m.super.*field); });
 		};
-		number("level", &Super::level);
-		number("layout", &Super::layout);
-		number("size", &Super::size);
-		number("raid chunk", &Super::chunk);
-		number("members", &Super::raid_disks);
-		number("events", &Super::events);
-		number("resync_offset", &Super::resync_offset);
-		number("bitmap_offset", &Super::bitmap_offset);
-		number("logical_block_size", &Super::logical_block);
+		number("level", &MdSuper::level);
+		number("layout", &MdSuper::layout);
+		number("size", &MdSuper::size);
+		number("raid chunk", &MdSuper::chunk);
+		number("members", &MdSuper::raid_disks);
+		number("events", &MdSuper::events);
+		number("resync_offset", &MdSuper::resync_offset);
+		number("bitmap_offset", &MdSuper::bitmap_offset);
+		number("logical_block_size", &MdSuper::logical_block);
 		for (const std::string &line : bitmap_disagreements(active))
 			lines.push_back(line);
 	}

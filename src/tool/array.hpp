@@ -14,7 +14,7 @@ struct Array {
 	u32 active = 0;
 	bool whole = true; // false: slots are empty, by the members' own word (see gather)
 
-	const Super &super() const { return members[0].super; }
+	const MdSuper &super() const { return members[0].super; }
 	const Bitmap &bitmap() const { return members[0].bitmap; }
 	u64 events() const; // the most of an active member
 };

@@ -63,7 +63,7 @@ std::vector<Phase> plan(Array &a, const Conversion &what, const Known &known, st
 
 	Phase body{"the new bitmap", {}};
 	for (Member &m : a.members) {
-		const Super &s = m.super;
+		const MdSuper &s = m.super;
 		body.writes.push_back({&m, (s.start + u64(kOffset)) * kSector, t.bytes});
 		if (!to_lockless && log_to_clear(m, t.space))
 			body.writes.push_back({&m, (s.start + u64(s.bad_log_offset)) * kSector,

@@ -89,7 +89,7 @@ std::vector<std::string> flags(u32 state)
 	return set;
 }
 
-std::vector<std::string> features(const Super &s)
+std::vector<std::string> features(const MdSuper &s)
 {
 	constexpr std::pair<u32, const char *> names[] = {
 		{kFeatureBitmap, "bitmap"},
@@ -114,7 +114,7 @@ std::vector<std::string> features(const Super &s)
 	return set;
 }
 
-Json role(const Super &s)
+Json role(const MdSuper &s)
 {
 	switch (s.role) {
 	case kRoleSpare:
@@ -192,7 +192,7 @@ Json oldest_kernel(const Member &m)
 Json member_json(const Shown &shown)
 {
 	const Member &m = shown.member;
-	const Super &s = m.super;
+	const MdSuper &s = m.super;
 	Json log = nullptr;
 	if (m.bad_log.there || !m.bad_log.known)
 		log = {{"offset_sectors", s.bad_log_offset},
@@ -313,7 +313,7 @@ void print_bitmap(const Shown &shown)
 void print(const Shown &shown)
 {
 	const Member &m = shown.member;
-	const Super &s = m.super;
+	const MdSuper &s = m.super;
 	std::string who = s.active() ? "member " + std::to_string(s.role) : role(s).get<std::string>();
 	say(m.device.path() + ": md 1." + std::to_string(s.minor) + ", " + s.level_text() + " of " +
 	    std::to_string(s.raid_disks) + ", " + who);

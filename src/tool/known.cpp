@@ -20,7 +20,7 @@ bool Known::all_clean() const
 Known Known::of(const Array &a)
 {
 	Known k;
-	const Super &s = a.super();
+	const MdSuper &s = a.super();
 	k.sync_size_ = s.sync_size();
 	if (s.has(kFeatureBitmap)) {
 		k.learn(a);

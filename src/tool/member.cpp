@@ -9,11 +9,11 @@
 #include "tool/error.hpp"
 
 // What the core says is collected here.
-struct kx_host {
+struct plat_array {
 	std::vector<std::string> lines;
 };
 
-extern "C" void kx_log(kx_host *h, llb_u32, const char *fmt, ...)
+extern "C" void plat_log(plat_array *h, llb_u32, const char *fmt, ...)
 {
 	char line[512];
 	va_list args;
@@ -64,14 +64,14 @@ u32 checksum(const Bytes &raw)
 
 // The superblock at that sector, if there is one that says it belongs there. A damaged
 // one is passed over, since another may be elsewhere; why is added to the warnings.
-std::optional<Super> super_at(const Device &d, u64 sector, u32 minor, std::vector<std::string> &warnings)
+std::optional<MdSuper> super_at(const Device &d, u64 sector, u32 minor, std::vector<std::string> &warnings)
 {
 	if (!d.holds(s64(sector), kSuperSectors))
 		return {};
 	Bytes raw = d.read(sector * kSector, kSuperMax);
 	if (get<u32>(raw, 0) != kMagic || get<u32>(raw, 4) != 1 || get<u64>(raw, 144) != sector)
 		return {};
-	Super s{};
+	MdSuper s{};
 	s.minor = minor;
 	s.max_dev = get<u32>(raw, 220);
 	if (s.max_dev > (kSuperMax - kRoles) / 2) {
@@ -114,9 +114,9 @@ std::optional<Super> super_at(const Device &d, u64 sector, u32 minor, std::vecto
 }
 
 // mdadm: the one that was created last, if old ones are left.
-Super find_super(const Device &d, std::vector<std::string> &warnings, bool *several)
+MdSuper find_super(const Device &d, std::vector<std::string> &warnings, bool *several)
 {
-	std::optional<Super> found;
+	std::optional<MdSuper> found;
 	u64 sectors = d.bytes() / kSector;
 	if (sectors < 24)
 		throw Error(kUnreadable, d.path() + ": too small for a member of an array");
@@ -145,7 +145,7 @@ Super find_super(const Device &d, std::vector<std::string> &warnings, bool *seve
 
 BadLog read_bad_log(Member &m)
 {
-	const Super &s = m.super;
+	const MdSuper &s = m.super;
 	BadLog log;
 	log.there = s.bad_log_offset != 0;
 	if (log.there && !m.log_in_place())
@@ -183,9 +183,9 @@ BadLog read_bad_log(Member &m)
 
 void read_lockless(Member &m, Bitmap &b)
 {
-	kx_host h;
-	kx_array a = m.as_array();
-	if (super_validate(&h, b.head, a, KX_LOG_ERR).failed()) {
+	plat_array h;
+	plat_array_info a = m.as_array();
+	if (super_validate(&h, b.head, a, PLAT_LOG_ERR).failed()) {
 		b.faults = h.lines;
 		return;
 	}
@@ -262,7 +262,7 @@ void judge_head(Member &m, const Bitmap &b)
 Bitmap read_bitmap(Member &m)
 {
 	Bitmap b;
-	const Super &s = m.super;
+	const MdSuper &s = m.super;
 	if (!s.has(kFeatureBitmap))
 		return b;
 	b.kind = Kind::Unknown;
@@ -298,7 +298,7 @@ Bitmap read_bitmap(Member &m)
 
 } // namespace
 
-u64 Super::sync_size() const
+u64 MdSuper::sync_size() const
 {
 	if (raid_disks == 0 || raid_disks > (kSuperMax - kRoles) / 2 || size > data_size)
 		return 0;
@@ -316,7 +316,7 @@ u64 Super::sync_size() const
 	return used / far * raid_disks / near * chunk;
 }
 
-bool Super::slot_taken(u32 slot) const
+bool MdSuper::slot_taken(u32 slot) const
 {
 	for (u32 i = 0; i < max_dev; i++) {
 		if (get<u16>(raw, kRoles + 2 * i) == slot)
@@ -325,7 +325,7 @@ bool Super::slot_taken(u32 slot) const
 	return false;
 }
 
-std::string Super::uuid_text() const
+std::string MdSuper::uuid_text() const
 {
 	char text[40], *at = text;
 	for (u32 i = 0; i < 16; i++)
@@ -333,12 +333,12 @@ std::string Super::uuid_text() const
 	return text;
 }
 
-std::string Super::level_text() const
+std::string MdSuper::level_text() const
 {
 	return level == -1 ? "linear" : "raid" + std::to_string(level);
 }
 
-Bytes edited(const Super &s, const SuperEdit &edit)
+Bytes edited(const MdSuper &s, const SuperEdit &edit)
 {
 	Bytes raw = s.raw;
 	u32 features = s.features & ~kFeatureBitmap;
@@ -384,7 +384,7 @@ Member Member::read(Device device)
 		 .warnings = {},
 		 .notes = {}};
 	m.super = find_super(m.device, m.warnings, &m.other_supers);
-	const Super &s = m.super;
+	const MdSuper &s = m.super;
 	auto warn = [&](const std::string &why) { m.warnings.push_back("md superblock: " + why); };
 	if (!s.checksum_ok)
 		warn("wrong checksum: md does not take this member");
@@ -411,9 +411,9 @@ Member Member::read(Device device)
 	return m;
 }
 
-kx_array Member::as_array() const
+plat_array_info Member::as_array() const
 {
-	kx_array a{};
+	plat_array_info a{};
 	a.events = super.events;
 	a.sync_size = super.sync_size();
 	a.resync_offset = super.resync_offset;
@@ -424,9 +424,9 @@ kx_array Member::as_array() const
 	return a;
 }
 
-kx_member Member::as_member() const
+plat_member Member::as_member() const
 {
-	kx_member k{};
+	plat_member k{};
 	k.sb_start = super.start;
 	// Off the device or not: its sums must not overflow.
 	k.data_offset = std::min(super.data_offset, u64{1} << 60);
@@ -437,15 +437,15 @@ kx_member Member::as_member() const
 	k.bad_log_entries = bad_log.entries;
 	k.logical_block = device.logical_block();
 	k.slot = super.active() ? s32(super.role) : -1;
-	k.flags = super.bad_log_offset ? KX_MEMBER_BAD_LOG : 0;
+	k.flags = super.bad_log_offset ? PLAT_MEMBER_BAD_LOG : 0;
 	return k;
 }
 
 std::vector<std::string> Member::place_faults(s64 offset, u64 sectors, u64 bytes) const
 {
-	kx_host h;
-	kx_array a = as_array();
-	kx_member k = as_member();
+	plat_array h;
+	plat_array_info a = as_array();
+	plat_member k = as_member();
 	a.bitmap_offset = offset;
 	return core::check_member(&h, a, k, base::round_up(bytes, k.logical_block), sectors).failed()
 		       ? h.lines
@@ -454,8 +454,8 @@ std::vector<std::string> Member::place_faults(s64 offset, u64 sectors, u64 bytes
 
 u64 Member::room(u64 sector) const
 {
-	kx_array a = as_array();
-	kx_member k = as_member();
+	plat_array_info a = as_array();
+	plat_member k = as_member();
 	a.bitmap_offset = s64(sector) - s64(super.start);
 	if (!bad_log.known)
 		k.bad_log_entries = 1; // who knows

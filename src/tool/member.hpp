@@ -39,7 +39,7 @@ constexpr u64 kClassicBytesMax = core::kSpaceSectorsMax * kSector;
 constexpr u32 kRoleSpare = 0xffff, kRoleFaulty = 0xfffe, kRoleJournal = 0xfffd;
 
 // md's superblock. Sectors unless said otherwise.
-struct Super {
+struct MdSuper {
 	Bytes raw; // 256 bytes and 2 per device
 	u32 minor;
 	bool checksum_ok;
@@ -84,7 +84,7 @@ struct SuperEdit {
 	std::optional<s32> bitmap_offset; // none: no bitmap
 	bool drop_bad_log = false; // only one without entries
 };
-Bytes edited(const Super &s, const SuperEdit &edit);
+Bytes edited(const MdSuper &s, const SuperEdit &edit);
 
 enum class Kind { None, Lockless, Classic, Clustered, Unknown };
 const char *kind_text(Kind k);
@@ -92,7 +92,7 @@ const char *kind_text(Kind k);
 struct Bitmap {
 	Kind kind = Kind::None;
 	u64 sector = 0; // on the member
-	core::Super head{}; // the classic one has the same fields; chunksize in bytes there
+	core::BitmapSuper head{}; // the classic one has the same fields; chunksize in bytes there
 	u64 chunk_sectors = 0;
 	u64 chunks = 0;
 	bool bytes_unit = false; // lockless: the chunk size is in bytes on disk
@@ -115,7 +115,7 @@ struct BadLog {
 
 struct Member {
 	Device device;
-	Super super;
+	MdSuper super;
 	Bitmap bitmap;
 	BadLog bad_log;
 	bool other_supers = false; // md superblocks of another version are there, too
@@ -124,8 +124,8 @@ struct Member {
 
 	// Throws Error if this is no member of an array with 1.x metadata.
 	static Member read(Device device);
-	kx_array as_array() const;
-	kx_member as_member() const;
+	plat_array_info as_array() const;
+	plat_member as_member() const;
 	// Does the module's code find fault with a lockless bitmap of so many sectors at
 	// that offset? Empty: no.
 	std::vector<std::string> place_faults(s64 offset, u64 sectors, u64 bytes) const;

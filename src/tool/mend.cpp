@@ -54,7 +54,7 @@ Kind kind_of(const Array &a, const std::string &as)
 // members' events stay as they are, so that this can be done again from any point.
 std::vector<Phase> plan(Array &a, Kind kind)
 {
-	const Super &s = a.super();
+	const MdSuper &s = a.super();
 	Known known = Known::nothing(s.sync_size());
 	bool to_lockless = kind == Kind::Lockless;
 	s64 offset = s.bitmap_offset;

@@ -24,7 +24,7 @@ u64 room(const Array &a, s64 offset, bool spare_bad_log)
 {
 	s64 least = s64(core::kSpaceSectorsMax);
 	for (const Member &m : a.members) {
-		const Super &s = m.super;
+		const MdSuper &s = m.super;
 		s64 end = s64(std::min(s.data_offset, m.device.sectors())) - s64(s.start);
 		if (spare_bad_log && m.bad_log.there && s.bad_log_offset >= offset)
 			end = std::min(end, s64(s.bad_log_offset));
@@ -46,9 +46,9 @@ u64 lockless_space(const Array &a, s64 offset)
 
 // For none of the bitmaps that there were is better than another: the first that can be
 // believed says how it was set.
-core::Super new_head(const Array &a, u64 events, u32 state)
+core::BitmapSuper new_head(const Array &a, u64 events, u32 state)
 {
-	core::Super h{};
+	core::BitmapSuper h{};
 	h.magic = LLB_MAGIC;
 	memcpy(h.uuid, a.super().uuid, sizeof(h.uuid));
 	h.events = events;
@@ -69,13 +69,13 @@ core::Super new_head(const Array &a, u64 events, u32 state)
 }
 
 // The delay as it was, but for what the other kind has by default.
-void settle_sleep(core::Super &h, u32 others, u32 ours)
+void settle_sleep(core::BitmapSuper &h, u32 others, u32 ours)
 {
 	if (h.daemon_sleep_s < 1 || h.daemon_sleep_s > core::kDaemonSleepMax_s || h.daemon_sleep_s == others)
 		h.daemon_sleep_s = ours;
 }
 
-void finish(Target &t, const core::Super &h)
+void finish(Target &t, const core::BitmapSuper &h)
 {
 	core::super_encode(h, t.bytes.data());
 	t.bytes.resize(base::round_up(t.bytes.size(), kPage));
@@ -87,7 +87,7 @@ void finish(Target &t, const core::Super &h)
 
 bool log_inside(const Member &m, s64 offset, u64 sectors)
 {
-	const Super &s = m.super;
+	const MdSuper &s = m.super;
 	return m.bad_log.there && s.bad_log_offset < offset + s64(sectors) &&
 	       s.bad_log_offset + s64(s.bad_log_sectors) > offset;
 }
@@ -113,7 +113,7 @@ Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 
 		if (!faults.empty())
 			refuse(m.device.path() + ": " + faults[0]);
 	}
-	core::Super h = new_head(a, events, state);
+	core::BitmapSuper h = new_head(a, events, state);
 	h.version = LLB_VERSION;
 	for (const Member &m : a.members) {
 		if (m.bitmap.kind != Kind::Lockless || !m.bitmap.usable())
@@ -158,7 +158,7 @@ Target classic(const Array &a, const Known &known, u64 events, s64 offset, u32 s
 		if (t.chunk_sectors > kClassicChunkMax)
 			refuse("no room for an internal bitmap of such a large array");
 	}
-	core::Super h = new_head(a, events, state);
+	core::BitmapSuper h = new_head(a, events, state);
 	h.version = kClassicVersion;
 	h.chunksize = u32(t.chunk_sectors * kSector);
 	h.sectors_reserved = u32(t.space);

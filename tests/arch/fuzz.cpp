@@ -90,7 +90,7 @@ void damage(Random &rnd, u8 *page, u32 size)
 	}
 }
 
-void fields(Digest &out, const core::Super &sb)
+void fields(Digest &out, const core::BitmapSuper &sb)
 {
 	out.put(sb.magic, 4), out.put(sb.version, 4), out.bytes(sb.uuid, sizeof(sb.uuid));
 	out.put(sb.events, 8), out.put(sb.events_cleared, 8), out.put(sb.sync_size, 8);
@@ -109,9 +109,9 @@ bool header(Random &rnd, Digest &out, Seen &seen)
 		page[i] = r.h.members[0]->at(i);
 	damage(rnd, page, LLB_SB_BYTES);
 
-	core::Super sb = core::super_decode(page);
+	core::BitmapSuper sb = core::super_decode(page);
 	fields(out, sb);
-	bool valid = !core::super_validate(&r.h, sb, r.h.array, KX_LOG_ERR).failed();
+	bool valid = !core::super_validate(&r.h, sb, r.h.array, PLAT_LOG_ERR).failed();
 	(valid ? seen.valid : seen.refused)++;
 	out.put(valid, 1);
 	out.text(r.h.log_text());

@@ -25,7 +25,7 @@ constexpr u64 kBadLogOffset = kBitmapOffset + kSpaceSectors;
 constexpr u64 kAreaBytes = (kDataOffset - kSuperblock - kBitmapOffset) * 512;
 constexpr u32 kGrace_us = 10000;
 
-// For the kx_ that name no host: of the one whose call runs.
+// For the plat_ functions that name no host: of the one whose call runs.
 u64 the_time_us;
 Engine *the_engine;
 
@@ -73,17 +73,17 @@ bool is_resynced(u8 byte)
 
 } // namespace
 
-struct kx_counters {
+struct plat_counters {
 	std::vector<u32> count;
 };
 
-struct kx_host {
+struct plat_array {
 	Engine &engine;
 	const Times &times;
 	Counts &counts;
 	u64 device_bytes;
 	Area area[kMembers];
-	bool bad_log[kMembers] = {true, true};
+	bool bbl[kMembers] = {true, true};
 	llb_bitmap *bitmap = nullptr;
 	u64 events = 10;
 	bool counting = false;
@@ -112,7 +112,7 @@ struct kx_host {
 	Work daemon, lead, md;
 	u64 daemon_due_us = ~u64{0};
 
-	kx_host(Engine &e, const Times &t, Counts &c, u64 device)
+	plat_array(Engine &e, const Times &t, Counts &c, u64 device)
 		: engine{e}
 		, times{t}
 		, counts{c}
@@ -199,7 +199,7 @@ class Llbitmap : public Tracker {
 	u64 reloaded_bytes() const
 	{
 		Counts counts;
-		kx_host again{engine_, times_, counts, host_.device_bytes};
+		plat_array again{engine_, times_, counts, host_.device_bytes};
 		for (u32 i = 0; i < kMembers; i++)
 			memcpy(again.area[i].bytes, host_.area[i].bytes, used_bytes());
 		llb_bitmap *b = nullptr;
@@ -337,7 +337,7 @@ class Llbitmap : public Tracker {
 			}
 		}
 	}
-	kx_host host_;
+	plat_array host_;
 	const s64 budget_mib_;
 	std::vector<Arrival> under_way_;
 	std::vector<u32> free_;
@@ -356,7 +356,7 @@ extern "C" {
 
 // ---- memory, counters: one thread ----
 
-void *kx_alloc(llb_u64 bytes)
+void *plat_alloc(llb_u64 bytes)
 {
 	void *p = nullptr;
 	if (posix_memalign(&p, 64, bytes ? bytes : 64))
@@ -365,53 +365,53 @@ void *kx_alloc(llb_u64 bytes)
 	return p;
 }
 
-void kx_free(void *p)
+void plat_free(void *p)
 {
 	free(p);
 }
 
-void *kx_page_alloc(llb_u32)
+void *plat_page_alloc(llb_u32)
 {
 	void *p = aligned_alloc(4096, 4096);
 	memset(p, 0, 4096);
 	return p;
 }
 
-void kx_page_free(void *p)
+void plat_page_free(void *p)
 {
 	free(p);
 }
 
-kx_counters *kx_counters_alloc(llb_u32 count)
+plat_counters *plat_counters_alloc(llb_u32 count)
 {
-	return new kx_counters{std::vector<u32>(count)};
+	return new plat_counters{std::vector<u32>(count)};
 }
 
-void kx_counters_free(kx_counters *c)
+void plat_counters_free(plat_counters *c)
 {
 	delete c;
 }
 
-void kx_section_enter(kx_counters *c, llb_u32 index)
+void plat_section_enter(plat_counters *c, llb_u32 index)
 {
 	c->count[index]++;
 }
 
-void kx_section_leave(void) {}
+void plat_section_leave(void) {}
 
-void kx_counter_inc(kx_counters *c, llb_u32 index)
+void plat_counter_inc(plat_counters *c, llb_u32 index)
 {
 	c->count[index]++;
 }
 
-llb_u32 kx_counter_sum(kx_counters *c, llb_u32 index)
+llb_u32 plat_counter_sum(plat_counters *c, llb_u32 index)
 {
 	return c->count[index];
 }
 
 // ---- time, work, waiting ----
 
-llb_u64 kx_now_ms(void)
+llb_u64 plat_now_ms(void)
 {
 	return the_time_us / 1000;
 }
@@ -423,21 +423,21 @@ static void pass(Engine &engine, u64 us)
 	enter(engine);
 }
 
-void kx_grace_period(void)
+void plat_grace_period(void)
 {
 	pass(*the_engine, kGrace_us);
 }
 
-void kx_sleep_ms(llb_u32 ms)
+void plat_sleep_ms(llb_u32 ms)
 {
 	pass(*the_engine, u64{ms} * 1000);
 }
 
-void kx_relax(void) {}
+void plat_relax(void) {}
 
 static void daemon_due(void *object, u64)
 {
-	auto *h = static_cast<kx_host *>(object);
+	auto *h = static_cast<plat_array *>(object);
 	if (h->engine.now_us() < h->daemon_due_us)
 		return; // put forward meanwhile
 	h->daemon_due_us = ~u64{0};
@@ -445,7 +445,7 @@ static void daemon_due(void *object, u64)
 	h->run(h->daemon, llb_daemon);
 }
 
-void kx_daemon_arm(kx_host *h, llb_u32 delay_ms)
+void plat_daemon_arm(plat_array *h, llb_u32 delay_ms)
 {
 	u64 due = h->engine.now_us() + u64{delay_ms} * 1000;
 	if (due >= h->daemon_due_us)
@@ -454,27 +454,27 @@ void kx_daemon_arm(kx_host *h, llb_u32 delay_ms)
 	h->engine.at(due, daemon_due, h, 0);
 }
 
-void kx_lead_queue(kx_host *h)
+void plat_leader_queue(plat_array *h)
 {
 	auto run = [](void *object, u64) {
-		auto *host = static_cast<kx_host *>(object);
+		auto *host = static_cast<plat_array *>(object);
 		enter(host->engine);
-		host->run(host->lead, llb_lead_work);
+		host->run(host->lead, llb_leader_work);
 	};
 	h->engine.at(h->engine.now_us(), run, h, 0);
 }
 
-void kx_md_wake(kx_host *h)
+void plat_md_wake(plat_array *h)
 {
 	auto run = [](void *object, u64) {
-		auto *host = static_cast<kx_host *>(object);
+		auto *host = static_cast<plat_array *>(object);
 		enter(host->engine);
 		host->run(host->md, llb_daemon_work);
 	};
 	h->engine.at(h->engine.now_us(), run, h, 0);
 }
 
-void kx_wait(kx_host *h, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
+void plat_wait(plat_array *h, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
 {
 	while (!llb_wait_done(b, kind, arg)) {
 		h->waiters.push_back({h->engine.current(), kind, arg});
@@ -483,11 +483,11 @@ void kx_wait(kx_host *h, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
 	}
 }
 
-void kx_wake(kx_host *h)
+void plat_wake(plat_array *h)
 {
 	// those for whom it is over, and each looks again when it runs
 	auto keep = h->waiters.begin();
-	for (kx_host::Waiter &w : h->waiters) {
+	for (plat_array::Waiter &w : h->waiters) {
 		if (h->bitmap && llb_wait_done(h->bitmap, w.kind, w.arg))
 			h->engine.wake(w.fiber);
 		else
@@ -498,7 +498,7 @@ void kx_wake(kx_host *h)
 
 // ---- the array ----
 
-void kx_array_get(kx_host *h, kx_array *out)
+void plat_array_get(plat_array *h, plat_array_info *out)
 {
 	*out = {};
 	out->events = h->events;
@@ -507,21 +507,21 @@ void kx_array_get(kx_host *h, kx_array *out)
 	out->bitmap_offset = kBitmapOffset;
 	out->level = 1;
 	out->raid_disks = kMembers;
-	out->flags = KX_ARRAY_RDWR | KX_ARRAY_LIVE;
+	out->flags = PLAT_ARRAY_RDWR | PLAT_ARRAY_LIVE;
 	memset(out->uuid, 7, sizeof(out->uuid));
 }
 
-void kx_slots_get(kx_host *, kx_slots *out)
+void plat_slots_get(plat_array *, plat_slots *out)
 {
 	*out = {kMembers, kMembers, 0, 0};
 }
 
-llb_u64 kx_events(kx_host *h)
+llb_u64 plat_events(plat_array *h)
 {
 	return h->events;
 }
 
-int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
+int plat_member_get(plat_array *h, llb_u32 index, plat_member *out)
 {
 	if (index >= kMembers)
 		return -LLB_ERANGE;
@@ -529,53 +529,53 @@ int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
 	out->sb_start = kSuperblock;
 	out->data_offset = out->new_data_offset = kDataOffset;
 	out->data_sectors = h->device_bytes / 512;
-	out->bad_log_offset = kBadLogOffset;
-	out->bad_log_sectors = 8;
+	out->bbl_offset = kBadLogOffset;
+	out->bbl_sectors = 8;
 	out->logical_block = 512;
 	out->slot = int(index);
-	out->flags = KX_MEMBER_IN_SYNC | (h->bad_log[index] ? KX_MEMBER_BAD_LOG : 0);
+	out->flags = PLAT_MEMBER_IN_SYNC | (h->bbl[index] ? PLAT_MEMBER_BBL : 0);
 	return 0;
 }
 
-void kx_bad_log_disable(kx_host *h, llb_u32 index)
+void plat_bbl_disable(plat_array *h, llb_u32 index)
 {
-	h->bad_log[index] = false;
+	h->bbl[index] = false;
 }
 
-void kx_resync_request(kx_host *h)
+void plat_resync_request(plat_array *h)
 {
 	h->asked_resync = true;
 }
 
-int kx_superblock_write(kx_host *h)
+int plat_superblock_write(plat_array *h)
 {
 	h->events++;
 	llb_update_sb(h->bitmap);
 	return 0;
 }
 
-int kx_stripes_forget(kx_host *)
+int plat_stripes_forget(plat_array *)
 {
 	return 0;
 }
 
-int kx_recover(kx_host *, llb_u64, llb_u64)
+int plat_recover(plat_array *, llb_u64, llb_u64)
 {
 	return 0;
 }
 
-void kx_broken_set(kx_host *) {}
-void kx_member_fail(kx_host *, llb_u32) {}
-void kx_absent_missed(kx_host *) {}
-void kx_member_distrust(kx_host *, llb_u32) {}
-void kx_write_behind_set(kx_host *, llb_u32) {}
-void kx_map_write(kx_host *, llb_u64 *, llb_u64 *) {}
-void kx_chunk_bytes_set(kx_host *, llb_u64, llb_u32) {}
-void kx_recovery_wait(kx_host *) {}
-void kx_checkpoint(kx_host *, llb_u64) {}
-void kx_recovery_back(kx_host *) {}
+void plat_broken_set(plat_array *) {}
+void plat_member_fail(plat_array *, llb_u32) {}
+void plat_absent_missed(plat_array *) {}
+void plat_member_distrust(plat_array *, llb_u32) {}
+void plat_write_behind_set(plat_array *, llb_u32) {}
+void plat_map_write(plat_array *, llb_u64 *, llb_u64 *) {}
+void plat_chunk_bytes_set(plat_array *, llb_u64, llb_u32) {}
+void plat_recovery_wait(plat_array *) {}
+void plat_checkpoint(plat_array *, llb_u64) {}
+void plat_recovery_back(plat_array *) {}
 
-void kx_log(kx_host *h, llb_u32, const char *fmt, ...)
+void plat_log(plat_array *h, llb_u32, const char *fmt, ...)
 {
 	char line[512];
 	va_list args;
@@ -587,14 +587,14 @@ void kx_log(kx_host *h, llb_u32, const char *fmt, ...)
 
 // ---- member I/O ----
 
-llb_u32 kx_members_get(kx_host *, llb_u32)
+llb_u32 plat_members_get(plat_array *, llb_u32)
 {
 	return 1;
 }
 
-void kx_members_put(kx_host *, llb_u32) {}
+void plat_members_put(plat_array *, llb_u32) {}
 
-int kx_read(kx_host *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes)
+int plat_read(plat_array *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes)
 {
 	if (offset + bytes > kAreaBytes)
 		return -LLB_EIO;
@@ -602,12 +602,12 @@ int kx_read(kx_host *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes
 	return 0;
 }
 
-void kx_io_begin(kx_host *h)
+void plat_io_begin(plat_array *h)
 {
 	h->batch.clear();
 }
 
-void kx_io_add(kx_host *h, llb_u64 offset, const void *buf, llb_u32 bytes)
+void plat_io_add(plat_array *h, llb_u64 offset, const void *buf, llb_u32 bytes)
 {
 	if (offset + bytes > kAreaBytes) {
 		fprintf(stderr, "crash-cost: a bitmap write over the data\n");
@@ -617,18 +617,18 @@ void kx_io_add(kx_host *h, llb_u64 offset, const void *buf, llb_u32 bytes)
 }
 
 // The members have it when the time is over: a cut before finds what was there.
-void kx_io_wait(kx_host *h, kx_io_result *out)
+void plat_io_wait(plat_array *h, plat_io_result *out)
 {
 	h->counts.batches++;
 	for (size_t i = 0; i < h->batch.size(); i++) {
-		const kx_host::Piece *last = i ? &h->batch[i - 1] : nullptr;
+		const plat_array::Piece *last = i ? &h->batch[i - 1] : nullptr;
 		// neighbours are one write
 		h->counts.bitmap_writes += !last || last->offset + last->bytes != h->batch[i].offset;
 	}
 	h->io_runs = true;
 	pass(h->engine, h->times.bitmap_us);
 	h->io_runs = false;
-	for (const kx_host::Piece &p : h->batch) {
+	for (const plat_array::Piece &p : h->batch) {
 		h->counts.bitmap_bytes += p.bytes;
 		for (Area &a : h->area)
 			memcpy(a.bytes + p.offset, p.from, p.bytes);
@@ -636,7 +636,7 @@ void kx_io_wait(kx_host *h, kx_io_result *out)
 	*out = {kMembers, kMembers, kMembers};
 }
 
-int kx_flush(kx_host *h, llb_u32, kx_slots *out)
+int plat_flush(plat_array *h, llb_u32, plat_slots *out)
 {
 	h->counts.flushes++;
 	pass(h->engine, h->times.bitmap_us);

@@ -26,7 +26,7 @@ class Gate(Case):
         return self.gate('\n'.join(f'.quad {symbol}' for symbol in symbols))
 
     def test_what_a_kernel_gives(self):
-        self.assertEqual(self.needs('kx_read', 'memcpy', '__stack_chk_fail', '__x86_return_thunk',
+        self.assertEqual(self.needs('plat_read', 'memcpy', '__stack_chk_fail', '__x86_return_thunk',
                                     '__asan_load8', '__ref_stack_chk_guard'), [])
 
     def test_table_of_contents_of_powerpc(self):

@@ -148,7 +148,7 @@ bool reload_check(u32 seed)
 	g_arena2_used = g_pages2_used = 0;
 	llb_bitmap *b = nullptr;
 	bm = nullptr;
-	int err = llb_create(reinterpret_cast<kx_host *>(2), &b);
+	int err = llb_create(reinterpret_cast<plat_array *>(2), &b);
 	if (err) {
 		violation("reload", "the bitmap that a cut leaves cannot be read: error %d", err);
 	} else {
@@ -183,9 +183,9 @@ static void epilogue_body()
 	for (int turn = 0; w.due_ms != kNever || w.lead_pending || w.md_pending; turn++) {
 		if (w.lead_pending) {
 			w.lead_pending = 0;
-			llb_lead_work(bm);
+			llb_leader_work(bm);
 		}
-		bool whole = w.degraded == 0 && !w.broken && (w.flags & KX_ARRAY_RDWR);
+		bool whole = w.degraded == 0 && !w.broken && (w.flags & PLAT_ARRAY_RDWR);
 		if (w.md_pending) {
 			w.md_pending = 0;
 			llb_daemon_work(bm);
@@ -204,7 +204,8 @@ static void epilogue_body()
 		check_invariants();
 	}
 	// D10: what waits for a sync has one coming
-	if (w.degraded == 0 && !w.broken && (w.flags & KX_ARRAY_RDWR) && !w.resync_wanted && !w.sync_active) {
+	if (w.degraded == 0 && !w.broken && (w.flags & PLAT_ARRAY_RDWR) && !w.resync_wanted &&
+	    !w.sync_active) {
 		for (u64 c = 0; c < kCh && c < bm->table()->geo.chunks; c++) {
 			u8 raw = cell_raw(c);
 			if (core::wants_sync(core::state_of(raw)) && !(raw & core::kEnded)) {
@@ -214,7 +215,7 @@ static void epilogue_body()
 			}
 		}
 	}
-	if (!g_want_clean || w.degraded || w.broken || !(w.flags & KX_ARRAY_RDWR))
+	if (!g_want_clean || w.degraded || w.broken || !(w.flags & PLAT_ARRAY_RDWR))
 		return;
 	core::Table *t = bm->table();
 	for (int c = 0; c < kCh && chunk_of(c) < t->geo.chunks; c++) {

@@ -16,10 +16,10 @@ alignas(4096) static u8 g_page2[kPages][kPage];
 
 // ---- memory ----
 
-void *kx_alloc(u64 bytes)
+void *plat_alloc(u64 bytes)
 {
 	if (bytes >= 2048)
-		return kx_page_alloc(1);
+		return plat_page_alloc(1);
 	bytes = (bytes + 63) & ~u64{63};
 	if (g_zone2) {
 		void *p = g_arena2 + g_arena2_used;
@@ -37,9 +37,9 @@ void *kx_alloc(u64 bytes)
 	return p;
 }
 
-void kx_free(void *) {}
+void plat_free(void *) {}
 
-void *kx_page_alloc(u32)
+void *plat_page_alloc(u32)
 {
 	u32 &used = g_zone2 ? g_pages2_used : w.pages_used;
 	if (used >= kPages) {
@@ -53,26 +53,26 @@ void *kx_page_alloc(u32)
 }
 
 // The latest only: what is freed at the end of a round, or of load.
-void kx_page_free(void *p)
+void plat_page_free(void *p)
 {
 	u32 &used = g_zone2 ? g_pages2_used : w.pages_used;
 	if (used && p == (g_zone2 ? g_page2 : g_page)[used - 1])
 		used--;
 }
 
-struct kx_counters *kx_counters_alloc(u32 count)
+struct plat_counters *plat_counters_alloc(u32 count)
 {
-	(void)count; // lanes far from chunk 0 share: see slot_of()
+	(void)count; // groups far from chunk 0 share: see slot_of()
 	if (!g_zone2)
 		memset(w.counter, 0, sizeof(w.counter));
-	return reinterpret_cast<kx_counters *>(w.counter);
+	return reinterpret_cast<plat_counters *>(w.counter);
 }
 
-void kx_counters_free(struct kx_counters *) {}
+void plat_counters_free(struct plat_counters *) {}
 
 // ---- counters and grace periods ----
 
-// Lane 0 is what is looked at; lanes that hold one followed chunk at most share.
+// Group 0 is what is looked at; groups that hold one followed chunk at most share.
 static u32 slot_of(u32 index)
 {
 	return index < 40 ? index : 40 + (index & 7);
@@ -90,7 +90,7 @@ static void counter_inc(u32 index, bool now)
 		else
 			access("counter", at, 4, false);
 		if (now)
-			trace("      lane %u, starts -> %u\n", index / 2, *at + 1);
+			trace("      group %u, starts -> %u\n", index / 2, *at + 1);
 		else
 			trace(" -> %u\n", *at + 1);
 		v = *at + 1;
@@ -106,7 +106,7 @@ static void counter_inc(u32 index, bool now)
 	*at = v;
 }
 
-void kx_section_enter(struct kx_counters *, u32 index)
+void plat_section_enter(struct plat_counters *, u32 index)
 {
 	if (!g_setup) {
 		Task &t = w.t[g_cur];
@@ -121,7 +121,7 @@ void kx_section_enter(struct kx_counters *, u32 index)
 	counter_inc(index, true); // in one step with the entry: who waits for it sees no difference
 }
 
-void kx_section_leave(void)
+void plat_section_leave(void)
 {
 	if (g_setup)
 		return;
@@ -133,12 +133,12 @@ void kx_section_leave(void)
 		join(w.left, t.cur);
 }
 
-void kx_counter_inc(struct kx_counters *, u32 index)
+void plat_counter_inc(struct plat_counters *, u32 index)
 {
 	counter_inc(index, false);
 }
 
-u32 kx_counter_sum(struct kx_counters *, u32 index)
+u32 plat_counter_sum(struct plat_counters *, u32 index)
 {
 	u32 sum = 0;
 	for (int cpu = 0; cpu < kCpus; cpu++)
@@ -151,7 +151,7 @@ static bool sections_left(u64 n)
 	return w.t[n].gp_wait == 0;
 }
 
-void kx_grace_period(void)
+void plat_grace_period(void)
 {
 	if (g_setup)
 		return;
@@ -175,13 +175,13 @@ void kx_grace_period(void)
 
 // ---- time, work, waiting ----
 
-u64 kx_now_ms(void)
+u64 plat_now_ms(void)
 {
 	observe(w.now_ms);
 	return w.now_ms;
 }
 
-void kx_daemon_arm(struct kx_host *, u32 delay_ms)
+void plat_daemon_arm(struct plat_array *, u32 delay_ms)
 {
 	if (g_zone2)
 		return;
@@ -196,7 +196,7 @@ void kx_daemon_arm(struct kx_host *, u32 delay_ms)
 		w.due_ms = w.now_ms + delay_ms;
 }
 
-void kx_lead_queue(struct kx_host *)
+void plat_leader_queue(struct plat_array *)
 {
 	if (!g_setup) {
 		point("queue the lead worker");
@@ -208,14 +208,14 @@ void kx_lead_queue(struct kx_host *)
 	w.lead_pending = 1;
 }
 
-void kx_md_wake(struct kx_host *)
+void plat_md_wake(struct plat_array *)
 {
 	if (!g_setup)
 		point("wake mdX");
 	w.md_pending = 1;
 }
 
-void kx_relax(void) {}
+void plat_relax(void) {}
 
 static bool not_suspended(u64)
 {
@@ -223,7 +223,7 @@ static bool not_suspended(u64)
 }
 
 // Who sleeps polls for the array's suspension to end: no sooner does it look again.
-void kx_sleep_ms(u32 ms)
+void plat_sleep_ms(u32 ms)
 {
 	point("sleep a while", true, not_suspended);
 	w.now_ms += ms;
@@ -234,12 +234,12 @@ static bool woken(u64 n)
 	return w.t[n].woken;
 }
 
-void kx_wait(struct kx_host *, struct llb_bitmap *b, u32 kind, u64 arg)
+void plat_wait(struct plat_array *, struct llb_bitmap *b, u32 kind, u64 arg)
 {
 	if (g_setup) {
 		if (llb_wait_done(b, kind, arg))
 			return;
-		violation("deadlock", "kx_wait(%u) is not woken by anybody", kind);
+		violation("deadlock", "plat_wait(%u) is not woken by anybody", kind);
 		if (g_cur < 0) {
 			fprintf(stderr, "set-up: %s\n", g_detail);
 			exit(2);
@@ -263,7 +263,7 @@ void kx_wait(struct kx_host *, struct llb_bitmap *b, u32 kind, u64 arg)
 }
 
 // No barrier of its own: it may find the queue empty with a store before it pending.
-void kx_wake(struct kx_host *)
+void plat_wake(struct plat_array *)
 {
 	if (g_setup)
 		return;
@@ -279,12 +279,12 @@ void kx_wake(struct kx_host *)
 
 // ---- the array ----
 
-bool is_second(const kx_host *h)
+bool is_second(const plat_array *h)
 {
-	return h == reinterpret_cast<const kx_host *>(2);
+	return h == reinterpret_cast<const plat_array *>(2);
 }
 
-void kx_array_get(struct kx_host *h, struct kx_array *out)
+void plat_array_get(struct plat_array *h, struct plat_array_info *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->events = is_second(h) ? w.md_events : w.events;
@@ -295,13 +295,13 @@ void kx_array_get(struct kx_host *h, struct kx_array *out)
 	out->level = s32(w.level);
 	out->raid_disks = kMembers;
 	out->degraded = s32(w.degraded);
-	out->flags = w.flags | (w.broken ? KX_ARRAY_BROKEN : 0);
+	out->flags = w.flags | (w.broken ? PLAT_ARRAY_BROKEN : 0);
 	for (int i = 0; i < 16; i++)
 		out->uuid[i] = u8(i + 1);
 	observe(out->events ^ u64(out->flags) << 20 ^ u64(out->degraded) << 60);
 }
 
-void count_slots(struct kx_slots *out, bool flushed)
+void count_slots(struct plat_slots *out, bool flushed)
 {
 	memset(out, 0, sizeof(*out));
 	out->slots = kMembers;
@@ -314,13 +314,13 @@ void count_slots(struct kx_slots *out, bool flushed)
 	observe(out->in_sync | out->flushed << 4 | out->degraded << 8);
 }
 
-void kx_slots_get(struct kx_host *, struct kx_slots *out)
+void plat_slots_get(struct plat_array *, struct plat_slots *out)
 {
 	count_slots(out, false);
 	out->flushed = 0;
 }
 
-u64 kx_events(struct kx_host *)
+u64 plat_events(struct plat_array *)
 {
 	if (!g_setup)
 		point("read events");
@@ -328,7 +328,7 @@ u64 kx_events(struct kx_host *)
 	return w.events;
 }
 
-int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
+int plat_member_get(struct plat_array *h, u32 index, struct plat_member *out)
 {
 	if (index >= kMembers)
 		return -LLB_ERANGE;
@@ -339,16 +339,16 @@ int kx_member_get(struct kx_host *h, u32 index, struct kx_member *out)
 	out->data_sectors = 1 << 20;
 	out->logical_block = 512;
 	out->slot = m.present ? s32(index) : -1;
-	out->flags = (m.in_sync ? KX_MEMBER_IN_SYNC : 0) | (m.faulty ? KX_MEMBER_FAULTY : 0);
+	out->flags = (m.in_sync ? PLAT_MEMBER_IN_SYNC : 0) | (m.faulty ? PLAT_MEMBER_FAULTY : 0);
 	(void)h;
 	return 0;
 }
 
-void kx_bad_log_disable(struct kx_host *, u32) {}
+void plat_bbl_disable(struct plat_array *, u32) {}
 
-void kx_chunk_bytes_set(struct kx_host *, u64, u32) {}
+void plat_chunk_bytes_set(struct plat_array *, u64, u32) {}
 
-void kx_resync_request(struct kx_host *h)
+void plat_resync_request(struct plat_array *h)
 {
 	if (is_second(h))
 		return;
@@ -356,17 +356,17 @@ void kx_resync_request(struct kx_host *h)
 	w.resync_offset = 0;
 }
 
-void kx_broken_set(struct kx_host *)
+void plat_broken_set(struct plat_array *)
 {
 	w.broken = 1;
 }
 
-void kx_member_fail(struct kx_host *, u32)
+void plat_member_fail(struct plat_array *, u32)
 {
 	violation("room", "a member has no room for the bitmap");
 }
 
-int kx_superblock_write(struct kx_host *)
+int plat_superblock_write(struct plat_array *)
 {
 	point("ask for a superblock");
 	observe(w.reconfig);
@@ -376,32 +376,32 @@ int kx_superblock_write(struct kx_host *)
 	return 0;
 }
 
-void kx_write_behind_set(struct kx_host *, u32) {}
+void plat_write_behind_set(struct plat_array *, u32) {}
 
-void kx_map_write(struct kx_host *, u64 *, u64 *) {}
+void plat_map_write(struct plat_array *, u64 *, u64 *) {}
 
 // Here md asks for events_cleared whenever a member returns.
-void kx_absent_missed(struct kx_host *) {}
+void plat_absent_missed(struct plat_array *) {}
 
-void kx_member_distrust(struct kx_host *, u32) {}
+void plat_member_distrust(struct plat_array *, u32) {}
 
-void kx_recovery_wait(struct kx_host *) {}
+void plat_recovery_wait(struct plat_array *) {}
 
-void kx_checkpoint(struct kx_host *, u64) {}
+void plat_checkpoint(struct plat_array *, u64) {}
 
-int kx_stripes_forget(struct kx_host *)
+int plat_stripes_forget(struct plat_array *)
 {
 	return 0;
 }
 
-void kx_recovery_back(struct kx_host *) {}
+void plat_recovery_back(struct plat_array *) {}
 
-int kx_recover(struct kx_host *, u64, u64)
+int plat_recover(struct plat_array *, u64, u64)
 {
 	return 0;
 }
 
-void kx_log(struct kx_host *h, u32, const char *fmt, ...)
+void plat_log(struct plat_array *h, u32, const char *fmt, ...)
 {
 	if (!g_trace)
 		return;

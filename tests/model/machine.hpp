@@ -48,6 +48,6 @@ void append(Task &t, u32 x, const void *at, u32 size, u64 v, const View &carries
 // ---- members ----
 
 extern u8 g_image_hdr[kMembers][LLB_SB_BYTES], g_image_cell[kMembers][kSpan]; // what a cut leaves
-bool is_second(const kx_host *h); // of the reload check
+bool is_second(const plat_array *h); // of the reload check
 u64 disk_of(int c); // its byte in Disk::cell
-void count_slots(struct kx_slots *out, bool flushed);
+void count_slots(struct plat_slots *out, bool flushed);

@@ -181,7 +181,7 @@ void sync_array(unsigned how)
 
 	w.sync_active = 1;
 	w.resync_wanted = 0;
-	w.flags |= KX_ARRAY_RUNNING | (recover ? KX_ARRAY_RECOVER : KX_ARRAY_SYNC);
+	w.flags |= PLAT_ARRAY_RUNNING | (recover ? PLAT_ARRAY_RECOVER : PLAT_ARRAY_SYNC);
 	u64 c = 0;
 	while (c * 128 < w.array_size) {
 		u64 skip = llb_skip_sync(bm, c * 128);
@@ -231,7 +231,7 @@ void sync_array(unsigned how)
 			w.sync_excl[c] = 0;
 			if (failed || partly) {
 				point("interrupt");
-				w.flags |= KX_ARRAY_INTR;
+				w.flags |= PLAT_ARRAY_INTR;
 				break;
 			}
 		}
@@ -243,7 +243,7 @@ void sync_array(unsigned how)
 	point("sync ends");
 	md_release();
 	w.md_pending = 1; // mdX reaps it, and asks daemon_work
-	w.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RECOVER | KX_ARRAY_SYNC | KX_ARRAY_INTR);
+	w.flags &= ~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER | PLAT_ARRAY_SYNC | PLAT_ARRAY_INTR);
 	w.sync_active = 0;
 }
 
@@ -264,7 +264,7 @@ void md_superblock()
 	md_release();
 	w.md_events = w.events;
 	w.sb_busy = 0;
-	w.md_reshape = !!(w.flags & KX_ARRAY_RESHAPE_PENDING);
+	w.md_reshape = !!(w.flags & PLAT_ARRAY_RESHAPE_PENDING);
 	for (Member &m : w.m) {
 		if (m.present && m.in_sync && !m.faulty) // else it calls itself a spare
 			m.sb_events = w.events;
@@ -280,7 +280,7 @@ void reshape_array()
 
 	observe(whole);
 	w.sync_active = 1;
-	w.flags |= KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE | KX_ARRAY_RESHAPE_PENDING;
+	w.flags |= PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE | PLAT_ARRAY_RESHAPE_PENDING;
 	md_superblock();
 	for (int c = 0; u64(c) * 128 < w.array_size; c++) {
 		observe(w.degraded);
@@ -315,9 +315,9 @@ void reshape_array()
 		md_release();
 	}
 	point("reshape ends"); // a failure in the last step may be written down only now
-	w.flags &= ~KX_ARRAY_RESHAPE_PENDING;
+	w.flags &= ~PLAT_ARRAY_RESHAPE_PENDING;
 	md_superblock(); // md reaps the thread with its flags still up
-	w.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE);
+	w.flags &= ~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE);
 	w.md_pending = 1;
 	w.sync_active = 0;
 }
@@ -353,6 +353,6 @@ void lead_worker(int n)
 		w.lead_pending = 0;
 		if (g_weak && !g_setup)
 			join(w.t[g_cur].cur, w.work);
-		llb_lead_work(bm);
+		llb_leader_work(bm);
 	}
 }

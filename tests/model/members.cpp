@@ -2,17 +2,17 @@
 // The kernel services of abi.h that touch the members.
 #include "machine.hpp"
 
-u32 kx_members_get(struct kx_host *, u32 hold)
+u32 plat_members_get(struct plat_array *, u32 hold)
 {
 	observe(w.suspended);
 	return hold || !w.suspended;
 }
 
-void kx_members_put(struct kx_host *, u32) {}
+void plat_members_put(struct plat_array *, u32) {}
 
 u8 g_image_hdr[kMembers][LLB_SB_BYTES], g_image_cell[kMembers][kSpan];
 
-int kx_read(struct kx_host *h, u32 index, u64 offset, void *page, u32 bytes)
+int plat_read(struct plat_array *h, u32 index, u64 offset, void *page, u32 bytes)
 {
 	u8 whole[kPage] = {};
 	memcpy(whole, is_second(h) ? g_image_hdr[index] : w.m[index].d.hdr, LLB_SB_BYTES);
@@ -50,10 +50,10 @@ u64 disk_of(int c)
 	return c == 3 && g_last == kFar ? 3 : chunk_of(c);
 }
 
-void kx_io_begin(struct kx_host *)
+void plat_io_begin(struct plat_array *)
 {
 	if (w.io_open) {
-		violation("LEAD", "two batches of bitmap writes at once");
+		violation("leader", "two batches of bitmap writes at once");
 		return;
 	}
 	w.io_open = 1;
@@ -64,7 +64,7 @@ void kx_io_begin(struct kx_host *)
 	}
 }
 
-void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
+void plat_io_add(struct plat_array *, u64 offset, const void *buf, u32 bytes)
 {
 	point("bitmap write");
 	const u8 *b = static_cast<const u8 *>(buf);
@@ -131,7 +131,7 @@ void kx_io_add(struct kx_host *, u64 offset, const void *buf, u32 bytes)
 	}
 }
 
-void kx_io_wait(struct kx_host *, struct kx_io_result *out)
+void plat_io_wait(struct plat_array *, struct plat_io_result *out)
 {
 	int nvar = w.write_errors ? 7 : 1;
 	int v = point("bitmap write done", true, nullptr, 0, nvar);
@@ -184,7 +184,7 @@ static void normalize(int c)
 	}
 }
 
-int kx_flush(struct kx_host *, u32 hold, struct kx_slots *out)
+int plat_flush(struct plat_array *, u32 hold, struct plat_slots *out)
 {
 	point("flush");
 	if (!hold && w.suspended) {

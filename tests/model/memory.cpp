@@ -23,7 +23,7 @@ u8 g_loc_arena[kArena], g_loc_page[kPages][64];
 
 } // namespace
 
-u8 g_locs = 17; // 1..16: counters of the followed chunks' lanes
+u8 g_locs = 17; // 1..16: counters of the followed chunks' groups
 
 u32 loc_of(const void *at)
 {
@@ -125,7 +125,7 @@ bool plain(const void *at)
 	return g_setup || !loc_of(at);
 }
 
-// What tasks read of the core's plain memory under LEAD or daemon_busy is part of
+// What tasks read of the core's plain memory under the leader lock or daemon_busy is part of
 // their history: mixed in when they take it.
 static void observe_plain()
 {
@@ -135,9 +135,9 @@ static void observe_plain()
 	for (u32 i = 0; i < sizeof(bm->sb_) / 8; i++)
 		observe(p[i]);
 	observe(bm->header_dirty_ | u64(bm->events_due_) << 1 | u64(bm->io_align_) << 8);
-	observe(peek(&bm->blocks_[0].due, 2)); // not as the core would: that is a step
+	observe(peek(&bm->page_info_[0].due, 2)); // not as the core would: that is a step
 	u64 quiet = 0;
-	for (u32 l = 0; l < bm->lanes_; l++)
+	for (u32 l = 0; l < bm->groups_; l++)
 		quiet = quiet << 1 | bm->quiet_[l];
 	observe(quiet);
 	observe(bm->first_mark_ms_);
@@ -251,7 +251,7 @@ u64 mm::rmw(void *at, u32 size, Rmw op, u64 v, Order o)
 		if (g_weak)
 			rmw_views(w.t[g_cur], loc_of(at), at, size, to, o, o == Full);
 		observe(old);
-		if (bm && old == 0 && (at == &bm->lead_ || at == &bm->daemon_busy_))
+		if (bm && old == 0 && (at == &bm->leader_ || at == &bm->daemon_busy_))
 			observe_plain();
 	}
 	memcpy(at, &to, size);
@@ -312,11 +312,11 @@ const char *loc_name(const void *at, char *buf)
 		{&bm->requested_, "requested"},
 		{&bm->durable_, "durable"},
 		{&bm->broken_, "broken"},
-		{&bm->lead_, "LEAD"},
+		{&bm->leader_, "leader"},
 		{&bm->daemon_busy_, "daemon_busy"},
 		{&bm->armed_, "armed"},
 		{&bm->sync_wanted_, "sync_wanted"},
-		{&bm->spare_seq_, "spare_seq"},
+		{&bm->sync_floor_seq_, "spare_seq"},
 		{&bm->behind_, "behind"},
 		{&bm->behind_waiters_, "behind_waiters"},
 		{&bm->bio_target_, "bio_target"},
@@ -328,13 +328,13 @@ const char *loc_name(const void *at, char *buf)
 		{&bm->barrier_idle_s_, "barrier_idle"},
 		{&bm->next_request_ms_, "next_request"},
 		{&bm->written_marked_, "written_marked"},
-		{&bm->blocks_[0].flagged, "flag[block 0]"},
-		{&bm->blocks_[0].due, "due[block 0]"},
+		{&bm->page_info_[0].flagged, "flag[block 0]"},
+		{&bm->page_info_[0].due, "due[block 0]"},
 		{&bm->due_, "due"},
-		{&bm->covered_, "covered"},
+		{&bm->dirty_on_disk_, "covered"},
 		{&bm->hurried_, "hurried"},
 		{&bm->budget_mib_, "budget"},
-		{&bm->blocks_[1].flagged, "flag[block 1]"},
+		{&bm->page_info_[1].flagged, "flag[block 1]"},
 	};
 	for (auto &n : names) {
 		if (n.at == at)
@@ -347,7 +347,7 @@ const char *loc_name(const void *at, char *buf)
 			u32(p - g_page[0]) / kPage == g_first_cells ? "" : " of the new table");
 	} else if (p >= reinterpret_cast<u8 *>(w.counter) && p < reinterpret_cast<u8 *>(w.counter + kCpus)) {
 		u32 n = u32(p - reinterpret_cast<u8 *>(w.counter)) / 4;
-		sprintf(buf, "lane %d %s, CPU %d", n % 48 / 2, n % 2 ? "ends" : "starts", n / 48);
+		sprintf(buf, "group %d %s, CPU %d", n % 48 / 2, n % 2 ? "ends" : "starts", n / 48);
 	} else {
 		sprintf(buf, "arena+%d", int(p - g_arena));
 	}

@@ -144,7 +144,7 @@ void two_blocks_three()
 	task_add("write", write<1, 0>, 1);
 }
 
-// Chunk 16 shares chunk 0's lane, block and window: a first touch of one covers the other only
+// Chunk 16 shares chunk 0's group, block and window: a first touch of one covers the other only
 // if that is dirty by then.
 void apart(u8 byte = LLB_CLEAN)
 {
@@ -229,7 +229,7 @@ void lane_apart_later_two()
 }
 
 // A write of chunk 0 is under way since before its mark; one of a dirty, unmarked chunk
-// of the lane, on the short path, begins on one CPU and ends on the other.
+// of the group, on the short path, begins on one CPU and ends on the other.
 void finish()
 {
 	op_begin("the write ends");
@@ -258,8 +258,8 @@ void lane_short_path()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-// Two lanes, and a daemon that comes more often than a chunk must be idle: lane 1 is
-// found quiet while lane 0, which was quiet once, has a mark that is too young.
+// Two groups, and a daemon that comes more often than a chunk must be idle: group 1 is
+// found quiet while group 0, which was quiet once, has a mark that is too young.
 void two_lanes()
 {
 	g_last = 41;
@@ -306,7 +306,7 @@ void writer_unwritten()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-// ---- lanes: chunks 0 and 2 share one, 1 and 3 the other ----
+// ---- groups: chunks 0 and 2 share one, 1 and 3 the other ----
 
 void writer_daemon()
 {
@@ -316,7 +316,7 @@ void writer_daemon()
 	task_add("daemon", daemon<3>, 255, true);
 }
 
-void lane()
+void group()
 {
 	fresh(4);
 	written(0);
@@ -373,7 +373,7 @@ void lane_first_touch()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-// A write of chunk 1 never ends: chunk 0, in the other lane, becomes clean on disk in three
+// A write of chunk 1 never ends: chunk 0, in the other group, becomes clean on disk in three
 // passes, as W4 says. Then it is written once more, and the other one ends.
 void hot_neighbour()
 {
@@ -1163,14 +1163,14 @@ void load_first_use()
 void rdwr_then_write()
 {
 	op_begin("read-write");
-	w.flags |= KX_ARRAY_RDWR;
+	w.flags |= PLAT_ARRAY_RDWR;
 	write_chunk(1, 0);
 }
 
 void load_readonly()
 {
 	cut_image();
-	w.flags &= ~KX_ARRAY_RDWR;
+	w.flags &= ~PLAT_ARRAY_RDWR;
 	world_create(true);
 	task_add("write", rdwr_then_write, 0);
 	task_add("update", update, 255);
@@ -1201,7 +1201,7 @@ const Scenario kScenarios[] = {
 	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true,
 	 nullptr},
 	{"writer-daemon", "a writer of a dirty chunk, and three daemon passes", writer_daemon, true, nullptr},
-	{"lane", "a writer of a dirty chunk, a first write of its neighbour in the lane, the daemon", lane,
+	{"lane", "a writer of a dirty chunk, a first write of its neighbour in the lane, the daemon", group,
 	 true, nullptr},
 	{"lane-marked", "the same, the chunk already marked", lane_marked, true, nullptr},
 	{"lane-migrate", "the neighbour's write ends on the other CPU", lane_migrate, true, nullptr},

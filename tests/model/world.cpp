@@ -26,7 +26,7 @@ void world_reset()
 	w.events = w.md_events = 10;
 	w.resync_offset = kNever;
 	w.level = 1;
-	w.flags = KX_ARRAY_RDWR | KX_ARRAY_LIVE;
+	w.flags = PLAT_ARRAY_RDWR | PLAT_ARRAY_LIVE;
 	for (Member &m : w.m) {
 		m.in_sync = m.present = 1;
 		m.sb_events = w.events;
@@ -37,7 +37,7 @@ void world_image(u64 chunks, u8 byte, u64 events)
 {
 	w.array_size = chunks * 128;
 	for (Member &m : w.m) {
-		core::Super sb = {};
+		core::BitmapSuper sb = {};
 		sb.magic = LLB_MAGIC;
 		sb.version = LLB_VERSION;
 		for (int i = 0; i < 16; i++)
@@ -56,7 +56,7 @@ void world_image(u64 chunks, u8 byte, u64 events)
 void world_create(bool load)
 {
 	llb_bitmap *b = nullptr;
-	int err = llb_create(reinterpret_cast<kx_host *>(1), &b);
+	int err = llb_create(reinterpret_cast<plat_array *>(1), &b);
 	if (err) {
 		fprintf(stderr, "set-up: llb_create: %d\n", err);
 		exit(2);
@@ -69,11 +69,11 @@ void world_create(bool load)
 			       &bm->requested_,
 			       &bm->durable_,
 			       &bm->broken_,
-			       &bm->lead_,
+			       &bm->leader_,
 			       &bm->daemon_busy_,
 			       &bm->armed_,
 			       &bm->sync_wanted_,
-			       &bm->spare_seq_,
+			       &bm->sync_floor_seq_,
 			       &bm->behind_,
 			       &bm->behind_waiters_,
 			       &bm->bio_target_,
@@ -85,9 +85,9 @@ void world_create(bool load)
 			       &bm->barrier_idle_s_,
 			       &bm->next_request_ms_,
 			       &bm->written_marked_,
-			       &bm->blocks_[0].flagged,
+			       &bm->page_info_[0].flagged,
 			       &t->frozen,
-			       &bm->blocks_[bm->block_capacity_ - 1].flagged};
+			       &bm->page_info_[bm->page_capacity_ - 1].flagged};
 	for (const void *p : fixed)
 		loc_of(p);
 	g_first_cells = u32(reinterpret_cast<u8 *>(t->pages[0]) - g_page[0]) / kPage;

@@ -7,7 +7,7 @@
 #include <cstdlib>
 #include <cstring>
 
-struct kx_counters {
+struct plat_counters {
 	std::vector<uint32_t> count;
 };
 
@@ -43,17 +43,17 @@ void Member::cut(Rng &rng)
 
 // ---- the array ----
 
-bool kx_host::working(uint32_t i) const
+bool plat_array::working(uint32_t i) const
 {
 	return members[i].active && !members[i].faulty;
 }
 
-bool kx_host::in_sync(uint32_t i) const
+bool plat_array::in_sync(uint32_t i) const
 {
 	return working(i) && members[i].in_sync;
 }
 
-uint32_t kx_host::in_sync_members() const
+uint32_t plat_array::in_sync_members() const
 {
 	uint32_t n = 0;
 	for (uint32_t i = 0; i < slots(); i++)
@@ -61,13 +61,13 @@ uint32_t kx_host::in_sync_members() const
 	return n;
 }
 
-uint32_t kx_host::degraded() const
+uint32_t plat_array::degraded() const
 {
 	return slots() - in_sync_members();
 }
 
 // Those that a reshape adds do not have all of it yet.
-bool kx_host::can_lose(uint32_t index) const
+bool plat_array::can_lose(uint32_t index) const
 {
 	for (uint32_t i = 0; i < shape.now.slots; i++) {
 		if (i != index && in_sync(i))
@@ -76,17 +76,17 @@ bool kx_host::can_lose(uint32_t index) const
 	return false;
 }
 
-bool kx_host::holds(uint32_t index, uint32_t half) const
+bool plat_array::holds(uint32_t index, uint32_t half) const
 {
 	return index < shape.now.slots || shape.moved(half, halves);
 }
 
-uint32_t kx_host::place(uint32_t half) const
+uint32_t plat_array::place(uint32_t half) const
 {
 	return half + (shape.moved(half, halves) ? shape.next : shape.now).gap;
 }
 
-void kx_host::fail(uint32_t index)
+void plat_array::fail(uint32_t index)
 {
 	Member &m = members[index];
 	if (m.faulty || !m.active)
@@ -97,17 +97,17 @@ void kx_host::fail(uint32_t index)
 	}
 	m.faulty = true;
 	m.in_sync = false;
-	flags |= KX_ARRAY_INTR; // a sync that runs is told to stop
+	flags |= PLAT_ARRAY_INTR; // a sync that runs is told to stop
 	superblock_pending = true;
 }
 
-void kx_host::maybe_cut()
+void plat_array::maybe_cut()
 {
 	if (cut_in && --cut_in == 0)
 		throw Cut{};
 }
 
-void kx_host::write_superblocks()
+void plat_array::write_superblocks()
 {
 	events++;
 	llb_update_sb(bitmap);
@@ -135,66 +135,66 @@ void kx_host::write_superblocks()
 	superblock_pending = false;
 }
 
-// ---- kx_*: memory ----
+// ---- plat_*: memory ----
 
 extern "C" {
 
-void *kx_alloc(llb_u64 bytes)
+void *plat_alloc(llb_u64 bytes)
 {
 	return calloc(1, bytes);
 }
 
-void kx_free(void *p)
+void plat_free(void *p)
 {
 	free(p);
 }
 
-void *kx_page_alloc(llb_u32)
+void *plat_page_alloc(llb_u32)
 {
 	void *p = aligned_alloc(4096, 4096);
 	memset(p, 0, 4096);
 	return p;
 }
 
-void kx_page_free(void *p)
+void plat_page_free(void *p)
 {
 	free(p);
 }
 
 // ---- counters, time, work: one thread ----
 
-kx_counters *kx_counters_alloc(llb_u32 count)
+plat_counters *plat_counters_alloc(llb_u32 count)
 {
-	return new kx_counters{std::vector<uint32_t>(count)};
+	return new plat_counters{std::vector<uint32_t>(count)};
 }
 
-void kx_counters_free(kx_counters *c)
+void plat_counters_free(plat_counters *c)
 {
 	delete c;
 }
 
-void kx_section_enter(kx_counters *c, llb_u32 index)
+void plat_section_enter(plat_counters *c, llb_u32 index)
 {
 	c->count[index]++;
 }
 
-void kx_section_leave(void) {}
+void plat_section_leave(void) {}
 
-void kx_counter_inc(kx_counters *c, llb_u32 index)
+void plat_counter_inc(plat_counters *c, llb_u32 index)
 {
 	c->count[index]++;
 }
 
-llb_u32 kx_counter_sum(kx_counters *c, llb_u32 index)
+llb_u32 plat_counter_sum(plat_counters *c, llb_u32 index)
 {
 	return c->count[index];
 }
 
-void kx_grace_period(void) {}
+void plat_grace_period(void) {}
 
 static uint64_t the_time_ms;
 
-llb_u64 kx_now_ms(void)
+llb_u64 plat_now_ms(void)
 {
 	return the_time_ms;
 }
@@ -204,7 +204,7 @@ void sim_time_set(uint64_t ms)
 	the_time_ms = ms;
 }
 
-void kx_daemon_arm(kx_host *h, llb_u32 delay_ms)
+void plat_daemon_arm(plat_array *h, llb_u32 delay_ms)
 {
 	uint64_t due = h->now_ms + delay_ms;
 	if (!h->daemon_armed || due < h->daemon_due_ms)
@@ -212,18 +212,18 @@ void kx_daemon_arm(kx_host *h, llb_u32 delay_ms)
 	h->daemon_armed = true;
 }
 
-void kx_lead_queue(kx_host *h)
+void plat_leader_queue(plat_array *h)
 {
 	h->lead_queued = true;
 }
 
-void kx_md_wake(kx_host *) {}
+void plat_md_wake(plat_array *) {}
 
-void kx_relax(void) {}
+void plat_relax(void) {}
 
 static uint32_t sleeps;
 
-void kx_sleep_ms(llb_u32)
+void plat_sleep_ms(llb_u32)
 {
 	if (++sleeps < 100000000)
 		return; // somebody lets md's mutex go
@@ -231,11 +231,11 @@ void kx_sleep_ms(llb_u32)
 	abort();
 }
 
-void kx_wait(kx_host *h, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
+void plat_wait(plat_array *h, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
 {
 	if (h->lead_queued) {
 		h->lead_queued = false;
-		llb_lead_work(b);
+		llb_leader_work(b);
 	}
 	if (!llb_wait_done(b, kind, arg)) {
 		fprintf(stderr, "sim: a wait (%u) that nothing would end\n", kind);
@@ -243,11 +243,11 @@ void kx_wait(kx_host *h, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
 	}
 }
 
-void kx_wake(kx_host *) {}
+void plat_wake(plat_array *) {}
 
 // ---- the array ----
 
-void kx_array_get(kx_host *h, kx_array *out)
+void plat_array_get(plat_array *h, plat_array_info *out)
 {
 	memset(out, 0, sizeof(*out));
 	out->events = h->events;
@@ -258,22 +258,22 @@ void kx_array_get(kx_host *h, kx_array *out)
 	out->level = h->level;
 	out->raid_disks = int32_t(h->slots());
 	out->degraded = int32_t(h->degraded());
-	out->flags = h->flags | KX_ARRAY_RDWR | KX_ARRAY_LIVE | (h->broken ? KX_ARRAY_BROKEN : 0) |
-		     (h->shape.pending ? KX_ARRAY_RESHAPE_PENDING : 0);
+	out->flags = h->flags | PLAT_ARRAY_RDWR | PLAT_ARRAY_LIVE | (h->broken ? PLAT_ARRAY_BROKEN : 0) |
+		     (h->shape.pending ? PLAT_ARRAY_RESHAPE_PENDING : 0);
 	memset(out->uuid, 7, sizeof(out->uuid));
 }
 
-void kx_slots_get(kx_host *h, kx_slots *out)
+void plat_slots_get(plat_array *h, plat_slots *out)
 {
 	*out = {h->slots(), h->in_sync_members(), 0, h->degraded()};
 }
 
-llb_u64 kx_events(kx_host *h)
+llb_u64 plat_events(plat_array *h)
 {
 	return h->events;
 }
 
-int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
+int plat_member_get(plat_array *h, llb_u32 index, plat_member *out)
 {
 	if (index >= h->members.size())
 		return -LLB_ERANGE;
@@ -284,34 +284,34 @@ int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
 	out->data_sectors = h->sync_size;
 	out->logical_block = m.logical_block;
 	out->slot = m.active ? int32_t(index) : -1;
-	out->flags = (m.in_sync && m.active ? KX_MEMBER_IN_SYNC : 0) | (m.faulty ? KX_MEMBER_FAULTY : 0) |
-		     (m.old ? KX_MEMBER_OLD : 0);
+	out->flags = (m.in_sync && m.active ? PLAT_MEMBER_IN_SYNC : 0) | (m.faulty ? PLAT_MEMBER_FAULTY : 0) |
+		     (m.old ? PLAT_MEMBER_OLD : 0);
 	return 0;
 }
 
-void kx_bad_log_disable(kx_host *, llb_u32) {}
+void plat_bbl_disable(plat_array *, llb_u32) {}
 
-void kx_chunk_bytes_set(kx_host *h, llb_u64 bytes, llb_u32)
+void plat_chunk_bytes_set(plat_array *h, llb_u64 bytes, llb_u32)
 {
 	h->chunk_sectors = uint32_t(bytes / 512);
 }
 
-void kx_resync_request(kx_host *h)
+void plat_resync_request(plat_array *h)
 {
 	h->resync_offset = 0;
 }
 
-void kx_broken_set(kx_host *h)
+void plat_broken_set(plat_array *h)
 {
 	h->broken = true;
 }
 
-void kx_member_fail(kx_host *h, llb_u32 index)
+void plat_member_fail(plat_array *h, llb_u32 index)
 {
 	h->fail(index);
 }
 
-int kx_superblock_write(kx_host *h)
+int plat_superblock_write(plat_array *h)
 {
 	if (h->rng->one_in(4))
 		return -LLB_EBUSY; // somebody has md's mutex
@@ -320,31 +320,31 @@ int kx_superblock_write(kx_host *h)
 }
 
 // Here md asks for events_cleared whenever a member returns.
-void kx_absent_missed(kx_host *) {}
+void plat_absent_missed(plat_array *) {}
 
-void kx_member_distrust(kx_host *, llb_u32) {}
+void plat_member_distrust(plat_array *, llb_u32) {}
 
-void kx_write_behind_set(kx_host *, llb_u32) {}
+void plat_write_behind_set(plat_array *, llb_u32) {}
 
-void kx_map_write(kx_host *, llb_u64 *, llb_u64 *) {}
+void plat_map_write(plat_array *, llb_u64 *, llb_u64 *) {}
 
-void kx_recovery_wait(kx_host *) {}
+void plat_recovery_wait(plat_array *) {}
 
-void kx_checkpoint(kx_host *, llb_u64) {}
+void plat_checkpoint(plat_array *, llb_u64) {}
 
-int kx_stripes_forget(kx_host *)
+int plat_stripes_forget(plat_array *)
 {
 	return 0;
 }
 
-void kx_recovery_back(kx_host *) {}
+void plat_recovery_back(plat_array *) {}
 
-int kx_recover(kx_host *, llb_u64, llb_u64)
+int plat_recover(plat_array *, llb_u64, llb_u64)
 {
 	return 0;
 }
 
-void kx_log(kx_host *h, llb_u32, const char *fmt, ...)
+void plat_log(plat_array *h, llb_u32, const char *fmt, ...)
 {
 	char line[512];
 	va_list args;
@@ -356,14 +356,14 @@ void kx_log(kx_host *h, llb_u32, const char *fmt, ...)
 
 // ---- I/O ----
 
-llb_u32 kx_members_get(kx_host *h, llb_u32 hold)
+llb_u32 plat_members_get(plat_array *h, llb_u32 hold)
 {
 	return hold || !h->suspended;
 }
 
-void kx_members_put(kx_host *, llb_u32) {}
+void plat_members_put(plat_array *, llb_u32) {}
 
-int kx_read(kx_host *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes)
+int plat_read(plat_array *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes)
 {
 	const Member &m = h->members[index];
 	if (m.faulty || offset + bytes > m.bitmap.size())
@@ -372,17 +372,17 @@ int kx_read(kx_host *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes
 	return 0;
 }
 
-void kx_io_begin(kx_host *h)
+void plat_io_begin(plat_array *h)
 {
 	h->batch.clear();
 }
 
-void kx_io_add(kx_host *h, llb_u64 offset, const void *buf, llb_u32 bytes)
+void plat_io_add(plat_array *h, llb_u64 offset, const void *buf, llb_u32 bytes)
 {
 	h->batch.push_back({offset, static_cast<const uint8_t *>(buf), bytes});
 }
 
-void kx_io_wait(kx_host *h, kx_io_result *out)
+void plat_io_wait(plat_array *h, plat_io_result *out)
 {
 	*out = {};
 	h->bitmap_writes++;
@@ -395,7 +395,7 @@ void kx_io_wait(kx_host *h, kx_io_result *out)
 		bool error = m.bitmap_fails || (h->io_error_one_in && h->rng->one_in(h->io_error_one_in));
 		out->tried++;
 		out->in_sync_tried += was_in_sync;
-		for (const kx_host::Write &w : h->batch) {
+		for (const plat_array::Write &w : h->batch) {
 			for (uint32_t at = 0; at < w.bytes; at += 512) {
 				// cut or failed: each sector is the old or the new one
 				if ((cut || error) && h->rng->one_in(2))
@@ -411,9 +411,9 @@ void kx_io_wait(kx_host *h, kx_io_result *out)
 	h->maybe_cut();
 }
 
-int kx_flush(kx_host *h, llb_u32 hold, kx_slots *out)
+int plat_flush(plat_array *h, llb_u32 hold, plat_slots *out)
 {
-	if (!kx_members_get(h, hold))
+	if (!plat_members_get(h, hold))
 		return -LLB_EBUSY;
 	*out = {};
 	out->slots = h->slots();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// The simulated members and the array over them: what a kx_host is in this test.
+// The simulated members and the array over them: what a plat_array is in this test.
 #pragma once
 
 #include <cstdint>
@@ -65,7 +65,7 @@ struct Member {
 	void cut(Rng &rng); // the cache is lost or kept, piece by piece
 };
 
-struct kx_host {
+struct plat_array {
 	Rng *rng = nullptr;
 	std::vector<Member> members; // beyond slots(): disks that a reshape may add
 	Shape shape;
@@ -77,7 +77,7 @@ struct kx_host {
 	uint64_t sync_size = 0;
 	uint64_t room_sectors = kSpaceSectors; // between the bitmap's begin and the data
 	uint64_t events = 1; // in memory
-	uint32_t flags = 0; // KX_ARRAY_* of the sync thread
+	uint32_t flags = 0; // PLAT_ARRAY_* of the sync thread
 	uint64_t now_ms = 1;
 	uint64_t resync_offset = ~0ull;
 	bool broken = false;

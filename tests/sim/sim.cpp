@@ -79,7 +79,7 @@ struct Op {
 };
 
 struct Sync {
-	uint32_t action; // KX_ARRAY_SYNC, KX_ARRAY_RECOVER or KX_ARRAY_RESHAPE
+	uint32_t action; // PLAT_ARRAY_SYNC, PLAT_ARRAY_RECOVER or PLAT_ARRAY_RESHAPE
 	bool full = false;
 	uint64_t pos = 0; // sectors
 };
@@ -272,9 +272,9 @@ class Run {
 			return;
 		llb_daemon_work(h_.bitmap);
 		if (h_.shape.pending) {
-			sync_ = Sync{KX_ARRAY_RESHAPE}; // goes on before all else
+			sync_ = Sync{PLAT_ARRAY_RESHAPE}; // goes on before all else
 		} else if (h_.resync_offset == 0) {
-			sync_ = Sync{KX_ARRAY_SYNC};
+			sync_ = Sync{PLAT_ARRAY_SYNC};
 		} else {
 			for (Member &m : h_.members) {
 				m.active |= m.waiting;
@@ -289,13 +289,13 @@ class Run {
 			}
 			if (any) {
 				trace("recovery starts%s\n", full ? ", full" : "");
-				sync_ = Sync{KX_ARRAY_RECOVER, full};
+				sync_ = Sync{PLAT_ARRAY_RECOVER, full};
 				llb_write_all(h_.bitmap);
 				totals_.recoveries++;
 			}
 		}
 		if (sync_)
-			h_.flags = KX_ARRAY_RUNNING | sync_->action;
+			h_.flags = PLAT_ARRAY_RUNNING | sync_->action;
 	}
 
 	// The reshape begins: md calls what it adds in sync at once, and writes that down.
@@ -321,8 +321,8 @@ class Run {
 		trace("reshape: data moves %s by %u halves, %u slots\n", s.up() ? "up" : "down", s.room(),
 		      s.next.slots);
 		totals_.reshapes++;
-		sync_ = Sync{KX_ARRAY_RESHAPE};
-		h_.flags = KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE;
+		sync_ = Sync{PLAT_ARRAY_RESHAPE};
+		h_.flags = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE;
 		h_.write_superblocks();
 	}
 
@@ -331,7 +331,7 @@ class Run {
 	void reshape_step()
 	{
 		Shape &s = h_.shape;
-		if (h_.flags & KX_ARRAY_INTR || h_.broken)
+		if (h_.flags & PLAT_ARRAY_INTR || h_.broken)
 			return finish_reshape(false);
 		if (s.done == halves_)
 			return finish_reshape(true);
@@ -391,9 +391,9 @@ class Run {
 	void sync_step()
 	{
 		Sync &s = *sync_;
-		if (s.action == KX_ARRAY_RESHAPE)
+		if (s.action == PLAT_ARRAY_RESHAPE)
 			return reshape_step();
-		if (h_.flags & KX_ARRAY_INTR || h_.broken)
+		if (h_.flags & PLAT_ARRAY_INTR || h_.broken)
 			return finish_sync();
 		if (s.pos >= h_.sync_size)
 			return finish_sync();
@@ -419,32 +419,32 @@ class Run {
 		uint32_t from = source(half);
 		for (uint32_t i = 0; i < h_.members.size(); i++) {
 			Member &m = h_.members[i];
-			bool to = s.action == KX_ARRAY_RECOVER ? !m.in_sync : m.in_sync;
+			bool to = s.action == PLAT_ARRAY_RECOVER ? !m.in_sync : m.in_sync;
 			if (i == from || !m.active || m.faulty || !to)
 				continue;
 			m.write(h_.place(half), h_.members[from].now(h_.place(half)));
 		}
-		if (s.action == KX_ARRAY_SYNC)
+		if (s.action == PLAT_ARRAY_SYNC)
 			resynced_ += half % kHalves == 0;
 		s.pos = (uint64_t(half) + 1) * (h_.chunk_sectors / kHalves);
 	}
 
 	void finish_sync()
 	{
-		bool stopped = h_.flags & KX_ARRAY_INTR || h_.broken;
+		bool stopped = h_.flags & PLAT_ARRAY_INTR || h_.broken;
 		if (stopped)
-			h_.flags |= KX_ARRAY_INTR;
+			h_.flags |= PLAT_ARRAY_INTR;
 		llb_close_sync(h_.bitmap);
-		stopped |= (h_.flags & KX_ARRAY_INTR) != 0;
-		if (!stopped && sync_->action == KX_ARRAY_SYNC)
+		stopped |= (h_.flags & PLAT_ARRAY_INTR) != 0;
+		if (!stopped && sync_->action == PLAT_ARRAY_SYNC)
 			h_.resync_offset = ~0ull;
-		if (!stopped && sync_->action == KX_ARRAY_RECOVER) {
+		if (!stopped && sync_->action == PLAT_ARRAY_RECOVER) {
 			for (Member &m : h_.members) {
 				if (m.active && !m.faulty)
 					m.in_sync = true, m.old = false;
 			}
 		}
-		trace("%s %s at sector %llu\n", sync_->action == KX_ARRAY_SYNC ? "resync" : "recovery",
+		trace("%s %s at sector %llu\n", sync_->action == PLAT_ARRAY_SYNC ? "resync" : "recovery",
 		      stopped ? "stopped" : "done", (unsigned long long)sync_->pos);
 		sync_.reset();
 		h_.flags = 0;
@@ -661,7 +661,7 @@ class Run {
 			m.old = true;
 			m.roles_recovering = true;
 		} else if (sync_ && (!w_.reshape_one_in || rng_.one_in(4))) {
-			h_.flags |= KX_ARRAY_INTR; // somebody stops the sync
+			h_.flags |= PLAT_ARRAY_INTR; // somebody stops the sync
 		}
 	}
 
@@ -710,7 +710,7 @@ class Run {
 		case 4:
 			if (h_.lead_queued && rng_.one_in(2)) {
 				h_.lead_queued = false;
-				llb_lead_work(h_.bitmap);
+				llb_leader_work(h_.bitmap);
 			}
 			break;
 		case 5:
@@ -878,7 +878,7 @@ class Run {
 	const Workload &w_;
 	Totals &totals_;
 	Rng rng_;
-	kx_host h_;
+	plat_array h_;
 	uint32_t halves_ = 0;
 	std::vector<bool> care_; // holds what somebody wrote
 	std::vector<Op> ops_;

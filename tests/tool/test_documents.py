@@ -118,7 +118,7 @@ class Pages(unittest.TestCase):
 
 
 class Messages(unittest.TestCase):
-    CALL = re.compile(r'\b(?:kx_log|say|pr_(?:err|warn|notice|info)(?:_ratelimited)?)\(((?:[^"();]|\([^()]*\))*)'
+    CALL = re.compile(r'\b(?:plat_log|say|pr_(?:err|warn|notice|info)(?:_ratelimited)?)\(((?:[^"();]|\([^()]*\))*)'
                       r'((?:"(?:[^"\\]|\\.)*"\s*)+)')
 
     def messages(self):
@@ -137,8 +137,8 @@ class Messages(unittest.TestCase):
                      glob.glob(os.path.join(TOP, 'src', 'shim', '*.c'))):
             with open(path, encoding='utf-8') as file:
                 source = file.read()
-            count += len(re.findall(r'\b(?:kx_log|say|pr_(?!fmt)[a-z_]+)\(', source))
-            count -= len(re.findall(r'void (?:kx_log|say)\(|kx_log\(h, level, fmt, args\.\.\.\)', source))
+            count += len(re.findall(r'\b(?:plat_log|say|pr_(?!fmt)[a-z_]+)\(', source))
+            count -= len(re.findall(r'void (?:plat_log|say)\(|plat_log\(h, level, fmt, args\.\.\.\)', source))
         return count
 
     def test_every_message(self):

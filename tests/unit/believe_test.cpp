@@ -53,7 +53,7 @@ TEST(Believe, AUsedBitmapIsNotNew)
 		}
 		r.start();
 		EXPECT_EQ(need_sync(r), 64u) << "field at " << field;
-		EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "calls itself new"), 1) << r.h.log_text();
+		EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN, "calls itself new"), 1) << r.h.log_text();
 	}
 }
 
@@ -159,10 +159,10 @@ TEST(LastMember, TheSuperblockTellsIt)
 	llb_update_sb(r.b());
 	r.h.members[0]->fail_writes = -1;
 	r.begin(7); // returns: the data is written, and acknowledged
-	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
 	EXPECT_GE(r.h.superblocks, 1);
 	r.h.members[0]->fail_writes = 0;
-	r.h.flags &= ~KX_ARRAY_BROKEN;
+	r.h.flags &= ~PLAT_ARRAY_BROKEN;
 	r.reboot(); // a cut: nothing else was written
 	EXPECT_EQ(need_sync(r), 64u) << r.h.log_text();
 }
@@ -178,10 +178,10 @@ TEST(LastMember, TheHeaderTellsIt)
 	r.h.superblock_busy = true;
 	r.h.members[0]->fail_writes = int(core::kWriteTries); // the round's, not the header's
 	r.begin(7);
-	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
 	EXPECT_TRUE(r.get32(0, kState) & LLB_SB_STALE);
 	EXPECT_EQ(r.h.superblocks, 0);
-	r.h.flags &= ~KX_ARRAY_BROKEN;
+	r.h.flags &= ~PLAT_ARRAY_BROKEN;
 	r.reboot();
 	EXPECT_EQ(need_sync(r), 64u) << r.h.log_text();
 }
@@ -212,7 +212,7 @@ TEST(Snapshot, NothingIsCleanedBehindIt)
 	r.start();
 	r.write(7);
 	r.h.run_for(kSleep_ms + 1000);
-	r.h.flags |= KX_ARRAY_SNAPSHOT; // from before the image is made
+	r.h.flags |= PLAT_ARRAY_SNAPSHOT; // from before the image is made
 	size_t n = r.h.members[0]->bytes.size();
 	u8 *shared = static_cast<u8 *>(
 		mmap(nullptr, 2 * n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
@@ -231,7 +231,7 @@ TEST(Snapshot, NothingIsCleanedBehindIt)
 		for (size_t i = 0; i < n; i++)
 			r.h.members[m]->put(i, shared[m * n + i]);
 	munmap(shared, 2 * n);
-	r.h.flags &= ~KX_ARRAY_SNAPSHOT; // resumed
+	r.h.flags &= ~PLAT_ARRAY_SNAPSHOT; // resumed
 	r.begin(7);
 	EXPECT_TRUE(r.reloads_to_sync(r.disk(7))) << "the byte under a write is " << int(r.disk(7));
 	r.end(7);

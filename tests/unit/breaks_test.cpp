@@ -16,10 +16,11 @@ using rig::Rig;
 
 namespace {
 
-constexpr u32 kResync = KX_ARRAY_RUNNING | KX_ARRAY_SYNC;
-constexpr u32 kRecover = KX_ARRAY_RUNNING | KX_ARRAY_RECOVER;
-constexpr u32 kReshape = KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE;
-constexpr u32 kActions = kResync | kRecover | kReshape | KX_ARRAY_REQUESTED | KX_ARRAY_CHECK | KX_ARRAY_INTR;
+constexpr u32 kResync = PLAT_ARRAY_RUNNING | PLAT_ARRAY_SYNC;
+constexpr u32 kRecover = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
+constexpr u32 kReshape = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE;
+constexpr u32 kActions =
+	kResync | kRecover | kReshape | PLAT_ARRAY_REQUESTED | PLAT_ARRAY_CHECK | PLAT_ARRAY_INTR;
 
 void action(Rig &r, u32 flags)
 {
@@ -94,7 +95,7 @@ TEST(Breaks, BuiltParityIsNotBuiltAgain)
 	// nor taken back by what happens to others
 	llb_end_sync(r.b(), 4 * kChunk, &blocks);
 	EXPECT_TRUE(r.raw(4) & core::kEnded);
-	action(r, kResync | KX_ARRAY_INTR);
+	action(r, kResync | PLAT_ARRAY_INTR);
 	llb_close_sync(r.b());
 	EXPECT_TRUE(r.raw(4) & core::kEnded);
 	action(r, 0);
@@ -196,7 +197,7 @@ TEST(Breaks, AnotherLevelHasNoStripeCache)
 	r.h.fail_member(2);
 	r.h.members[2]->flags = 0;
 	whole_sync(r, kRecover);
-	r.h.members[2]->flags = KX_MEMBER_IN_SYNC;
+	r.h.members[2]->flags = PLAT_MEMBER_IN_SYNC;
 	r.h.degraded = 0;
 	int forgotten = r.h.stripes_forgotten;
 	r.h.array.level = 1;
@@ -408,15 +409,15 @@ TEST(Breaks, LoadAsksForNoSyncThatCannotRun)
 	for (int turn = 0; turn < 3; turn++) {
 		Rig r({.fill = LLB_DIRTY});
 		if (turn == 1)
-			r.h.flags |= KX_ARRAY_RESHAPE_PENDING;
+			r.h.flags |= PLAT_ARRAY_RESHAPE_PENDING;
 		if (turn == 2)
 			r.h.fail_member(1);
 		r.start();
 		EXPECT_EQ(r.h.resync_requests, turn == 0 ? 1 : 0) << turn;
 		r.h.run_for(kCleanBy_ms);
 		EXPECT_EQ(r.h.resync_requests > 0, turn == 0) << turn;
-		r.h.flags &= ~KX_ARRAY_RESHAPE_PENDING;
-		r.h.members[1]->flags = KX_MEMBER_IN_SYNC;
+		r.h.flags &= ~PLAT_ARRAY_RESHAPE_PENDING;
+		r.h.members[1]->flags = PLAT_MEMBER_IN_SYNC;
 		r.h.degraded = 0;
 		r.h.run_for(kCleanBy_ms);
 		EXPECT_GE(r.h.resync_requests, 1) << turn;
@@ -426,14 +427,15 @@ TEST(Breaks, LoadAsksForNoSyncThatCannotRun)
 // What is not a member of the data says nothing of it, however new it looks.
 TEST(Breaks, OnlyMembersInSyncAreRead)
 {
-	for (u32 flags : {u32{0}, KX_MEMBER_IN_SYNC | KX_MEMBER_JOURNAL, KX_MEMBER_IN_SYNC | KX_MEMBER_OLD,
-			  KX_MEMBER_IN_SYNC | KX_MEMBER_FAULTY, KX_MEMBER_IN_SYNC}) {
+	for (u32 flags :
+	     {u32{0}, PLAT_MEMBER_IN_SYNC | PLAT_MEMBER_JOURNAL, PLAT_MEMBER_IN_SYNC | PLAT_MEMBER_OLD,
+	      PLAT_MEMBER_IN_SYNC | PLAT_MEMBER_FAULTY, PLAT_MEMBER_IN_SYNC}) {
 		Rig r({.members = 3, .chunks = 64, .fill = LLB_CLEAN});
 		Options other = r.o;
 		other.fill = LLB_UNWRITTEN;
 		r.format(2, other);
 		r.h.members[2]->flags = flags;
-		bool spare = flags == KX_MEMBER_IN_SYNC;
+		bool spare = flags == PLAT_MEMBER_IN_SYNC;
 		r.h.members[2]->slot = spare ? -1 : 2;
 		r.h.array.raid_disks = 2;
 		r.start();

@@ -84,7 +84,7 @@ TEST(CrashBytes, OfALoad)
 	for (bool writable : {false, true}) {
 		Rig r({.cells = cells});
 		if (!writable)
-			r.h.flags &= ~KX_ARRAY_RDWR;
+			r.h.flags &= ~PLAT_ARRAY_RDWR;
 		r.start();
 		EXPECT_EQ(crash_bytes(r), 2 * kChunk * 512) << writable;
 		EXPECT_EQ(r.disk(6), LLB_CLEAN);
@@ -146,7 +146,7 @@ class RandomRun {
 			m->flags = 0;
 			llb_write_all(r_.b());
 			llb_close_sync(r_.b());
-			m->flags = KX_MEMBER_IN_SYNC;
+			m->flags = PLAT_MEMBER_IN_SYNC;
 			r_.h.degraded = 0;
 		}
 	}
@@ -403,7 +403,7 @@ TEST(Rest, BarrierIdleIsKeptAlsoTheSecondTime)
 	}
 }
 
-// A write since the find of quiet lanes, and the next pass comes before barrier_idle: what
+// A write since the find of quiet groups, and the next pass comes before barrier_idle: what
 // was quiet then says nothing now.
 TEST(Rest, QuietIsForgottenAfterThePass)
 {
@@ -414,7 +414,7 @@ TEST(Rest, QuietIsForgottenAfterThePass)
 	bool once = true;
 	r.h.on_flush = [&] {
 		if (once)
-			r.begin(6); // its lane was found quiet, and it will be marked
+			r.begin(6); // its group was found quiet, and it will be marked
 		once = false;
 	};
 	r.h.run_for(6300);
@@ -699,7 +699,7 @@ TEST(Large, FewWritesToLoadAndToResize)
 {
 	Large r(15);
 	EXPECT_EQ(r.chunk_sectors(), 4 * kMiB);
-	u32 blocks = r.table()->geo.blocks;
+	u32 blocks = r.table()->geo.pages;
 	EXPECT_EQ(blocks, (u32{15} << 18) / 4096 + 1);
 	EXPECT_LE(u32(r.h.io_batches), blocks / core::kBatch + 3);
 	r.write(7);
@@ -711,7 +711,7 @@ TEST(Large, FewWritesToLoadAndToResize)
 	r.stop();
 	before = r.h.io_batches;
 	r.start();
-	EXPECT_LE(u32(r.h.io_batches - before), r.table()->geo.blocks / core::kBatch + 3);
+	EXPECT_LE(u32(r.h.io_batches - before), r.table()->geo.pages / core::kBatch + 3);
 	EXPECT_EQ(r.chunk_sectors(), 4 * kMiB);
 	EXPECT_EQ(r.counts()[LLB_NEED_SYNC], 1u);
 }

@@ -95,7 +95,7 @@ TEST(Daemon, AnIdleArrayCostsNothing)
 TEST(Daemon, AReadOnlyArrayIsNotScannedForEver)
 {
 	Rig r({.cells = {LLB_DIRTY}});
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	r.start();
 	r.h.run_for(10 * kCleanBy_ms);
 	EXPECT_EQ(r.h.writes_total(), 0);
@@ -106,7 +106,7 @@ TEST(Daemon, AChunkThatIsBeingWrittenStaysDirty)
 	Rig r({.chunks = 256, .state = LLB_SB_FIRST_USE});
 	r.start();
 	r.begin(5);
-	r.write(6); // in the same lane
+	r.write(6); // in the same group
 	r.write(100); // in another
 	r.h.run_for(3 * kCleanBy_ms);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
@@ -116,7 +116,7 @@ TEST(Daemon, AChunkThatIsBeingWrittenStaysDirty)
 	EXPECT_LE(clean_after(r, 6), kCleanBy_ms);
 }
 
-// W4 beside a chunk that is always being written: neighbours have lanes of their own.
+// W4 beside a chunk that is always being written: neighbours have groups of their own.
 TEST(Daemon, AHotNeighbourKeepsNothingElseDirty)
 {
 	const u64 far = u64{16} << 31; // 16 TiB, in chunks of 256 MiB
@@ -142,7 +142,7 @@ TEST(Daemon, AHotNeighbourKeepsNothingElseDirty)
 	}
 }
 
-// The unmarked chunk of the lane is written: quiet has nothing to do with marks.
+// The unmarked chunk of the group is written: quiet has nothing to do with marks.
 TEST(Daemon, TwoChunksInOneLane)
 {
 	Rig r(kFirstUse);
@@ -172,7 +172,7 @@ TEST(Daemon, AWriteBetweenMarkAndClearKeepsDirty)
 	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
 }
 
-// barrier_idle is counted from the lane's first mark. A chunk that was marked later is
+// barrier_idle is counted from the group's first mark. A chunk that was marked later is
 // cleared with the others, but never in the pass that marked it.
 TEST(Daemon, AChunkIsClearedWithItsLane)
 {
@@ -180,7 +180,7 @@ TEST(Daemon, AChunkIsClearedWithItsLane)
 	r.start();
 	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_DAEMON_SLEEP, 1), 0);
 	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_BARRIER_IDLE, 20), 0);
-	r.begin(6); // pins the lane
+	r.begin(6); // pins the group
 	r.write(5);
 	r.h.run_for(60000);
 	r.write(7);
@@ -200,7 +200,7 @@ TEST(Daemon, AWriteInTheFlushKeepsItDirty)
 	bool came = false;
 	r.h.on_flush = [&] {
 		if (!came)
-			r.begin(5); // after the lane was found quiet
+			r.begin(5); // after the group was found quiet
 		came = true;
 	};
 	r.h.run_for(3 * kCleanBy_ms);
@@ -295,7 +295,7 @@ TEST(Daemon, ACountThatIsSeenLate)
 	r.end(5);
 }
 
-// Between the two sums of a lane one write ends and another comes and goes: they must
+// Between the two sums of a group one write ends and another comes and goes: they must
 // not make up for a third that is under way.
 TEST(Daemon, WritesBetweenTheTwoSums)
 {
@@ -380,13 +380,13 @@ TEST(Daemon, AReplacementThatIsNotInSyncDoesNotCount)
 	Rig r({.members = 3, .state = LLB_SB_FIRST_USE});
 	r.h.array.raid_disks = 2;
 	r.h.members[2]->slot = 1;
-	r.h.members[2]->flags = KX_MEMBER_REPLACEMENT;
+	r.h.members[2]->flags = PLAT_MEMBER_REPLACEMENT;
 	r.start();
 	r.write(5);
 	r.idle();
 	EXPECT_EQ(r.disk(5), LLB_CLEAN); // slot 1 has its in-sync member
 	r.write(6);
-	r.h.members[1]->flags = KX_MEMBER_FAULTY; // and now only the replacement
+	r.h.members[1]->flags = PLAT_MEMBER_FAULTY; // and now only the replacement
 	r.h.run_for(3 * kCleanBy_ms);
 	EXPECT_EQ(r.disk(0, 6), LLB_DIRTY);
 }
@@ -441,7 +441,7 @@ TEST(Daemon, AMemberReturns)
 	EXPECT_EQ(r.state(5), State::NeedSync);
 	r.h.members[1]->flags = 0; // re-added, not in sync
 	llb_write_all(r.b());
-	r.h.flags |= KX_ARRAY_RUNNING | KX_ARRAY_RECOVER;
+	r.h.flags |= PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
 	for (u64 s = 0; s < r.o.sync_size;) {
 		u64 blocks = llb_skip_sync(r.b(), s);
 		if (!blocks)
@@ -452,9 +452,9 @@ TEST(Daemon, AMemberReturns)
 	EXPECT_EQ(r.state(5), State::Dirty);
 	r.h.run_for(3 * kCleanBy_ms);
 	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY == r.disk(0, 5) ? LLB_DIRTY : LLB_NEED_SYNC);
-	r.h.members[1]->flags = KX_MEMBER_IN_SYNC;
+	r.h.members[1]->flags = PLAT_MEMBER_IN_SYNC;
 	r.h.degraded = 0;
-	r.h.flags &= ~(KX_ARRAY_RUNNING | KX_ARRAY_RECOVER);
+	r.h.flags &= ~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER);
 	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
 }
 
@@ -500,7 +500,7 @@ TEST(Daemon, NobodyTakesEventsCleared)
 	r.h.run_for(3 * kCleanBy_ms);
 	EXPECT_EQ(r.disk(1, 5), LLB_DIRTY);
 	EXPECT_EQ(r.state(5), State::Dirty);
-	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
 }
 
 TEST(Daemon, CleanThatCouldNotBeWrittenIsWrittenLater)
@@ -561,7 +561,7 @@ TEST(Daemon, WriteBehindThatCountsItselfAfterTheMark)
 	r.begin(5);
 	r.h.run_for(kSleep_ms); // marked, in flight
 	llb_start_behind(r.b());
-	r.end(5); // the lane is quiet, the write is not
+	r.end(5); // the group is quiet, the write is not
 	r.h.run_for(3 * kCleanBy_ms);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	llb_end_behind(r.b());
@@ -697,7 +697,7 @@ TEST(Daemon, ADegradedIdleArrayStaysAsleep)
 	r.h.run_for(100 * kSleep_ms);
 	EXPECT_EQ(r.h.flush_calls, flushes);
 	EXPECT_TRUE(r.reloads_to_sync(r.disk(0, 7)));
-	r.h.members[1]->flags = KX_MEMBER_IN_SYNC; // recovered: md wakes its thread
+	r.h.members[1]->flags = PLAT_MEMBER_IN_SYNC; // recovered: md wakes its thread
 	r.h.degraded = 0;
 	r.h.run_for(kCleanBy_ms + kSleep_ms);
 	EXPECT_EQ(r.disk(0, 7), LLB_CLEAN);
@@ -709,10 +709,10 @@ TEST(Daemon, AReadOnlyArrayStaysAsleep)
 	Rig r;
 	r.start();
 	r.write(7);
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	r.h.run_for(kSleep_ms + 1000);
 	EXPECT_EQ(r.h.daemon_due.load(), ~0ull) << "the timer runs";
-	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.flags |= PLAT_ARRAY_RDWR;
 	r.h.run_for(kCleanBy_ms + kSleep_ms);
 	EXPECT_EQ(r.disk(7), LLB_CLEAN);
 }

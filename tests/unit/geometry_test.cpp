@@ -40,11 +40,11 @@ TEST(Geometry, Limits)
 	Geometry g;
 	ASSERT_FALSE(geometry_for(u64{1} << 45, 256, 0, &g).failed());
 	EXPECT_EQ(g.chunks, u64{1} << 16);
-	EXPECT_EQ(g.blocks, 17u); // 1024 + 65536 bytes
+	EXPECT_EQ(g.pages, 17u); // 1024 + 65536 bytes
 	ASSERT_FALSE(geometry_for(3072 * kChunk, 256, 0, &g).failed());
-	EXPECT_EQ(g.blocks, 1u);
+	EXPECT_EQ(g.pages, 1u);
 	ASSERT_FALSE(geometry_for(3073 * kChunk, 256, 0, &g).failed());
-	EXPECT_EQ(g.blocks, 2u);
+	EXPECT_EQ(g.pages, 2u);
 	ASSERT_FALSE(geometry_for(kChunk, 256, 12, &g).failed()); // not below what is asked for
 	EXPECT_EQ(g.chunk_shift, 12u);
 }
@@ -56,11 +56,11 @@ TEST(Geometry, CellsLieInOrderAndInsideTheirBlocks)
 	core::Table *t = core::Table::make(g, g.chunk_shift, nullptr);
 	ASSERT_NE(t, nullptr);
 	u64 next = 0;
-	for (u32 b = 0; b < g.blocks; b++) {
-		EXPECT_EQ(t->block_first(b), next);
-		next = t->block_end(b);
-		for (u64 c = t->block_first(b); c < next; c++)
-			EXPECT_EQ(t->block_of(c), b);
+	for (u32 b = 0; b < g.pages; b++) {
+		EXPECT_EQ(t->page_first(b), next);
+		next = t->page_end(b);
+		for (u64 c = t->page_first(b); c < next; c++)
+			EXPECT_EQ(t->page_of(c), b);
 	}
 	EXPECT_EQ(next, 9001u);
 	core::Table::destroy(t);
@@ -96,8 +96,8 @@ void expect_refused(Rig &r, int err, const char *why)
 {
 	EXPECT_EQ(create_err(r), -err);
 	EXPECT_EQ(r.h.bitmap, nullptr);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR, why), 1) << why << " in:\n" << r.h.log_text();
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR), 1) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, why), 1) << why << " in:\n" << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR), 1) << r.h.log_text();
 	EXPECT_EQ(r.h.writes_total(), 0);
 }
 
@@ -170,7 +170,7 @@ TEST(Geometry, DataBeforeTheBitmap)
 	for (auto &m : r.h.members)
 		m->m.data_sectors = 100000 - 271;
 	EXPECT_EQ(r.create(), -LLB_EINVAL);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "overlap data"), 1);
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "overlap data"), 1);
 }
 
 TEST(Geometry, DataOnADeviceOfItsOwnDoesNotOverlap)
@@ -244,23 +244,23 @@ TEST(Geometry, ABadBlockLogInsideIsSwitchedOff)
 {
 	Rig r;
 	for (auto &m : r.h.members) {
-		m->flags |= KX_MEMBER_BAD_LOG;
-		m->m.bad_log_offset = 16; // bitmap offset + 8, as mdadm 4.6 places it
-		m->m.bad_log_sectors = 8;
+		m->flags |= PLAT_MEMBER_BBL;
+		m->m.bbl_offset = 16; // bitmap offset + 8, as mdadm 4.6 places it
+		m->m.bbl_sectors = 8;
 	}
 	r.start();
 	for (auto &m : r.h.members)
 		EXPECT_TRUE(m->bad_log_disabled);
-	EXPECT_EQ(r.h.count_log(KX_LOG_NOTICE, "bad-block log"), 2) << r.h.log_text(); // one per member
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_NOTICE, "bad-block log"), 2) << r.h.log_text(); // one per member
 }
 
 TEST(Geometry, ABadBlockLogWithEntriesIsNot)
 {
 	Rig r;
-	r.h.members[1]->flags |= KX_MEMBER_BAD_LOG;
-	r.h.members[1]->m.bad_log_offset = 16;
-	r.h.members[1]->m.bad_log_sectors = 8;
-	r.h.members[1]->m.bad_log_entries = 3;
+	r.h.members[1]->flags |= PLAT_MEMBER_BBL;
+	r.h.members[1]->m.bbl_offset = 16;
+	r.h.members[1]->m.bbl_sectors = 8;
+	r.h.members[1]->m.bbl_entries = 3;
 	expect_refused(r, LLB_EINVAL, "bad-block log");
 	EXPECT_FALSE(r.h.members[1]->bad_log_disabled);
 }
@@ -268,10 +268,10 @@ TEST(Geometry, ABadBlockLogWithEntriesIsNot)
 TEST(Geometry, ABadBlockLogElsewhereStaysOn)
 {
 	Rig r;
-	r.h.members[1]->flags |= KX_MEMBER_BAD_LOG;
-	r.h.members[1]->m.bad_log_offset = 8 + 256;
-	r.h.members[1]->m.bad_log_sectors = 8;
-	r.h.members[1]->m.bad_log_entries = 3;
+	r.h.members[1]->flags |= PLAT_MEMBER_BBL;
+	r.h.members[1]->m.bbl_offset = 8 + 256;
+	r.h.members[1]->m.bbl_sectors = 8;
+	r.h.members[1]->m.bbl_entries = 3;
 	r.start();
 	EXPECT_FALSE(r.h.members[1]->bad_log_disabled);
 }
@@ -283,9 +283,9 @@ TEST(Geometry, AHotAddedMemberIsCheckedToo)
 	r.h.members[2]->slot = -1;
 	r.start();
 	r.h.members[2]->slot = 1;
-	r.h.members[2]->flags = KX_MEMBER_BAD_LOG;
-	r.h.members[2]->m.bad_log_offset = 16;
-	r.h.members[2]->m.bad_log_sectors = 8;
+	r.h.members[2]->flags = PLAT_MEMBER_BBL;
+	r.h.members[2]->m.bbl_offset = 16;
+	r.h.members[2]->m.bbl_sectors = 8;
 	llb_write_all(r.b());
 	EXPECT_TRUE(r.h.members[2]->bad_log_disabled);
 }

@@ -80,7 +80,7 @@ struct Hammer {
 	void finish();
 
 	u64 seed_;
-	kx_host h;
+	plat_array h;
 	bool data_model;
 	std::atomic<bool> stop{false}, writers_done{false}, all_done{false};
 
@@ -149,15 +149,15 @@ Hammer::Hammer(u64 seed)
 	h.on_flushed = [this] {
 		std::this_thread::sleep_for(std::chrono::microseconds(epoch.load(RELAXED) % 700));
 	};
-	h.on_slots = [this](const kx_slots &slots) {
+	h.on_slots = [this](const plat_slots &slots) {
 		if (slots.degraded == 0 && slots.in_sync == kMembers && slots.flushed == kMembers)
 			whole_flush.store(whole_flush_began.load(RELAXED), RELAXED);
 	};
 	h.on_member_fail = [this](u32 m) {
 		n_failures.fetch_add(1, RELAXED);
 		failed_at[m].store(h.events.load(RELAXED), RELAXED);
-		if (h.flags.load(RELAXED) & KX_ARRAY_RUNNING)
-			h.flags.fetch_or(KX_ARRAY_INTR);
+		if (h.flags.load(RELAXED) & PLAT_ARRAY_RUNNING)
+			h.flags.fetch_or(PLAT_ARRAY_INTR);
 	};
 	h.on_io_wait = [] {
 		static thread_local u32 n;
@@ -173,7 +173,7 @@ void Hammer::check_dirty(u64 c, const char *when)
 	for (u32 m = 0; m < kMembers; m++) {
 		auto &member = *h.members[m];
 		u8 byte = member.at(LLB_CELLS_OFFSET + c);
-		if (!dirty_byte(byte) && member.in_sync() && !(h.flags.load(RELAXED) & KX_ARRAY_BROKEN))
+		if (!dirty_byte(byte) && member.in_sync() && !(h.flags.load(RELAXED) & PLAT_ARRAY_BROKEN))
 			h.violation("W1: %s, chunk %llu is %u on member %u", when,
 				    static_cast<unsigned long long>(c), byte, m);
 	}
@@ -222,7 +222,7 @@ void Hammer::complete(const Io &io)
 	auto done = [&](u32 members) {
 		for (u64 c = first; c <= last; c++) {
 			for (u32 m = 0; m < kMembers; m++) {
-				if (!(members & 1u << m) || h.members[m]->has(KX_MEMBER_FAULTY))
+				if (!(members & 1u << m) || h.members[m]->has(PLAT_MEMBER_FAULTY))
 					continue;
 				data[m][c].fetch_add(1, RELAXED);
 				if (io.discard)
@@ -405,16 +405,16 @@ bool Hammer::sync_once(Rng &rng, bool may_abort)
 			}
 		}
 		recover = targets != 0;
-		h.flags.fetch_or(KX_ARRAY_RUNNING | (recover ? KX_ARRAY_RECOVER : KX_ARRAY_SYNC));
+		h.flags.fetch_or(PLAT_ARRAY_RUNNING | (recover ? PLAT_ARRAY_RECOVER : PLAT_ARRAY_SYNC));
 	}
 	(recover ? n_recoveries : n_syncs).fetch_add(1, RELAXED);
 	u64 end = size.load();
 	u64 abort_at = may_abort && rng() % 3 == 0 ? rng() % end : ~0ull;
 	for (u64 s = 0; s < end;) {
-		if (h.flags.load(RELAXED) & KX_ARRAY_INTR)
+		if (h.flags.load(RELAXED) & PLAT_ARRAY_INTR)
 			break;
 		if (s >= abort_at) {
-			h.flags.fetch_or(KX_ARRAY_INTR);
+			h.flags.fetch_or(PLAT_ARRAY_INTR);
 			break;
 		}
 		u64 blocks = full ? 0 : llb_skip_sync(h.bitmap, s);
@@ -440,7 +440,7 @@ bool Hammer::sync_once(Rng &rng, bool may_abort)
 			if (may_abort && rng() % 400 == 0) { // an error
 				u64 ignored;
 				llb_end_sync(h.bitmap, s, &ignored);
-				h.flags.fetch_or(KX_ARRAY_INTR);
+				h.flags.fetch_or(PLAT_ARRAY_INTR);
 			} else {
 				copy_chunk(c, recover);
 			}
@@ -450,10 +450,10 @@ bool Hammer::sync_once(Rng &rng, bool may_abort)
 		if (rng() % 64 == 0)
 			std::this_thread::yield();
 	}
-	bool aborted = h.flags.load() & KX_ARRAY_INTR;
+	bool aborted = h.flags.load() & PLAT_ARRAY_INTR;
 	llb_close_sync(h.bitmap);
 	std::lock_guard<std::mutex> hold(mdx);
-	aborted |= bool(h.flags.load() & KX_ARRAY_INTR);
+	aborted |= bool(h.flags.load() & PLAT_ARRAY_INTR);
 	if (!aborted && recover) {
 		for (u32 m = 0; m < kMembers; m++) {
 			std::lock_guard<std::mutex> error(h.error_mutex);
@@ -463,13 +463,13 @@ bool Hammer::sync_once(Rng &rng, bool may_abort)
 			// md's superblock, which says that the member is in sync, is written
 			// behind a flush of it
 			flushed[m].store(epoch.load(RELAXED), RELAXED);
-			h.members[m]->flags.fetch_or(KX_MEMBER_IN_SYNC);
+			h.members[m]->flags.fetch_or(PLAT_MEMBER_IN_SYNC);
 			h.degraded.fetch_sub(1);
 		}
 	} else if (!aborted) {
 		h.resync_offset.store(~0ull);
 	}
-	h.flags.fetch_and(~(KX_ARRAY_RUNNING | KX_ARRAY_RECOVER | KX_ARRAY_SYNC | KX_ARRAY_INTR));
+	h.flags.fetch_and(~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER | PLAT_ARRAY_SYNC | PLAT_ARRAY_INTR));
 	return true;
 }
 
@@ -498,7 +498,7 @@ void Hammer::resume()
 void Hammer::readd(u32 m)
 {
 	auto &member = *h.members[m];
-	if (!member.has(KX_MEMBER_FAULTY))
+	if (!member.has(PLAT_MEMBER_FAULTY))
 		return;
 	llb_stats stats;
 	llb_stats_get(h.bitmap, &stats);
@@ -533,7 +533,7 @@ void Hammer::manager(u64 seed)
 				h.members[m]->fail_flushes.store(1, RELAXED);
 			else
 				h.fail_member(m);
-			if (h.members[m]->has(KX_MEMBER_FAULTY)) {
+			if (h.members[m]->has(PLAT_MEMBER_FAULTY)) {
 				h.events.fetch_add(1, RELAXED);
 				llb_update_sb(h.bitmap);
 			}
@@ -569,7 +569,7 @@ void Hammer::manager(u64 seed)
 			break;
 		case 11: { // no sync runs while md resizes
 			std::lock_guard<std::mutex> hold(mdx);
-			if (h.flags.load() & KX_ARRAY_RUNNING)
+			if (h.flags.load() & PLAT_ARRAY_RUNNING)
 				break;
 			n_resizes.fetch_add(1, RELAXED);
 			u64 to = (kChunks + rng() % kSpareChunks) * kChunk;
@@ -662,7 +662,7 @@ bool Hammer::run(int seconds)
 					    static_cast<unsigned long long>(c), byte, m);
 		}
 	}
-	if (h.flags.load() & KX_ARRAY_BROKEN)
+	if (h.flags.load() & PLAT_ARRAY_BROKEN)
 		h.violation("the array is broken");
 	for (const auto &v : h.violations)
 		fprintf(stderr, "hammer: seed %llu: %s\n", static_cast<unsigned long long>(seed_), v.c_str());

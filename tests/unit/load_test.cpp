@@ -70,7 +70,7 @@ TEST(Load, EveryStateReloads)
 			EXPECT_TRUE(r.reloads_to_sync(r.disk(c))) << c;
 		}
 	}
-	EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "state bytes are invalid"), 1) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN, "state bytes are invalid"), 1) << r.h.log_text();
 	EXPECT_EQ(r.h.log.size(), 1u) << r.h.log_text();
 	EXPECT_EQ(r.h.resync_requests, 1);
 }
@@ -120,7 +120,7 @@ TEST(Load, StaleIsNeedSyncBeforeNewerEvents)
 		       .disk_events = flag ? 100u : 99u});
 		rig::Image before = r.image();
 		r.start();
-		EXPECT_EQ(r.h.count_log(KX_LOG_WARN), 1) << r.h.log_text();
+		EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN), 1) << r.h.log_text();
 		llb_update_sb(r.b());
 		EXPECT_EQ(r.get64(0, 24), 100u);
 		EXPECT_EQ(r.get32(0, 48), 0u);
@@ -153,7 +153,7 @@ TEST(Load, AMemberThatIsBehindIsNotMerged)
 TEST(Load, AMemberThatIsBeingReaddedIsNotRead)
 {
 	Rig r({.fill = LLB_CLEAN});
-	r.h.members[1]->flags = KX_MEMBER_OLD;
+	r.h.members[1]->flags = PLAT_MEMBER_OLD;
 	r.h.degraded = 1;
 	for (u32 c = 0; c < 64; c++)
 		r.h.members[1]->put(LLB_CELLS_OFFSET + c, LLB_DIRTY);
@@ -179,7 +179,7 @@ TEST(Load, OneMemberWithAForeignSuperblock)
 	r.start();
 	EXPECT_EQ(r.state(0), State::Clean);
 	EXPECT_EQ(r.state(1), State::NeedSync);
-	EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "uuid"), 1) << "one line:\n" << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN, "uuid"), 1) << "one line:\n" << r.h.log_text();
 }
 
 TEST(Load, NoneReadable)
@@ -187,7 +187,7 @@ TEST(Load, NoneReadable)
 	Rig r;
 	r.h.members[0]->fail_reads = r.h.members[1]->fail_reads = -1;
 	EXPECT_EQ(r.create(), -LLB_EIO);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "could not be read"), 1);
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "could not be read"), 1);
 	EXPECT_EQ(r.h.log.size(), 1u);
 }
 
@@ -198,7 +198,7 @@ TEST(Load, BytesThatNobodyCanRead)
 		int reads = 0;
 		r.h.on_read = [&](u32 m) { return m == 0 && ++reads <= good; };
 		EXPECT_NE(r.create(), 0);
-		EXPECT_EQ(r.h.count_log(KX_LOG_ERR), 1) << r.h.log_text();
+		EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR), 1) << r.h.log_text();
 		EXPECT_EQ(r.h.writes_total(), 0);
 	}
 }
@@ -206,13 +206,13 @@ TEST(Load, BytesThatNobodyCanRead)
 TEST(Load, AReadOnlyArrayIsNotWritten)
 {
 	Rig r({.state = LLB_SB_FIRST_USE, .fill = 0x77});
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	r.start();
 	r.h.run_for(10 * rig::kCleanBy_ms);
 	llb_flush(r.b());
 	EXPECT_EQ(r.h.writes_total(), 0);
 	// its first write makes all of it durable first
-	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.flags |= PLAT_ARRAY_RDWR;
 	EXPECT_TRUE(llb_pending(r.b()));
 	r.begin(3);
 	EXPECT_EQ(r.disk(3), LLB_DIRTY);
@@ -225,9 +225,9 @@ TEST(Load, AReadOnlyArrayIsNotWritten)
 TEST(Load, OneHeaderForTheBytesAndTheEvents)
 {
 	Rig r({.state = LLB_SB_FIRST_USE});
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	r.start();
-	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.flags |= PLAT_ARRAY_RDWR;
 	r.h.events = 105;
 	int before = r.h.io_batches;
 	llb_update_sb(r.b());
@@ -240,10 +240,10 @@ TEST(Load, OneHeaderForTheBytesAndTheEvents)
 TEST(Load, AReadOnlyArrayThatIsStaleStaysSo)
 {
 	Rig r({.fill = LLB_CLEAN, .disk_events = 90});
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	r.start();
 	EXPECT_EQ(r.h.writes_total(), 0);
-	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.flags |= PLAT_ARRAY_RDWR;
 	llb_update_sb(r.b()); // md's first superblock write: bytes before events
 	EXPECT_EQ(r.disk(7), LLB_NEED_SYNC);
 	EXPECT_EQ(r.get64(0, 24), 100u);
@@ -265,7 +265,7 @@ TEST(Load, OneMemberTakesThem)
 	Rig r({.cells = {LLB_DIRTY}, .disk_events = 99});
 	r.h.members[0]->fail_writes = 1;
 	r.start();
-	EXPECT_TRUE(r.h.members[0]->has(KX_MEMBER_FAULTY));
+	EXPECT_TRUE(r.h.members[0]->has(PLAT_MEMBER_FAULTY));
 	EXPECT_EQ(r.disk(1, 0), LLB_NEED_SYNC);
 }
 

@@ -111,7 +111,7 @@ void jitter()
 			std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
-thread_local kx_counters *late_counters;
+thread_local plat_counters *late_counters;
 thread_local u32 late_index, late_turn;
 
 bool have_membarrier()
@@ -189,11 +189,11 @@ std::vector<std::string> take_calls()
 using fake::called;
 using fake::Member;
 
-static std::atomic<kx_host *> current_host; // for kx_now_ms, which names none
+static std::atomic<plat_array *> current_host; // for plat_now_ms, which names none
 
 // ---- the host ----
 
-kx_host::kx_host(u32 count, u32 space_sectors)
+plat_array::plat_array(u32 count, u32 space_sectors)
 	: space_bytes(space_sectors * 512)
 {
 	fake::have_membarrier();
@@ -218,12 +218,12 @@ kx_host::kx_host(u32 count, u32 space_sectors)
 	}
 }
 
-kx_host::~kx_host()
+plat_array::~plat_array()
 {
 	current_host.store(nullptr);
 }
 
-void kx_host::violation(const char *fmt, ...)
+void plat_array::violation(const char *fmt, ...)
 {
 	char text[500];
 	va_list args;
@@ -235,7 +235,7 @@ void kx_host::violation(const char *fmt, ...)
 		violations.push_back(text);
 }
 
-int kx_host::count_log(u32 level, const char *part) const
+int plat_array::count_log(u32 level, const char *part) const
 {
 	std::lock_guard<std::mutex> hold(log_mutex);
 	int n = 0;
@@ -244,7 +244,7 @@ int kx_host::count_log(u32 level, const char *part) const
 	return n;
 }
 
-std::string kx_host::log_text() const
+std::string plat_array::log_text() const
 {
 	std::lock_guard<std::mutex> hold(log_mutex);
 	std::string all;
@@ -253,11 +253,11 @@ std::string kx_host::log_text() const
 	return all;
 }
 
-void kx_host::fail_member(u32 i, bool at_last)
+void plat_array::fail_member(u32 i, bool at_last)
 {
 	Member &m = *members[i];
 	std::lock_guard<std::mutex> hold(error_mutex); // as the personality's lock
-	if (!md_error_works.load(RELAXED) || m.has(KX_MEMBER_FAULTY))
+	if (!md_error_works.load(RELAXED) || m.has(PLAT_MEMBER_FAULTY))
 		return;
 	u32 others = 0;
 	for (auto &o : members)
@@ -266,32 +266,32 @@ void kx_host::fail_member(u32 i, bool at_last)
 		return; // md_error does not fail raid1's last member
 	if (on_member_fail)
 		on_member_fail(i);
-	u32 before = m.flags.fetch_or(KX_MEMBER_FAULTY, std::memory_order_seq_cst);
-	m.flags.fetch_and(~KX_MEMBER_IN_SYNC, std::memory_order_seq_cst);
-	if ((before & KX_MEMBER_IN_SYNC) && !(before & (KX_MEMBER_FAULTY | KX_MEMBER_REPLACEMENT)) &&
+	u32 before = m.flags.fetch_or(PLAT_MEMBER_FAULTY, std::memory_order_seq_cst);
+	m.flags.fetch_and(~PLAT_MEMBER_IN_SYNC, std::memory_order_seq_cst);
+	if ((before & PLAT_MEMBER_IN_SYNC) && !(before & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_REPLACEMENT)) &&
 	    m.slot.load(RELAXED) >= 0)
 		degraded.fetch_add(1, std::memory_order_seq_cst);
 }
 
-bool kx_host::run_lead()
+bool plat_array::run_lead()
 {
 	if (!lead_queued.exchange(false, std::memory_order_acq_rel) || !bitmap)
 		return false;
-	llb_lead_work(bitmap);
+	llb_leader_work(bitmap);
 	return true;
 }
 
-bool kx_host::run_daemon_if_due()
+bool plat_array::run_daemon_if_due()
 {
 	u64 due = daemon_due.load();
-	if (due > kx_now_ms())
+	if (due > plat_now_ms())
 		return false;
 	daemon_due.store(~0ull);
 	llb_daemon(bitmap);
 	return true;
 }
 
-void kx_host::run_for(u64 ms)
+void plat_array::run_for(u64 ms)
 {
 	u64 end = clock_ms + ms;
 	llb_daemon_work(bitmap); // mdX runs after each change of the array
@@ -315,68 +315,68 @@ extern "C" {
 
 // ---- memory ----
 
-void *kx_alloc(llb_u64 bytes)
+void *plat_alloc(llb_u64 bytes)
 {
-	called("kx_alloc");
+	called("plat_alloc");
 	return fake::allocate(bytes, 64);
 }
 
-void kx_free(void *p)
+void plat_free(void *p)
 {
-	called("kx_free");
+	called("plat_free");
 	fake::release(p);
 }
 
-void *kx_page_alloc(llb_u32 may_wait)
+void *plat_page_alloc(llb_u32 may_wait)
 {
-	called("kx_page_alloc");
+	called("plat_page_alloc");
 	if (!may_wait && fake::no_pages_at_once.load(RELAXED))
 		return nullptr;
 	return fake::allocate(4096, 4096);
 }
 
-void kx_page_free(void *p)
+void plat_page_free(void *p)
 {
-	called("kx_page_free");
+	called("plat_page_free");
 	fake::release(p);
 }
 
 // ---- this-CPU counters ----
 
-struct kx_counters {
+struct plat_counters {
 	u32 count;
 	std::atomic<u32> *values; // [thread][count]
 };
 
-struct kx_counters *kx_counters_alloc(llb_u32 count)
+struct plat_counters *plat_counters_alloc(llb_u32 count)
 {
-	called("kx_counters_alloc");
+	called("plat_counters_alloc");
 	u64 n = u64{count} * fake::kThreads;
-	void *p = fake::allocate(sizeof(kx_counters) + n * sizeof(u32), 64, true);
+	void *p = fake::allocate(sizeof(plat_counters) + n * sizeof(u32), 64, true);
 	if (!p)
 		return nullptr;
-	auto *c = static_cast<kx_counters *>(p);
+	auto *c = static_cast<plat_counters *>(p);
 	c->count = count;
 	c->values = reinterpret_cast<std::atomic<u32> *>(c + 1);
 	return c;
 }
 
-void kx_counters_free(struct kx_counters *c)
+void plat_counters_free(struct plat_counters *c)
 {
-	called("kx_counters_free");
+	called("plat_counters_free");
 	fake::release(c);
 }
 
-static void add_one(struct kx_counters *c, u32 index)
+static void add_one(struct plat_counters *c, u32 index)
 {
 	// a plain increment, as this_cpu_inc: only this thread writes it
 	auto &v = c->values[u64{fake::thread_slot()} * c->count + index];
 	v.store(v.load(RELAXED) + 1, RELAXED);
 }
 
-void kx_section_enter(struct kx_counters *c, llb_u32 index)
+void plat_section_enter(struct plat_counters *c, llb_u32 index)
 {
-	called("kx_section_enter");
+	called("plat_section_enter");
 	auto &cpu = fake::cpus[fake::thread_slot()];
 	if (cpu.depth.load(RELAXED))
 		abort(); // no section in a section
@@ -385,7 +385,7 @@ void kx_section_enter(struct kx_counters *c, llb_u32 index)
 		cpu.depth.exchange(1, std::memory_order_seq_cst);
 	std::atomic_signal_fence(std::memory_order_seq_cst);
 	// A store may be seen late, by all but its own CPU; a grace period ends that.
-	kx_host *h = current_host.load(RELAXED);
+	plat_array *h = current_host.load(RELAXED);
 	bool late =
 		(h && h->on_section) || (fake::jitter_every.load(RELAXED) && (++fake::late_turn & 3) == 0);
 	if (late) {
@@ -397,11 +397,11 @@ void kx_section_enter(struct kx_counters *c, llb_u32 index)
 	fake::jitter();
 }
 
-void kx_section_leave(void)
+void plat_section_leave(void)
 {
-	called("kx_section_leave");
+	called("plat_section_leave");
 	fake::jitter();
-	kx_host *h = current_host.load(RELAXED);
+	plat_array *h = current_host.load(RELAXED);
 	if (h && h->on_section)
 		h->on_section();
 	if (fake::late_counters) {
@@ -415,29 +415,29 @@ void kx_section_leave(void)
 		h->on_section_leave();
 }
 
-void kx_counter_inc(struct kx_counters *c, llb_u32 index)
+void plat_counter_inc(struct plat_counters *c, llb_u32 index)
 {
-	called("kx_counter_inc");
+	called("plat_counter_inc");
 	add_one(c, index);
 }
 
-llb_u32 kx_counter_sum(struct kx_counters *c, llb_u32 index)
+llb_u32 plat_counter_sum(struct plat_counters *c, llb_u32 index)
 {
-	called("kx_counter_sum");
+	called("plat_counter_sum");
 	u32 sum = 0;
 	for (u32 t = 0; t < fake::kThreads; t++)
 		sum += c->values[u64{t} * c->count + index].load(RELAXED);
 	fake::jitter();
-	kx_host *h = current_host.load(RELAXED);
+	plat_array *h = current_host.load(RELAXED);
 	if (h && h->on_sum)
 		h->on_sum();
 	return sum;
 }
 
-void kx_grace_period(void)
+void plat_grace_period(void)
 {
-	called("kx_grace_period");
-	kx_host *h = current_host.load(RELAXED);
+	called("plat_grace_period");
+	plat_array *h = current_host.load(RELAXED);
 	if (h && h->on_grace)
 		h->on_grace();
 	fake::barrier_everywhere();
@@ -452,29 +452,29 @@ void kx_grace_period(void)
 
 // ---- time, work, waiting ----
 
-llb_u64 kx_now_ms(void)
+llb_u64 plat_now_ms(void)
 {
-	called("kx_now_ms");
+	called("plat_now_ms");
 	fake::jitter();
-	kx_host *h = current_host.load(RELAXED);
+	plat_array *h = current_host.load(RELAXED);
 	if (h && !h->real_time.load(RELAXED))
 		return h->clock_ms.load(RELAXED);
 	auto t = std::chrono::steady_clock::now().time_since_epoch();
 	return u64(std::chrono::duration_cast<std::chrono::milliseconds>(t).count());
 }
 
-void kx_daemon_arm(struct kx_host *h, llb_u32 delay_ms)
+void plat_daemon_arm(struct plat_array *h, llb_u32 delay_ms)
 {
-	called("kx_daemon_arm");
-	u64 due = kx_now_ms() + delay_ms;
+	called("plat_daemon_arm");
+	u64 due = plat_now_ms() + delay_ms;
 	u64 old = h->daemon_due.load(RELAXED);
 	while (due < old && !h->daemon_due.compare_exchange_weak(old, due, RELAXED))
 		;
 }
 
-void kx_lead_queue(struct kx_host *h)
+void plat_leader_queue(struct plat_array *h)
 {
-	called("kx_lead_queue");
+	called("plat_leader_queue");
 	h->lead_queued.store(true, std::memory_order_release); // queue_work orders
 	if (!h->inline_work) {
 		std::lock_guard<std::mutex> hold(h->wait_mutex);
@@ -482,18 +482,18 @@ void kx_lead_queue(struct kx_host *h)
 	}
 }
 
-void kx_md_wake(struct kx_host *h)
+void plat_md_wake(struct plat_array *h)
 {
-	called("kx_md_wake");
+	called("plat_md_wake");
 	h->md_wakes.fetch_add(1, RELAXED);
 }
 
-void kx_relax(void) {}
+void plat_relax(void) {}
 
-void kx_sleep_ms(llb_u32 ms)
+void plat_sleep_ms(llb_u32 ms)
 {
-	called("kx_sleep_ms");
-	kx_host *h = current_host.load(RELAXED);
+	called("plat_sleep_ms");
+	plat_array *h = current_host.load(RELAXED);
 	if (h && h->on_sleep)
 		h->on_sleep();
 	if (h && !h->real_time.load(RELAXED)) {
@@ -506,28 +506,28 @@ void kx_sleep_ms(llb_u32 ms)
 	std::this_thread::sleep_for(std::chrono::milliseconds(ms));
 }
 
-void kx_wait(struct kx_host *h, struct llb_bitmap *b, llb_u32 kind, llb_u64 arg)
+void plat_wait(struct plat_array *h, struct llb_bitmap *b, llb_u32 kind, llb_u64 arg)
 {
-	called("kx_wait");
+	called("plat_wait");
 	if (llb_wait_done(b, kind, arg))
 		return;
 	h->waits.fetch_add(1, RELAXED);
-	if (h->inline_work && kind != KX_WAIT_LEAD && h->run_lead() && llb_wait_done(b, kind, arg))
+	if (h->inline_work && kind != PLAT_WAIT_LEADER && h->run_lead() && llb_wait_done(b, kind, arg))
 		return;
 	auto limit = std::chrono::steady_clock::now() + std::chrono::seconds(fake::kWaitLimit_s);
 	std::unique_lock<std::mutex> hold(h->wait_mutex);
 	while (!llb_wait_done(b, kind, arg)) {
 		if (h->wait_cv.wait_until(hold, limit) == std::cv_status::timeout) {
-			fprintf(stderr, "platform: kx_wait(%u, %llu) is not woken\n", kind,
+			fprintf(stderr, "platform: plat_wait(%u, %llu) is not woken\n", kind,
 				static_cast<unsigned long long>(arg));
 			abort();
 		}
 	}
 }
 
-void kx_wake(struct kx_host *h)
+void plat_wake(struct plat_array *h)
 {
-	called("kx_wake");
+	called("plat_wake");
 	{
 		std::lock_guard<std::mutex> hold(h->wait_mutex); // as wake_up_all does
 		h->wait_cv.notify_all();
@@ -538,9 +538,9 @@ void kx_wake(struct kx_host *h)
 
 // ---- the array ----
 
-void kx_array_get(struct kx_host *h, struct kx_array *out)
+void plat_array_get(struct plat_array *h, struct plat_array_info *out)
 {
-	called("kx_array_get");
+	called("plat_array_get");
 	fake::jitter();
 	*out = h->array;
 	out->flags = h->flags.load(RELAXED);
@@ -549,7 +549,7 @@ void kx_array_get(struct kx_host *h, struct kx_array *out)
 	out->resync_offset = h->resync_offset.load(RELAXED);
 }
 
-static void count_slots(struct kx_host *h, const std::vector<bool> *flushed, struct kx_slots *out)
+static void count_slots(struct plat_array *h, const std::vector<bool> *flushed, struct plat_slots *out)
 {
 	*out = {};
 	out->slots = u32(h->array.raid_disks);
@@ -568,22 +568,22 @@ static void count_slots(struct kx_host *h, const std::vector<bool> *flushed, str
 	}
 }
 
-void kx_slots_get(struct kx_host *h, struct kx_slots *out)
+void plat_slots_get(struct plat_array *h, struct plat_slots *out)
 {
-	called("kx_slots_get");
+	called("plat_slots_get");
 	count_slots(h, nullptr, out);
 	out->flushed = 0;
 }
 
-llb_u64 kx_events(struct kx_host *h)
+llb_u64 plat_events(struct plat_array *h)
 {
-	called("kx_events");
+	called("plat_events");
 	return h->events.load(RELAXED);
 }
 
-int kx_member_get(struct kx_host *h, llb_u32 index, struct kx_member *out)
+int plat_member_get(struct plat_array *h, llb_u32 index, struct plat_member *out)
 {
-	called("kx_member_get");
+	called("plat_member_get");
 	if (index >= h->members.size())
 		return -LLB_ERANGE;
 	Member &m = *h->members[index];
@@ -595,64 +595,64 @@ int kx_member_get(struct kx_host *h, llb_u32 index, struct kx_member *out)
 	return 0;
 }
 
-void kx_bad_log_disable(struct kx_host *h, llb_u32 index)
+void plat_bbl_disable(struct plat_array *h, llb_u32 index)
 {
-	called("kx_bad_log_disable");
+	called("plat_bbl_disable");
 	h->members[index]->bad_log_disabled = true;
-	h->members[index]->flags.fetch_and(~KX_MEMBER_BAD_LOG, RELAXED);
+	h->members[index]->flags.fetch_and(~PLAT_MEMBER_BBL, RELAXED);
 }
 
-void kx_chunk_bytes_set(struct kx_host *h, llb_u64 bytes, llb_u32 daemon_sleep_s)
+void plat_chunk_bytes_set(struct plat_array *h, llb_u64 bytes, llb_u32 daemon_sleep_s)
 {
-	called("kx_chunk_bytes_set");
+	called("plat_chunk_bytes_set");
 	h->chunk_bytes = bytes;
 	h->daemon_sleep_s = daemon_sleep_s;
 }
 
-void kx_resync_request(struct kx_host *h)
+void plat_resync_request(struct plat_array *h)
 {
-	called("kx_resync_request");
+	called("plat_resync_request");
 	h->resync_offset.store(0, RELAXED);
 	h->resync_requests.fetch_add(1, RELAXED);
 }
 
-void kx_broken_set(struct kx_host *h)
+void plat_broken_set(struct plat_array *h)
 {
-	called("kx_broken_set");
-	h->flags.fetch_or(KX_ARRAY_BROKEN, RELAXED);
+	called("plat_broken_set");
+	h->flags.fetch_or(PLAT_ARRAY_BROKEN, RELAXED);
 }
 
-void kx_member_fail(struct kx_host *h, llb_u32 index)
+void plat_member_fail(struct plat_array *h, llb_u32 index)
 {
-	called("kx_member_fail");
+	called("plat_member_fail");
 	h->fail_member(index);
 }
 
-void kx_absent_missed(struct kx_host *h)
+void plat_absent_missed(struct plat_array *h)
 {
-	called("kx_absent_missed");
+	called("plat_absent_missed");
 	for (auto &m : h->members) {
 		if (!m->working())
-			m->flags.fetch_or(KX_MEMBER_MISSED, RELAXED);
+			m->flags.fetch_or(PLAT_MEMBER_MISSED, RELAXED);
 	}
 }
 
-void kx_member_distrust(struct kx_host *h, llb_u32 index)
+void plat_member_distrust(struct plat_array *h, llb_u32 index)
 {
-	called("kx_member_distrust");
-	h->members[index]->flags.fetch_and(~KX_MEMBER_MISSED, RELAXED);
+	called("plat_member_distrust");
+	h->members[index]->flags.fetch_and(~PLAT_MEMBER_MISSED, RELAXED);
 	h->distrusted.push_back(index);
 }
 
-void kx_write_behind_set(struct kx_host *h, llb_u32 writes)
+void plat_write_behind_set(struct plat_array *h, llb_u32 writes)
 {
-	called("kx_write_behind_set");
+	called("plat_write_behind_set");
 	h->write_behind = writes;
 }
 
-void kx_map_write(struct kx_host *h, llb_u64 *sector, llb_u64 *sectors)
+void plat_map_write(struct plat_array *h, llb_u64 *sector, llb_u64 *sectors)
 {
-	called("kx_map_write");
+	called("plat_map_write");
 	u64 at = *sector, n = *sectors;
 	if (h->on_map) {
 		h->on_map(at, n);
@@ -667,9 +667,9 @@ void kx_map_write(struct kx_host *h, llb_u64 *sector, llb_u64 *sectors)
 	*sectors = n;
 }
 
-int kx_superblock_write(struct kx_host *h)
+int plat_superblock_write(struct plat_array *h)
 {
-	called("kx_superblock_write");
+	called("plat_superblock_write");
 	h->superblocks++;
 	if (h->superblock_busy)
 		return -LLB_EBUSY;
@@ -678,42 +678,42 @@ int kx_superblock_write(struct kx_host *h)
 	return 0;
 }
 
-void kx_recovery_wait(struct kx_host *h)
+void plat_recovery_wait(struct plat_array *h)
 {
-	called("kx_recovery_wait");
+	called("plat_recovery_wait");
 	if (h->on_recovery_wait)
 		h->on_recovery_wait();
 }
 
-void kx_checkpoint(struct kx_host *h, llb_u64 sector)
+void plat_checkpoint(struct plat_array *h, llb_u64 sector)
 {
-	called("kx_checkpoint");
+	called("plat_checkpoint");
 	h->checkpoints.push_back(sector);
 }
 
-int kx_stripes_forget(struct kx_host *h)
+int plat_stripes_forget(struct plat_array *h)
 {
-	called("kx_stripes_forget");
+	called("plat_stripes_forget");
 	h->stripes_forgotten++;
 	return h->stripes_error;
 }
 
-void kx_recovery_back(struct kx_host *h)
+void plat_recovery_back(struct plat_array *h)
 {
-	called("kx_recovery_back");
+	called("plat_recovery_back");
 	h->recovery_back_at.push_back(h->stripes_forgotten);
 }
 
-int kx_recover(struct kx_host *h, llb_u64 sector, llb_u64 sectors)
+int plat_recover(struct plat_array *h, llb_u64 sector, llb_u64 sectors)
 {
-	called("kx_recover");
+	called("plat_recover");
 	h->recovered_again.push_back({sector, sectors});
 	return h->on_recover ? h->on_recover(sector) : 0;
 }
 
-void kx_log(struct kx_host *h, llb_u32 level, const char *fmt, ...)
+void plat_log(struct plat_array *h, llb_u32 level, const char *fmt, ...)
 {
-	called("kx_log");
+	called("plat_log");
 	char text[1000];
 	va_list args;
 	va_start(args, fmt);
@@ -726,18 +726,18 @@ void kx_log(struct kx_host *h, llb_u32 level, const char *fmt, ...)
 
 // ---- member I/O ----
 
-llb_u32 kx_members_get(struct kx_host *h, llb_u32 hold)
+llb_u32 plat_members_get(struct plat_array *h, llb_u32 hold)
 {
-	called("kx_members_get");
+	called("plat_members_get");
 	if (!hold && h->suspended.load(RELAXED))
 		return 0;
 	h->refs.fetch_add(1, RELAXED);
 	return 1;
 }
 
-void kx_members_put(struct kx_host *h, llb_u32)
+void plat_members_put(struct plat_array *h, llb_u32)
 {
-	called("kx_members_put");
+	called("plat_members_put");
 	h->refs.fetch_sub(1, RELAXED);
 }
 
@@ -749,9 +749,9 @@ static bool fails(std::atomic<int> &count)
 	return n != 0;
 }
 
-int kx_read(struct kx_host *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes)
+int plat_read(struct plat_array *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 bytes)
 {
-	called("kx_read");
+	called("plat_read");
 	if (index >= h->members.size())
 		return -LLB_ERANGE;
 	Member &m = *h->members[index];
@@ -760,16 +760,16 @@ int kx_read(struct kx_host *h, llb_u32 index, llb_u64 offset, void *page, llb_u3
 			     static_cast<unsigned long long>(offset), bytes, m.m.logical_block);
 	if (h->on_read && !h->on_read(index))
 		return -LLB_EIO;
-	if (m.has(KX_MEMBER_FAULTY) || fails(m.fail_reads) || offset + bytes > m.bytes.size())
+	if (m.has(PLAT_MEMBER_FAULTY) || fails(m.fail_reads) || offset + bytes > m.bytes.size())
 		return -LLB_EIO;
 	for (u32 i = 0; i < bytes; i++)
 		static_cast<u8 *>(page)[i] = m.at(offset + i);
 	return 0;
 }
 
-void kx_io_begin(struct kx_host *h)
+void plat_io_begin(struct plat_array *h)
 {
-	called("kx_io_begin");
+	called("plat_io_begin");
 	if (h->batch_open)
 		h->violation("two batches at a time");
 	if (h->refs.load(RELAXED) <= 0)
@@ -779,23 +779,23 @@ void kx_io_begin(struct kx_host *h)
 	h->pieces.clear();
 	for (u32 i = 0; i < h->members.size(); i++) {
 		Member &m = *h->members[i];
-		if (m.working() && !m.has(KX_MEMBER_JOURNAL))
+		if (m.working() && !m.has(PLAT_MEMBER_JOURNAL))
 			h->targets.push_back({i, m.in_sync(), false});
 	}
 	h->io_batches.fetch_add(1, RELAXED);
 }
 
-void kx_io_add(struct kx_host *h, llb_u64 offset, const void *buf, llb_u32 bytes)
+void plat_io_add(struct plat_array *h, llb_u64 offset, const void *buf, llb_u32 bytes)
 {
-	called("kx_io_add");
+	called("plat_io_add");
 	if (!h->batch_open)
-		h->violation("kx_io_add without a batch");
+		h->violation("plat_io_add without a batch");
 	const u8 *p = static_cast<const u8 *>(buf);
 	h->pieces.push_back({u32(offset), bytes, p, std::vector<u8>(p, p + bytes)});
 	h->io_adds.fetch_add(1, RELAXED);
 }
 
-static void apply(struct kx_host *h, u32 member, const kx_host::Piece &piece)
+static void apply(struct plat_array *h, u32 member, const plat_array::Piece &piece)
 {
 	Member &m = *h->members[member];
 	if (piece.offset % m.m.logical_block || piece.bytes % m.m.logical_block || piece.bytes == 0)
@@ -825,15 +825,15 @@ static void apply(struct kx_host *h, u32 member, const kx_host::Piece &piece)
 	}
 }
 
-void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
+void plat_io_wait(struct plat_array *h, struct plat_io_result *out)
 {
-	called("kx_io_wait");
+	called("plat_io_wait");
 	if (h->on_io_wait)
 		h->on_io_wait();
 	for (auto &t : h->targets) {
 		Member &m = *h->members[t.member];
 		m.batches.fetch_add(1, RELAXED);
-		if (m.has(KX_MEMBER_FAULTY) || fails(m.fail_writes)) {
+		if (m.has(PLAT_MEMBER_FAULTY) || fails(m.fail_writes)) {
 			t.failed = true;
 			h->fail_member(t.member);
 			if (!h->failures_land)
@@ -851,14 +851,14 @@ void kx_io_wait(struct kx_host *h, struct kx_io_result *out)
 	for (auto &t : h->targets) {
 		Member &m = *h->members[t.member];
 		out->in_sync_tried += t.was_in_sync;
-		out->in_sync_ok += t.was_in_sync && !t.failed && m.has(KX_MEMBER_IN_SYNC);
+		out->in_sync_ok += t.was_in_sync && !t.failed && m.has(PLAT_MEMBER_IN_SYNC);
 	}
 	h->batch_open = false;
 }
 
-int kx_flush(struct kx_host *h, llb_u32 hold, struct kx_slots *out)
+int plat_flush(struct plat_array *h, llb_u32 hold, struct plat_slots *out)
 {
-	called("kx_flush");
+	called("plat_flush");
 	if (!hold && h->suspended.load(RELAXED))
 		return -LLB_EBUSY;
 	h->flush_calls.fetch_add(1, RELAXED);

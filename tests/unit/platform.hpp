@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// A platform for the core in user space: every kx_* of abi.h over members in memory,
+// A platform for the core in user space: every plat_* of abi.h over members in memory,
 // a virtual clock, and work that a test runs when it likes.
 //
 // Shared words are atomics with relaxed order, so that the platform orders nothing
@@ -34,8 +34,8 @@ struct SectorWrite {
 };
 
 struct Member {
-	kx_member m = {};
-	std::atomic<u32> flags{KX_MEMBER_IN_SYNC};
+	plat_member m = {};
+	std::atomic<u32> flags{PLAT_MEMBER_IN_SYNC};
 	std::atomic<s32> slot{0};
 	std::vector<std::atomic<u8>> bytes; // durable: the bitmap's area, and a guard
 	std::vector<u8> original_guard;
@@ -50,8 +50,8 @@ struct Member {
 		: bytes(n)
 	{}
 	bool has(u32 flag) const { return flags.load(std::memory_order_relaxed) & flag; }
-	bool working() const { return slot.load(std::memory_order_relaxed) >= 0 && !has(KX_MEMBER_FAULTY); }
-	bool in_sync() const { return working() && has(KX_MEMBER_IN_SYNC); }
+	bool working() const { return slot.load(std::memory_order_relaxed) >= 0 && !has(PLAT_MEMBER_FAULTY); }
+	bool in_sync() const { return working() && has(PLAT_MEMBER_IN_SYNC); }
 	u8 at(u64 offset) const { return bytes[offset].load(std::memory_order_relaxed); }
 	void put(u64 offset, u8 v) { bytes[offset].store(v, std::memory_order_relaxed); }
 };
@@ -63,13 +63,13 @@ struct LogLine {
 
 } // namespace fake
 
-struct kx_host {
-	explicit kx_host(u32 members, u32 space_sectors);
-	~kx_host();
+struct plat_array {
+	explicit plat_array(u32 members, u32 space_sectors);
+	~plat_array();
 
 	// ---- what a test sets ----
-	kx_array array = {}; // flags, degraded and events are the atomics below
-	std::atomic<u32> flags{KX_ARRAY_RDWR | KX_ARRAY_LIVE};
+	plat_array_info array = {}; // flags, degraded and events are the atomics below
+	std::atomic<u32> flags{PLAT_ARRAY_RDWR | PLAT_ARRAY_LIVE};
 	std::atomic<int> degraded{0};
 	std::atomic<u64> events{100};
 	std::atomic<u64> resync_offset{~0ull};
@@ -94,7 +94,7 @@ struct kx_host {
 	std::function<void()> on_section;
 	// one byte of a state is about to become durable
 	std::function<void(u32 member, u32 chunk, u8 before, u8 after)> on_byte;
-	std::function<void(const kx_slots &)> on_slots; // what a flush found
+	std::function<void(const plat_slots &)> on_slots; // what a flush found
 	std::function<bool(u32 member)> on_read; // may this read succeed?
 	std::function<void(u32 member)> on_member_flush_begin, on_member_flush_end;
 	std::function<void(u32 member)> on_member_fail;
@@ -143,7 +143,7 @@ struct kx_host {
 		const u8 *buf;
 		std::vector<u8> copy;
 	};
-	std::vector<Target> targets; // plain: whoever has LEAD owns the batch
+	std::vector<Target> targets; // plain: whoever has the leader lock owns the batch
 	std::vector<Piece> pieces;
 	bool batch_open = false;
 	std::mutex wait_mutex;
@@ -156,15 +156,15 @@ namespace fake {
 
 // Memory: the n-th allocation from now on fails (1 is the next); 0: none does.
 void fail_allocation(int n);
-extern std::atomic<bool> no_pages_at_once; // kx_page_alloc() without waiting fails
+extern std::atomic<bool> no_pages_at_once; // plat_page_alloc() without waiting fails
 int allocations(); // since the last fail_allocation()
 int live_allocations();
 std::vector<u8> memory(); // what is in all of them, but for the this-CPU counters
 
-// Every n-th call of some kx_* stops its thread for a moment; 0: none.
+// Every n-th call of some plat_* stops its thread for a moment; 0: none.
 void set_jitter(u32 every);
 
-// What kx_* were called on this thread since the last clear, if watched.
+// What plat_* were called on this thread since the last clear, if watched.
 void watch_calls(bool on);
 std::vector<std::string> take_calls();
 

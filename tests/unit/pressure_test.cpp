@@ -58,7 +58,7 @@ TEST(Pressure, AHotWriterDoesNotPutOffTheHurry)
 TEST(Pressure, WhatWaitsForAResyncIsNoReasonToHurry)
 {
 	Wide r(1000);
-	r.h.flags |= KX_ARRAY_FROZEN;
+	r.h.flags |= PLAT_ARRAY_FROZEN;
 	llb_dirty_bits(r.b(), 50000, 52000);
 	r.wait_durable();
 	EXPECT_EQ(r.crash_mib(), 2001u);
@@ -69,7 +69,7 @@ TEST(Pressure, WhatWaitsForAResyncIsNoReasonToHurry)
 	});
 	EXPECT_LT(r.h.io_batches - batches, 30);
 	EXPECT_LT(r.daemon_runs(600, [](int) {}), 150) << "once in barrier_idle, for the sync";
-	r.h.flags &= ~KX_ARRAY_FROZEN;
+	r.h.flags &= ~PLAT_ARRAY_FROZEN;
 }
 
 // It clears no more than it has to: what was not written for longest.

@@ -10,7 +10,7 @@ using rig::Rig;
 
 namespace {
 
-constexpr u32 kRunning = KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE;
+constexpr u32 kRunning = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE;
 constexpr u32 kSeveralBlocks = 9000; // chunks
 constexpr u32 kEventsCleared = 32; // byte offset in the header
 
@@ -25,7 +25,7 @@ void record(Rig &r)
 // is not finished.
 void begin(Rig &r)
 {
-	r.h.flags |= KX_ARRAY_RESHAPE_PENDING;
+	r.h.flags |= PLAT_ARRAY_RESHAPE_PENDING;
 	record(r);
 	r.h.flags |= kRunning;
 }
@@ -38,7 +38,7 @@ void steps(Rig &r)
 
 void finish(Rig &r)
 {
-	r.h.flags &= ~(kRunning | KX_ARRAY_RESHAPE_PENDING);
+	r.h.flags &= ~(kRunning | PLAT_ARRAY_RESHAPE_PENDING);
 	record(r);
 }
 
@@ -55,7 +55,7 @@ void make_spare(Rig &r, u32 m)
 void give_slot(Rig &r, u32 m)
 {
 	r.h.members[m]->slot = s32(m);
-	r.h.members[m]->flags = KX_MEMBER_IN_SYNC | (r.h.members[m]->flags & KX_MEMBER_BAD_LOG);
+	r.h.members[m]->flags = PLAT_MEMBER_IN_SYNC | (r.h.members[m]->flags & PLAT_MEMBER_BBL);
 	r.h.array.raid_disks = s32(m) + 1;
 }
 
@@ -155,7 +155,7 @@ TEST(Reshape, AHeaderThatFailsIsWrittenAgain)
 	r.h.keep_last = false;
 	for (u32 m = 0; m < 4; m++)
 		r.h.members[m]->fail_writes = 1; // raid5: all fail
-	r.h.flags |= KX_ARRAY_RESHAPE_PENDING;
+	r.h.flags |= PLAT_ARRAY_RESHAPE_PENDING;
 	r.h.md_error_works = false; // (they stay, so that the next try finds them)
 	record(r);
 	r.h.md_error_works = true;
@@ -183,7 +183,7 @@ TEST(Reshape, AddedMembersHaveTheWholeBitmap5)
 	}
 	orderly_restart(r);
 	EXPECT_EQ(r.counts()[LLB_NEED_SYNC], 0u) << r.h.log_text();
-	EXPECT_EQ(r.h.count_log(KX_LOG_WARN), 0) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN), 0) << r.h.log_text();
 }
 
 // raid10 resizes first, then adds the disks.
@@ -203,7 +203,7 @@ TEST(Reshape, AddedMembersHaveTheWholeBitmap10)
 	r.idle();
 	orderly_restart(r);
 	EXPECT_EQ(r.counts()[LLB_NEED_SYNC], 0u) << r.h.log_text();
-	EXPECT_EQ(r.h.count_log(KX_LOG_WARN), 0) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN), 0) << r.h.log_text();
 }
 
 TEST(Reshape, AddedMembersRecordNoBadBlocks)
@@ -211,9 +211,9 @@ TEST(Reshape, AddedMembersRecordNoBadBlocks)
 	Rig r({.level = 5, .members = 4, .fill = LLB_CLEAN});
 	make_spare(r, 3);
 	for (auto &m : r.h.members) { // mdadm 4.6 puts it inside the bitmap's space
-		m->m.bad_log_offset = 16;
-		m->m.bad_log_sectors = 8;
-		m->flags = m->flags | KX_MEMBER_BAD_LOG;
+		m->m.bbl_offset = 16;
+		m->m.bbl_sectors = 8;
+		m->flags = m->flags | PLAT_MEMBER_BBL;
 	}
 	r.h.array.raid_disks = 3;
 	r.start();
@@ -233,9 +233,9 @@ TEST(Reshape, AnAddedMemberWithoutRoomFails)
 	r.start();
 	give_slot(r, 3);
 	begin(r);
-	EXPECT_TRUE(r.h.members[3]->has(KX_MEMBER_FAULTY));
+	EXPECT_TRUE(r.h.members[3]->has(PLAT_MEMBER_FAULTY));
 	EXPECT_EQ(r.h.members[3]->at(0), 0xff) << "something was written there";
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "slot 3"), 1) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "slot 3"), 1) << r.h.log_text();
 }
 
 // No member may be taken for whole before all that it needs is there.
@@ -308,11 +308,11 @@ TEST(Reshape, AMemberThatMissedItGetsEverything)
 			finish(r);
 		}
 		// in its slot, to be recovered
-		r.h.members[3]->flags &= ~(KX_MEMBER_FAULTY | KX_MEMBER_IN_SYNC);
+		r.h.members[3]->flags &= ~(PLAT_MEMBER_FAULTY | PLAT_MEMBER_IN_SYNC);
 		llb_write_all(r.b());
 		r.h.run_lead();
 		EXPECT_EQ(r.h.distrusted.size(), missed);
-		r.h.flags |= KX_ARRAY_RUNNING | KX_ARRAY_RECOVER;
+		r.h.flags |= PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
 		r.set_raw(9, LLB_CLEAN);
 		u64 blocks;
 		EXPECT_EQ(llb_skip_sync(r.b(), 9 * kChunk), 0u);

@@ -237,12 +237,12 @@ TEST(Resize, AWriteUnderWayAcrossARelayoutKeepsItsChunkDirty)
 	EXPECT_EQ(r.disk(2), LLB_CLEAN);
 }
 
-// A chunk much larger than a lane is quiet only if all of its lanes are.
+// A chunk much larger than a group is quiet only if all of its groups are.
 TEST(Resize, ChunksLargerThanALane)
 {
 	Rig r({.sync_size = 100 * kChunk, .fill = LLB_CLEAN});
 	r.start();
-	const u64 size = u64{130048} << 14; // chunks of 2^14 sectors, lanes of 2^12
+	const u64 size = u64{130048} << 14; // chunks of 2^14 sectors, groups of 2^12
 	for (auto &m : r.h.members)
 		m->m.data_sectors = size;
 	resize_to(r, size);
@@ -257,7 +257,7 @@ TEST(Resize, ChunksLargerThanALane)
 		r.idle();
 		EXPECT_EQ(r.disk(1000), LLB_CLEAN) << part;
 	}
-	// over the edge of a lane, and of a chunk
+	// over the edge of a group, and of a chunk
 	u64 at = (u64{1001} << 14) - 4;
 	llb_start_write(r.b(), at - 4096, 8192);
 	r.wait_durable();
@@ -272,7 +272,7 @@ TEST(Resize, TooLarge)
 	Rig r({.space = 3});
 	r.start();
 	EXPECT_EQ(llb_resize(r.b(), ~u64{0} >> 8), -LLB_ENOSPC);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "refused"), 1);
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "refused"), 1);
 	EXPECT_EQ(r.table()->geo.chunks, 64u);
 	r.write(5);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
@@ -363,9 +363,9 @@ TEST(Resize, AFailingWriteInTheMiddle)
 		r.h.members[0]->fail_writes = r.h.members[1]->fail_writes = 0;
 		llb_update_sb(r.b());
 		r.end(40);
-		r.h.flags &= ~KX_ARRAY_BROKEN;
+		r.h.flags &= ~PLAT_ARRAY_BROKEN;
 		for (auto &m : r.h.members)
-			m->flags = KX_MEMBER_IN_SYNC;
+			m->flags = PLAT_MEMBER_IN_SYNC;
 		r.h.degraded = 0;
 		r.h.array.sync_size = disk_size;
 		r.reboot();
@@ -452,7 +452,7 @@ TEST(Resize, AfterAFailureWritesAndCleaningGoOn)
 	int err = llb_resize(r.b(), 8000 * kChunk);
 	r.h.on_io_wait = nullptr;
 	if (err) {
-		r.h.members[0]->flags = KX_MEMBER_IN_SYNC;
+		r.h.members[0]->flags = PLAT_MEMBER_IN_SYNC;
 		r.h.degraded = 0;
 		llb_write_all(r.b());
 		r.h.run_lead();
@@ -480,7 +480,7 @@ TEST(Resize, WithoutAWriteAFailedOneIsCleanedUp)
 	};
 	EXPECT_NE(llb_resize(r.b(), 8000 * kChunk), 0);
 	r.h.on_io_wait = nullptr;
-	EXPECT_FALSE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_FALSE(r.h.flags & PLAT_ARRAY_BROKEN);
 	r.idle();
 	r.idle();
 	u64 dirty = 0;

@@ -95,7 +95,7 @@ class Rig {
 	static bool reloads_to_sync(u8 byte) { return byte >= LLB_DIRTY && byte <= LLB_SYNCING; }
 
 	Options o;
-	kx_host h;
+	plat_array h;
 	bool check_leaks = true;
 
     private:

@@ -26,20 +26,20 @@ void expect_nothing_behind(Rig &r, u64 sectors)
 
 TEST(Room, IsTheDistanceToTheNextThing)
 {
-	kx_array a = {};
+	plat_array_info a = {};
 	a.bitmap_offset = 8;
-	kx_member m = {};
+	plat_member m = {};
 	m.sb_start = 8;
 	m.data_offset = m.new_data_offset = 2048;
 	m.data_sectors = 1 << 20;
 	EXPECT_EQ(core::room(a, m), 2032u);
 	m.new_data_offset = 1024; // where a reshape moves the data
 	EXPECT_EQ(core::room(a, m), 1008u);
-	m.bad_log_offset = 100;
-	m.bad_log_sectors = 8;
-	m.flags = KX_MEMBER_BAD_LOG;
+	m.bbl_offset = 100;
+	m.bbl_sectors = 8;
+	m.flags = PLAT_MEMBER_BBL;
 	EXPECT_EQ(core::room(a, m), 1008u) << "an empty one is switched off";
-	m.bad_log_entries = 1;
+	m.bbl_entries = 1;
 	EXPECT_EQ(core::room(a, m), 92u);
 	m.ppl_start = 40;
 	m.ppl_sectors = 8;
@@ -60,7 +60,7 @@ TEST(Room, AGrowStaysBeforeTheData)
 		for (u32 m = 0; m < 3; m++)
 			data_at(r, m, kStart + 48);
 		r.start();
-		EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "only 48"), 1) << r.h.log_text();
+		EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN, "only 48"), 1) << r.h.log_text();
 		r.h.array.sync_size = 60000 * kChunk;
 		ASSERT_EQ(llb_resize(r.b(), r.h.array.sync_size), 0) << r.h.log_text();
 		EXPECT_LE(r.table()->geo.bytes(), 48u * 512);
@@ -93,7 +93,7 @@ TEST(Room, AResizeThatCannotFitChangesNothing)
 	EXPECT_NE(llb_resize(r.b(), r.h.array.sync_size), 0);
 	EXPECT_EQ(r.image(), before);
 	EXPECT_EQ(r.table()->geo.chunks, 64u);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR), 1) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR), 1) << r.h.log_text();
 }
 
 // A damaged field may claim anything up to the most that is possible.
@@ -114,7 +114,7 @@ TEST(Room, AnExistingBitmapOverDataIsRefused)
 	Rig r({.members = 2, .chunks = 60000, .fill = LLB_CLEAN});
 	data_at(r, 1, kStart + 48);
 	EXPECT_NE(r.create(), 0);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "overlap data"), 1) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "overlap data"), 1) << r.h.log_text();
 	EXPECT_TRUE(r.h.writes.empty());
 }
 
@@ -131,10 +131,10 @@ TEST(Room, AnAddedMemberWithoutRoomFails)
 	r.h.members[2]->slot = 2;
 	llb_write_all(r.b());
 	r.h.run_lead();
-	EXPECT_TRUE(r.h.members[2]->has(KX_MEMBER_FAULTY));
+	EXPECT_TRUE(r.h.members[2]->has(PLAT_MEMBER_FAULTY));
 	for (const auto &w : r.h.writes)
 		EXPECT_NE(w.member, 2u);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "slot 2"), 1) << r.h.log_text();
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "slot 2"), 1) << r.h.log_text();
 }
 
 // One that has less room than the others, but enough today, bounds what comes.
@@ -149,7 +149,7 @@ TEST(Room, AnAddedMemberWithLessRoomBoundsAResize)
 	r.h.members[2]->slot = 1;
 	llb_write_all(r.b());
 	r.h.run_lead();
-	EXPECT_FALSE(r.h.members[2]->has(KX_MEMBER_FAULTY)) << r.h.log_text();
+	EXPECT_FALSE(r.h.members[2]->has(PLAT_MEMBER_FAULTY)) << r.h.log_text();
 	r.h.array.sync_size = 60000 * kChunk;
 	ASSERT_EQ(llb_resize(r.b(), r.h.array.sync_size), 0);
 	expect_nothing_behind(r, 24);
@@ -188,12 +188,12 @@ struct New : Rig {
 			data_at(*this, m, kMuch);
 		}
 	}
-	void bad_log(u32 m, u32 entries)
+	void bbl(u32 m, u32 entries)
 	{
-		h.members[m]->m.bad_log_offset = 8 + 256; // as mdadm's
-		h.members[m]->m.bad_log_sectors = 8;
-		h.members[m]->m.bad_log_entries = entries;
-		h.members[m]->flags |= KX_MEMBER_BAD_LOG;
+		h.members[m]->m.bbl_offset = 8 + 256; // as mdadm's
+		h.members[m]->m.bbl_sectors = 8;
+		h.members[m]->m.bbl_entries = entries;
+		h.members[m]->flags |= PLAT_MEMBER_BBL;
 	}
 };
 
@@ -239,7 +239,7 @@ TEST(FirstUse, OneMemberWithoutRoomIsEnough)
 		r.h.members[2]->slot = 2; // it gets a slot, and takes the bitmap
 		llb_write_all(r.b());
 		r.h.run_lead();
-		EXPECT_FALSE(r.h.members[2]->has(KX_MEMBER_FAULTY)) << r.h.log_text();
+		EXPECT_FALSE(r.h.members[2]->has(PLAT_MEMBER_FAULTY)) << r.h.log_text();
 	}
 }
 
@@ -247,7 +247,7 @@ TEST(FirstUse, ABadBlockLogIsInTheWayIfItHasEntries)
 {
 	for (u32 entries : {0u, 1u}) {
 		New r;
-		r.bad_log(1, entries);
+		r.bbl(1, entries);
 		r.start();
 		EXPECT_EQ(r.get32(0, kReserved), entries ? 256u : core::kSpaceSectorsWanted);
 		EXPECT_EQ(r.h.members[1]->bad_log_disabled, entries == 0);

@@ -73,13 +73,15 @@ TEST(SteadyState, AWriteStoresToNoSharedWord)
 		EXPECT_EQ(start.kinds[Access::Load], 2); // the table, and the cell
 		EXPECT_EQ(end.kinds[Access::Load], 0);
 		EXPECT_EQ(end.kinds[Access::ReleaseFence], 1);
-		EXPECT_EQ(start.calls, (std::vector<std::string>{"kx_section_enter", "kx_section_leave"}));
-		EXPECT_EQ(end.calls, (std::vector<std::string>{"kx_counter_inc"}));
+		EXPECT_EQ(start.calls,
+			  (std::vector<std::string>{"plat_section_enter", "plat_section_leave"}));
+		EXPECT_EQ(end.calls, (std::vector<std::string>{"plat_counter_inc"}));
 		loads = start.kinds[Access::Load];
 		for (const auto &all : {start.calls, end.calls})
 			names.insert(all.begin(), all.end());
 	});
-	EXPECT_EQ(names, (std::set<std::string>{"kx_section_enter", "kx_section_leave", "kx_counter_inc"}));
+	EXPECT_EQ(names,
+		  (std::set<std::string>{"plat_section_enter", "plat_section_leave", "plat_counter_inc"}));
 	std::string list;
 	for (const auto &name : names)
 		list += " " + name;
@@ -100,7 +102,7 @@ TEST(SteadyState, AskingWhetherToUnplugIsFalseAndStoresNothing)
 	});
 }
 
-// A large write over many chunks of one lane counts itself once.
+// A large write over many chunks of one group counts itself once.
 TEST(SteadyState, OneCountPerLane)
 {
 	Rig r({.state = LLB_SB_FIRST_USE});
@@ -113,10 +115,10 @@ TEST(SteadyState, OneCountPerLane)
 		llb_end_write(r.b(), 0, 32 * 128);
 	});
 	expect_no_store(seen);
-	std::vector<std::string> calls; // neighbours are in lanes of their own
+	std::vector<std::string> calls; // neighbours are in groups of their own
 	for (int i = 0; i < 32; i++)
-		calls.insert(calls.end(), {"kx_section_enter", "kx_section_leave"});
-	calls.insert(calls.end(), 32, "kx_counter_inc");
+		calls.insert(calls.end(), {"plat_section_enter", "plat_section_leave"});
+	calls.insert(calls.end(), 32, "plat_counter_inc");
 	EXPECT_EQ(seen.calls, calls);
 }
 

@@ -15,7 +15,7 @@ void expect_refused(const std::function<void(Rig &, u32)> &damage, const char *f
 	int err = r.create();
 	EXPECT_TRUE(err == -LLB_EINVAL || err == -LLB_ENOSPC) << field << " " << err;
 	EXPECT_EQ(r.h.bitmap, nullptr);
-	EXPECT_GE(r.h.count_log(KX_LOG_ERR, field), 1) << field << " in:\n" << r.h.log_text();
+	EXPECT_GE(r.h.count_log(PLAT_LOG_ERR, field), 1) << field << " in:\n" << r.h.log_text();
 	EXPECT_EQ(r.h.writes_total(), 0);
 }
 
@@ -188,17 +188,17 @@ TEST(Superblock, KindsOfArraysThatAreRefused)
 		u32 flag;
 		const char *why;
 		int err;
-	} cases[] = {{KX_ARRAY_DM, "dm-raid", LLB_EOPNOTSUPP},
-		     {KX_ARRAY_CLUSTERED, "cluster", LLB_EOPNOTSUPP},
-		     {KX_ARRAY_BARE, "running", LLB_EOPNOTSUPP},
-		     {KX_ARRAY_OTHER_META, "metadata 1.2", LLB_EOPNOTSUPP},
-		     {KX_ARRAY_BITMAP_FILE, "file", LLB_EINVAL}};
+	} cases[] = {{PLAT_ARRAY_DM, "dm-raid", LLB_EOPNOTSUPP},
+		     {PLAT_ARRAY_CLUSTERED, "cluster", LLB_EOPNOTSUPP},
+		     {PLAT_ARRAY_BARE, "running", LLB_EOPNOTSUPP},
+		     {PLAT_ARRAY_OTHER_META, "metadata 1.2", LLB_EOPNOTSUPP},
+		     {PLAT_ARRAY_BITMAP_FILE, "file", LLB_EINVAL}};
 	for (auto c : cases) {
 		Rig r;
 		r.h.flags |= c.flag;
 		EXPECT_EQ(r.create(), -c.err);
 		EXPECT_EQ(r.h.log.size(), 1u);
-		EXPECT_EQ(r.h.count_log(KX_LOG_ERR, c.why), 1);
+		EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, c.why), 1);
 	}
 	Rig r;
 	r.h.array.bitmap_offset = 0;

@@ -11,12 +11,12 @@ using rig::Rig;
 
 namespace {
 
-constexpr u32 kResync = KX_ARRAY_RUNNING | KX_ARRAY_SYNC;
-constexpr u32 kCheck = kResync | KX_ARRAY_REQUESTED | KX_ARRAY_CHECK;
-constexpr u32 kRepair = kResync | KX_ARRAY_REQUESTED;
-constexpr u32 kRecover = KX_ARRAY_RUNNING | KX_ARRAY_RECOVER;
-constexpr u32 kReshape = KX_ARRAY_RUNNING | KX_ARRAY_RESHAPE;
-constexpr u32 kActions = kCheck | kRecover | kReshape | KX_ARRAY_INTR;
+constexpr u32 kResync = PLAT_ARRAY_RUNNING | PLAT_ARRAY_SYNC;
+constexpr u32 kCheck = kResync | PLAT_ARRAY_REQUESTED | PLAT_ARRAY_CHECK;
+constexpr u32 kRepair = kResync | PLAT_ARRAY_REQUESTED;
+constexpr u32 kRecover = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
+constexpr u32 kReshape = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE;
+constexpr u32 kActions = kCheck | kRecover | kReshape | PLAT_ARRAY_INTR;
 
 void action(Rig &r, u32 flags)
 {
@@ -332,7 +332,7 @@ TEST(Sync, CondEndAfterAFailure)
 	action(r, kResync);
 	u64 blocks;
 	llb_start_sync(r.b(), 0, &blocks, 0);
-	r.h.on_recovery_wait = [&] { r.h.flags |= KX_ARRAY_INTR; }; // something of it failed
+	r.h.on_recovery_wait = [&] { r.h.flags |= PLAT_ARRAY_INTR; }; // something of it failed
 	llb_cond_end_sync(r.b(), kChunk, 1);
 	EXPECT_EQ(r.state(0), State::Syncing);
 	llb_close_sync(r.b());
@@ -370,7 +370,7 @@ TEST(Sync, ARecoveryEmptiesTheStripeCache)
 	sync(r);
 	llb_close_sync(r.b());
 	EXPECT_EQ(r.h.stripes_forgotten, 0);
-	action(r, kRecover | KX_ARRAY_INTR);
+	action(r, kRecover | PLAT_ARRAY_INTR);
 	sync(r);
 	llb_close_sync(r.b());
 	EXPECT_EQ(r.h.stripes_forgotten, 0) << "no member came";
@@ -384,7 +384,7 @@ TEST(Sync, ARecoveryEmptiesTheStripeCache)
 	EXPECT_EQ(r.h.stripes_forgotten, 2);
 	llb_skip_sync(r.b(), 0);
 	EXPECT_EQ(r.h.stripes_forgotten, 3) << "until it succeeds";
-	EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "stripe cache"), 1) << "said once";
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN, "stripe cache"), 1) << "said once";
 	r.h.stripes_forgotten = 2;
 	r.h.stripes_error = 0;
 	sync(r);
@@ -438,7 +438,7 @@ TEST(Sync, ARecoveryThatGoesBackCanBeStopped)
 	r.write(12);
 	action(r, kRecover);
 	r.h.on_recover = [&](u64) {
-		r.h.flags |= KX_ARRAY_INTR;
+		r.h.flags |= PLAT_ARRAY_INTR;
 		return -LLB_EIO;
 	};
 	llb_close_sync(r.b());
@@ -474,7 +474,7 @@ TEST(Sync, CloseAfterAnAbort)
 	eight(r);
 	action(r, kResync);
 	sync(r);
-	r.h.flags |= KX_ARRAY_INTR;
+	r.h.flags |= PLAT_ARRAY_INTR;
 	llb_close_sync(r.b());
 	const u8 want[] = {0, 1, 2, 3, 3, 0, 0, 7};
 	for (u8 s = 0; s < 8; s++)
@@ -545,16 +545,16 @@ TEST(Sync, AnOldMarkDoesNotOutliveTheSync)
 	llb_start_sync(r.b(), 3 * kChunk, &blocks, 0);
 	EXPECT_FALSE(r.raw(3) & core::kCleaning);
 	llb_close_sync(r.b());
-	EXPECT_EQ(r.raw(3) & ~core::kCovered, LLB_DIRTY);
+	EXPECT_EQ(r.raw(3) & ~core::kDirtyOnDisk, LLB_DIRTY);
 }
 
 // What load made of the bytes is durable before the sync thread reads a chunk.
 TEST(Sync, WaitsForLoadsRound)
 {
 	Rig r({.fill = LLB_DIRTY});
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	r.start();
-	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.flags |= PLAT_ARRAY_RDWR;
 	action(r, kResync);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	llb_skip_sync(r.b(), 0);
@@ -570,7 +570,7 @@ TEST(Sync, ToldToStopWhileSuspended)
 	int sleeps = 0;
 	r.h.on_sleep = [&] {
 		if (++sleeps == 3)
-			r.h.flags |= KX_ARRAY_INTR;
+			r.h.flags |= PLAT_ARRAY_INTR;
 	};
 	action(r, kRecover);
 	llb_close_sync(r.b()); // returns
@@ -585,8 +585,8 @@ TEST(Requests, OnlyWhereASyncCanRun)
 {
 	struct {
 		u32 set, clear;
-	} cases[] = {{KX_ARRAY_RUNNING, 0}, {KX_ARRAY_FROZEN, 0}, {KX_ARRAY_RESHAPE_PENDING, 0},
-		     {KX_ARRAY_BROKEN, 0},  {0, KX_ARRAY_RDWR},	  {0, KX_ARRAY_LIVE}};
+	} cases[] = {{PLAT_ARRAY_RUNNING, 0}, {PLAT_ARRAY_FROZEN, 0}, {PLAT_ARRAY_RESHAPE_PENDING, 0},
+		     {PLAT_ARRAY_BROKEN, 0},  {0, PLAT_ARRAY_RDWR},   {0, PLAT_ARRAY_LIVE}};
 	for (auto c : cases) {
 		Rig r({.fill = LLB_CLEAN});
 		r.start();
@@ -608,7 +608,7 @@ TEST(Requests, NotWhileDegradedButAfter)
 	r.write(5);
 	r.h.run_for(5 * kSleep_ms);
 	EXPECT_EQ(r.h.resync_requests, 0);
-	r.h.members[1]->flags = KX_MEMBER_IN_SYNC;
+	r.h.members[1]->flags = PLAT_MEMBER_IN_SYNC;
 	r.h.degraded = 0;
 	r.h.run_for(2 * kSleep_ms);
 	EXPECT_GE(r.h.resync_requests, 1);
@@ -712,9 +712,9 @@ TEST(Proactive, Refusals)
 	EXPECT_EQ(llb_proactive_sync(m.b()), -LLB_EOPNOTSUPP);
 	Rig r({.level = 5, .members = 3});
 	r.start();
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	EXPECT_EQ(llb_proactive_sync(r.b()), -LLB_EROFS);
-	r.h.flags |= KX_ARRAY_RDWR;
+	r.h.flags |= PLAT_ARRAY_RDWR;
 	r.h.fail_member(1);
 	EXPECT_EQ(llb_proactive_sync(r.b()), -LLB_EBUSY);
 	EXPECT_EQ(r.counts()[LLB_UNWRITTEN], 64u);
@@ -759,7 +759,7 @@ TEST(Proactive, AbortsAndCutsLeaveItUnwritten)
 	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
 	action(r, kResync);
 	sync(r, 0, 8 * kChunk);
-	r.h.flags |= KX_ARRAY_INTR;
+	r.h.flags |= PLAT_ARRAY_INTR;
 	llb_close_sync(r.b());
 	action(r, 0);
 	EXPECT_EQ(r.counts()[LLB_UNWRITTEN], 16u);
@@ -797,7 +797,7 @@ TEST(Proactive, AMarkFromBeforeTheParityWasBuilt)
 	r.start();
 	r.write(3);
 	r.write(5); // covers 4
-	ASSERT_TRUE(r.raw(4) & core::kCovered);
+	ASSERT_TRUE(r.raw(4) & core::kDirtyOnDisk);
 	ASSERT_EQ(llb_proactive_sync(r.b()), 0);
 	action(r, kResync);
 	u64 blocks;
@@ -912,7 +912,7 @@ TEST(Load, MdMustNameTheRightChunks)
 			ASSERT_EQ(r.create(), 0);
 			bool fails = masks && (disks - 1) & (disks - 2); // no power of two
 			EXPECT_EQ(r.load() != 0, fails) << disks << " disks";
-			EXPECT_EQ(r.h.count_log(KX_LOG_ERR, "wrong chunks"), fails) << r.h.log_text();
+			EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "wrong chunks"), fails) << r.h.log_text();
 		}
 	}
 }
@@ -926,7 +926,7 @@ TEST(Load, WriteBehindIsHanded)
 			r.put32(1, 60, writes);
 			r.start();
 			EXPECT_EQ(r.h.write_behind, level == 1 && writes < 16384 ? writes : 0);
-			EXPECT_EQ(r.h.count_log(KX_LOG_WARN, "write_behind"), level == 1 && writes > 16383);
+			EXPECT_EQ(r.h.count_log(PLAT_LOG_WARN, "write_behind"), level == 1 && writes > 16383);
 		}
 	}
 }

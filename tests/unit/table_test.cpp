@@ -92,7 +92,7 @@ TEST(StateTable, EveryCellWithItsFootnotes)
 
 TEST(StateTable, ApplyKeepsCoveredAndTakesOffTheRest)
 {
-	const u8 flags[] = {0, core::kCovered, core::kCleaning, core::kTrim, core::kEnded, 0x78};
+	const u8 flags[] = {0, core::kDirtyOnDisk, core::kCleaning, core::kTrim, core::kEnded, 0x78};
 	for (Context ctx : kContexts) {
 		for (u8 s = 0; s < LLB_STATES; s++) {
 			for (u8 e = 0; e < core::kEvents; e++) {
@@ -102,7 +102,7 @@ TEST(StateTable, ApplyKeepsCoveredAndTakesOffTheRest)
 						expected(static_cast<State>(s), static_cast<Event>(e), ctx);
 					EXPECT_EQ(core::apply(cell, static_cast<Event>(e), ctx), to);
 					u8 want = to == State::None ? u8(s | f)
-								    : u8(u8(to) | (f & core::kCovered));
+								    : u8(u8(to) | (f & core::kDirtyOnDisk));
 					EXPECT_EQ(cell.load_relaxed(), want);
 				}
 			}
@@ -115,7 +115,7 @@ TEST(StateTable, DiskByte)
 	for (u32 raw = 0; raw < 128; raw++) {
 		u8 s = raw & 7;
 		bool dirty_like = s == LLB_DIRTY || s == LLB_NEED_SYNC || s == LLB_SYNCING;
-		u8 want = dirty_like ? s : (raw & core::kCovered) ? LLB_DIRTY : s;
+		u8 want = dirty_like ? s : (raw & core::kDirtyOnDisk) ? LLB_DIRTY : s;
 		EXPECT_EQ(core::disk_byte(u8(raw)), want) << raw;
 	}
 	static_assert(!core::dirty_like(State::SyncingUnwritten)); // it reloads to Unwritten
@@ -141,7 +141,7 @@ TEST(StateTable, StartWriteFromEveryState)
 				EXPECT_EQ(r.state(s), want)
 					<< rig::name(from) << " level " << level << " degraded " << degraded;
 				EXPECT_TRUE(r.reloads_to_sync(r.disk(s))) << rig::name(from);
-				EXPECT_TRUE(r.raw(s) & core::kCovered);
+				EXPECT_TRUE(r.raw(s) & core::kDirtyOnDisk);
 				r.end(s);
 			}
 		}
@@ -178,10 +178,10 @@ TEST(Cells, EightAtOnce)
 		bool fresh = false;
 		for (u32 i = 0; i < 8; i++) {
 			bool is = core::dirty_like(core::state_of(raw[i]));
-			fresh |= is && !(raw[i] & core::kCovered);
+			fresh |= is && !(raw[i] & core::kDirtyOnDisk);
 			EXPECT_EQ(bytes[i], core::disk_byte(raw[i])) << u32(raw[i]);
 			EXPECT_EQ(covered[i], bytes[i] <= LLB_CLEAN ? LLB_DIRTY : bytes[i]) << u32(raw[i]);
-			EXPECT_EQ(reinterpret_cast<const u8 *>(&dirty)[i], is ? core::kCovered : 0);
+			EXPECT_EQ(reinterpret_cast<const u8 *>(&dirty)[i], is ? core::kDirtyOnDisk : 0);
 		}
 		EXPECT_EQ(core::eight::fresh(word) != 0, fresh);
 	}

@@ -53,18 +53,18 @@ struct Random {
 
 } // namespace
 
-struct kx_host {
+struct plat_array {
 	unsigned long long sync_size;
 	llb_bitmap *bitmap;
 };
 
-struct kx_counters {
+struct plat_counters {
 	llb_u32 *of[kThreads];
 };
 
 extern "C" {
 
-void *kx_alloc(llb_u64 bytes)
+void *plat_alloc(llb_u64 bytes)
 {
 	auto *p = static_cast<llb_u64 *>(calloc(1, bytes + 64)) + 8;
 	p[-1] = bytes;
@@ -72,7 +72,7 @@ void *kx_alloc(llb_u64 bytes)
 	return p;
 }
 
-void kx_free(void *p)
+void plat_free(void *p)
 {
 	if (!p)
 		return;
@@ -81,7 +81,7 @@ void kx_free(void *p)
 	free(begin);
 }
 
-void *kx_page_alloc(llb_u32)
+void *plat_page_alloc(llb_u32)
 {
 	held += 4096;
 	void *p = aligned_alloc(4096, 4096);
@@ -89,16 +89,16 @@ void *kx_page_alloc(llb_u32)
 	return p;
 }
 
-void kx_page_free(void *p)
+void plat_page_free(void *p)
 {
 	held -= p ? 4096 : 0;
 	free(p);
 }
 
-kx_counters *kx_counters_alloc(llb_u32 count)
+plat_counters *plat_counters_alloc(llb_u32 count)
 {
 	per_cpu += count * 4ull;
-	auto *c = new kx_counters;
+	auto *c = new plat_counters;
 	for (auto &of : c->of)
 		of = static_cast<llb_u32 *>(aligned_alloc(64, (count * 4 + 63) / 64 * 64));
 	for (auto &of : c->of)
@@ -106,26 +106,26 @@ kx_counters *kx_counters_alloc(llb_u32 count)
 	return c;
 }
 
-void kx_counters_free(kx_counters *c)
+void plat_counters_free(plat_counters *c)
 {
 	for (auto &of : c->of)
 		free(of);
 	delete c;
 }
 
-void kx_section_enter(kx_counters *c, llb_u32 index)
+void plat_section_enter(plat_counters *c, llb_u32 index)
 {
 	c->of[this_thread][index]++;
 }
 
-void kx_section_leave(void) {}
+void plat_section_leave(void) {}
 
-void kx_counter_inc(kx_counters *c, llb_u32 index)
+void plat_counter_inc(plat_counters *c, llb_u32 index)
 {
 	c->of[this_thread][index]++;
 }
 
-llb_u32 kx_counter_sum(kx_counters *c, llb_u32 index)
+llb_u32 plat_counter_sum(plat_counters *c, llb_u32 index)
 {
 	llb_u32 sum = 0;
 	for (auto &of : c->of)
@@ -133,46 +133,46 @@ llb_u32 kx_counter_sum(kx_counters *c, llb_u32 index)
 	return sum;
 }
 
-void kx_grace_period(void) {}
+void plat_grace_period(void) {}
 
-llb_u64 kx_now_ms(void)
+llb_u64 plat_now_ms(void)
 {
 	return clock_ms;
 }
 
-void kx_daemon_arm(kx_host *, llb_u32) {}
-void kx_lead_queue(kx_host *) {}
-void kx_md_wake(kx_host *) {}
-void kx_relax(void) {}
-void kx_sleep_ms(llb_u32) {}
-void kx_wake(kx_host *) {}
-void kx_bad_log_disable(kx_host *, llb_u32) {}
-void kx_chunk_bytes_set(kx_host *, llb_u64, llb_u32) {}
-void kx_resync_request(kx_host *) {}
-void kx_broken_set(kx_host *) {}
-void kx_recovery_wait(kx_host *) {}
-void kx_checkpoint(kx_host *, llb_u64) {}
-int kx_stripes_forget(kx_host *)
+void plat_daemon_arm(plat_array *, llb_u32) {}
+void plat_leader_queue(plat_array *) {}
+void plat_md_wake(plat_array *) {}
+void plat_relax(void) {}
+void plat_sleep_ms(llb_u32) {}
+void plat_wake(plat_array *) {}
+void plat_bbl_disable(plat_array *, llb_u32) {}
+void plat_chunk_bytes_set(plat_array *, llb_u64, llb_u32) {}
+void plat_resync_request(plat_array *) {}
+void plat_broken_set(plat_array *) {}
+void plat_recovery_wait(plat_array *) {}
+void plat_checkpoint(plat_array *, llb_u64) {}
+int plat_stripes_forget(plat_array *)
 {
 	return 0;
 }
 
-void kx_recovery_back(kx_host *) {}
+void plat_recovery_back(plat_array *) {}
 
-int kx_recover(kx_host *, llb_u64, llb_u64)
+int plat_recover(plat_array *, llb_u64, llb_u64)
 {
 	return 0;
 }
-void kx_members_put(kx_host *, llb_u32) {}
-void kx_io_begin(kx_host *) {}
+void plat_members_put(plat_array *, llb_u32) {}
+void plat_io_begin(plat_array *) {}
 
-void kx_wait(kx_host *, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
+void plat_wait(plat_array *, llb_bitmap *b, llb_u32 kind, llb_u64 arg)
 {
 	while (!llb_wait_done(b, kind, arg))
 		std::this_thread::yield();
 }
 
-void kx_array_get(kx_host *h, kx_array *out)
+void plat_array_get(plat_array *h, plat_array_info *out)
 {
 	*out = {};
 	out->events = 100;
@@ -182,20 +182,20 @@ void kx_array_get(kx_host *h, kx_array *out)
 	out->bitmap_space = kSpaceBytes / 512;
 	out->level = 1;
 	out->raid_disks = 1;
-	out->flags = KX_ARRAY_RDWR | KX_ARRAY_LIVE;
+	out->flags = PLAT_ARRAY_RDWR | PLAT_ARRAY_LIVE;
 }
 
-void kx_slots_get(kx_host *, kx_slots *out)
+void plat_slots_get(plat_array *, plat_slots *out)
 {
 	*out = {1, 1, 0, 0};
 }
 
-llb_u64 kx_events(kx_host *)
+llb_u64 plat_events(plat_array *)
 {
 	return 100;
 }
 
-int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
+int plat_member_get(plat_array *h, llb_u32 index, plat_member *out)
 {
 	if (index)
 		return -LLB_ERANGE;
@@ -204,38 +204,38 @@ int kx_member_get(kx_host *h, llb_u32 index, kx_member *out)
 	out->data_offset = 4096;
 	out->data_sectors = h->sync_size;
 	out->logical_block = 512;
-	out->flags = KX_MEMBER_IN_SYNC;
+	out->flags = PLAT_MEMBER_IN_SYNC;
 	return 0;
 }
 
-void kx_log(kx_host *, llb_u32, const char *fmt, ...)
+void plat_log(plat_array *, llb_u32, const char *fmt, ...)
 {
 	fprintf(stderr, "%s\n", fmt);
 }
 
-llb_u32 kx_members_get(kx_host *, llb_u32)
+llb_u32 plat_members_get(plat_array *, llb_u32)
 {
 	return 1;
 }
 
-int kx_read(kx_host *, llb_u32, llb_u64 offset, void *page, llb_u32 bytes)
+int plat_read(plat_array *, llb_u32, llb_u64 offset, void *page, llb_u32 bytes)
 {
 	memcpy(page, member + offset, bytes);
 	return 0;
 }
 
-void kx_io_add(kx_host *, llb_u64 offset, const void *buf, llb_u32 bytes)
+void plat_io_add(plat_array *, llb_u64 offset, const void *buf, llb_u32 bytes)
 {
 	memcpy(member + offset, buf, bytes);
 }
 
-void kx_io_wait(kx_host *, kx_io_result *out)
+void plat_io_wait(plat_array *, plat_io_result *out)
 {
 	ios++;
 	*out = {1, 1, 1};
 }
 
-int kx_flush(kx_host *, llb_u32, kx_slots *out)
+int plat_flush(plat_array *, llb_u32, plat_slots *out)
 {
 	*out = {1, 1, 1, 0};
 	return 0;
@@ -256,14 +256,14 @@ void format()
 	put32(LLB_SB_SECTORS_RESERVED, kSpaceBytes / 512);
 }
 
-void make(kx_host *h)
+void make(plat_array *h)
 {
 	if (llb_create(h, &h->bitmap) || llb_load(h->bitmap))
 		exit(2);
 	llb_update_sb(h->bitmap);
 }
 
-void write_once(kx_host *h, llb_u64 sector)
+void write_once(plat_array *h, llb_u64 sector)
 {
 	llb_start_write(h->bitmap, sector, 8);
 	if (llb_pending(h->bitmap))
@@ -271,12 +271,12 @@ void write_once(kx_host *h, llb_u64 sector)
 	llb_end_write(h->bitmap, sector, 8);
 }
 
-llb_u64 random_sector(const kx_host *h, Random *random)
+llb_u64 random_sector(const plat_array *h, Random *random)
 {
 	return random->next(h->sync_size / 8) * 8;
 }
 
-void touch_all(kx_host *h)
+void touch_all(plat_array *h)
 {
 	llb_metadata m;
 	llb_metadata_get(h->bitmap, &m);
@@ -294,7 +294,7 @@ void phase(const char *name, Work work)
 	CALLGRIND_DUMP_STATS_AT(name);
 }
 
-void count(kx_host *h)
+void count(plat_array *h)
 {
 	Random random = {88172645463325252ull};
 	phase("create and load", [&] { make(h); });
@@ -324,7 +324,7 @@ double seconds_since(std::chrono::steady_clock::time_point start)
 
 // Nanoseconds of each thread for one turn.
 template <typename Work>
-double loop_ns(kx_host *h, unsigned count, Work work)
+double loop_ns(plat_array *h, unsigned count, Work work)
 {
 	std::vector<std::thread> workers;
 	std::vector<unsigned long long> done(count * 16); // a line for each
@@ -347,7 +347,7 @@ double loop_ns(kx_host *h, unsigned count, Work work)
 	return took_s * 1e9 * count / double(all);
 }
 
-void time_writes(kx_host *h, unsigned count)
+void time_writes(plat_array *h, unsigned count)
 {
 	auto start = std::chrono::steady_clock::now();
 	make(h);
@@ -366,7 +366,7 @@ void time_writes(kx_host *h, unsigned count)
 
 // Prints: bitmap writes for first touches, chunks not clean, chunks touched in the last
 // barrier_idle + 2 * daemon_sleep.
-void cover(kx_host *h, const char *kind, double rate)
+void cover(plat_array *h, const char *kind, double rate)
 {
 	constexpr unsigned kSleep_s = 1, kIdle_s = 1, kRun_s = 12, kTouched = 2000;
 	const bool touch = !strcmp(kind, "touch"), dense = !strcmp(kind, "dense");
@@ -405,7 +405,7 @@ int main(int argc, char **argv)
 {
 	if (argc < 3)
 		return 2;
-	kx_host h = {strtoull(argv[2], nullptr, 0) * kGib, nullptr};
+	plat_array h = {strtoull(argv[2], nullptr, 0) * kGib, nullptr};
 	format();
 	if (!strcmp(argv[1], "count"))
 		count(&h);

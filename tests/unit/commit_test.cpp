@@ -12,7 +12,7 @@ namespace {
 
 const Options kFirstUse{.state = LLB_SB_FIRST_USE};
 
-TEST(Ledger, FirstTouchIsDurableOnAllMembers)
+TEST(Commit, FirstTouchIsDurableOnAllMembers)
 {
 	Rig r({.members = 4, .state = LLB_SB_FIRST_USE});
 	r.start();
@@ -30,7 +30,7 @@ TEST(Ledger, FirstTouchIsDurableOnAllMembers)
 	EXPECT_EQ(r.state(5), State::Dirty);
 }
 
-TEST(Ledger, AWriteOverManyChunksBlocksAndLanes)
+TEST(Commit, AWriteOverManyChunksBlocksAndLanes)
 {
 	Rig r({.chunks = 20000, .state = LLB_SB_FIRST_USE});
 	r.start();
@@ -52,7 +52,7 @@ TEST(Ledger, AWriteOverManyChunksBlocksAndLanes)
 }
 
 // Pages for a batch are taken from what is there at once: without any, block after block.
-TEST(Ledger, BlocksShareABatchWhereThereArePages)
+TEST(Commit, BlocksShareABatchWhereThereArePages)
 {
 	for (bool pages : {true, false}) {
 		Rig r({.chunks = 20000, .state = LLB_SB_FIRST_USE});
@@ -69,7 +69,7 @@ TEST(Ledger, BlocksShareABatchWhereThereArePages)
 	}
 }
 
-TEST(Ledger, LastChunkOfAnOddSize)
+TEST(Commit, LastChunkOfAnOddSize)
 {
 	Rig r({.sync_size = 10 * 128 + 5, .state = LLB_SB_FIRST_USE});
 	r.start();
@@ -86,7 +86,7 @@ TEST(Ledger, LastChunkOfAnOddSize)
 	EXPECT_FALSE(llb_pending(r.b()));
 }
 
-TEST(Ledger, UnplugWithNothingPendingDoesNoIO)
+TEST(Commit, UnplugWithNothingPendingDoesNoIO)
 {
 	Rig r(kFirstUse);
 	r.start();
@@ -103,7 +103,7 @@ TEST(Ledger, UnplugWithNothingPendingDoesNoIO)
 }
 
 // Dirty in memory is not durable: the second writer waits, or writes itself.
-TEST(Ledger, SecondWriterOfAChunkThatIsNotDurableYet)
+TEST(Commit, SecondWriterOfAChunkThatIsNotDurableYet)
 {
 	Rig r(kFirstUse);
 	r.start();
@@ -118,7 +118,7 @@ TEST(Ledger, SecondWriterOfAChunkThatIsNotDurableYet)
 
 // The first writer made the cell dirty and was stopped before it asked for a round: the
 // second one must ask itself.
-TEST(Ledger, SecondWriterBeforeTheFirstHasAsked)
+TEST(Commit, SecondWriterBeforeTheFirstHasAsked)
 {
 	Rig r(kFirstUse);
 	r.start();
@@ -139,7 +139,7 @@ TEST(Ledger, SecondWriterBeforeTheFirstHasAsked)
 	r.end(5);
 }
 
-TEST(Ledger, SecondWriterDuringTheRoundOfTheFirst)
+TEST(Commit, SecondWriterDuringTheRoundOfTheFirst)
 {
 	for (bool submit : {true, false}) {
 		Rig r(kFirstUse);
@@ -182,7 +182,7 @@ TEST(Ledger, SecondWriterDuringTheRoundOfTheFirst)
 }
 
 // Others that come while it is being written ask once more: that needs no write.
-TEST(Ledger, AFirstTouchMetByParallelWritersIsWrittenOnce)
+TEST(Commit, AFirstTouchMetByParallelWritersIsWrittenOnce)
 {
 	Rig r(kFirstUse);
 	r.start();
@@ -207,7 +207,7 @@ TEST(Ledger, AFirstTouchMetByParallelWritersIsWrittenOnce)
 }
 
 // A chunk that comes while the round is under way is not called durable by it.
-TEST(Ledger, AWriterDuringTheRoundIsNotCoveredByIt)
+TEST(Commit, AWriterDuringTheRoundIsNotCoveredByIt)
 {
 	Rig r(kFirstUse);
 	r.start();
@@ -223,7 +223,7 @@ TEST(Ledger, AWriterDuringTheRoundIsNotCoveredByIt)
 	EXPECT_FALSE(once);
 	if (r.disk(40) != LLB_DIRTY) {
 		EXPECT_TRUE(llb_pending(r.b()));
-		EXPECT_FALSE(r.raw(40) & core::kCovered);
+		EXPECT_FALSE(r.raw(40) & core::kDirtyOnDisk);
 		llb_unplug(r.b(), 1);
 	}
 	EXPECT_EQ(r.disk(40), LLB_DIRTY);
@@ -232,7 +232,7 @@ TEST(Ledger, AWriterDuringTheRoundIsNotCoveredByIt)
 }
 
 // The same where it lies in the window of the first, but was not covered by it.
-TEST(Ledger, AWriterDuringTheRoundInsideItsWindow)
+TEST(Commit, AWriterDuringTheRoundInsideItsWindow)
 {
 	Rig r({.level = 5, .members = 3, .state = LLB_SB_FIRST_USE});
 	r.start();
@@ -249,7 +249,7 @@ TEST(Ledger, AWriterDuringTheRoundInsideItsWindow)
 	EXPECT_FALSE(once);
 	EXPECT_EQ(r.disk(3), LLB_CLEAN_UNWRITTEN);
 	EXPECT_EQ(r.state(3), State::Dirty);
-	EXPECT_FALSE(r.raw(3) & core::kCovered);
+	EXPECT_FALSE(r.raw(3) & core::kDirtyOnDisk);
 	EXPECT_TRUE(llb_pending(r.b()));
 	llb_unplug(r.b(), 1);
 	EXPECT_EQ(r.disk(3), LLB_DIRTY);
@@ -257,7 +257,7 @@ TEST(Ledger, AWriterDuringTheRoundInsideItsWindow)
 	r.end(3);
 }
 
-TEST(Ledger, ManyWritersShareOneWrite)
+TEST(Commit, ManyWritersShareOneWrite)
 {
 	Rig r({.chunks = 3000, .state = LLB_SB_FIRST_USE}); // one block
 	r.start();
@@ -273,7 +273,7 @@ TEST(Ledger, ManyWritersShareOneWrite)
 	}
 }
 
-TEST(Ledger, ManyThreadsShareFewWrites)
+TEST(Commit, ManyThreadsShareFewWrites)
 {
 	constexpr int kWriters = 16;
 	Rig r({.chunks = 3000, .state = LLB_SB_FIRST_USE});
@@ -304,7 +304,7 @@ TEST(PreCover, ALoneTouchCoversItsOwnChunk)
 	r.write(5);
 	r.write(2500);
 	for (u64 c = 0; c < 5000; c++) {
-		EXPECT_EQ((r.raw(c) & core::kCovered) != 0, c == 5 || c == 2500) << c;
+		EXPECT_EQ((r.raw(c) & core::kDirtyOnDisk) != 0, c == 5 || c == 2500) << c;
 		EXPECT_EQ(r.disk(c), c == 5 || c == 2500 ? LLB_DIRTY : LLB_CLEAN) << c;
 	}
 }
@@ -317,7 +317,7 @@ TEST(PreCover, NeighboursAreDirtyOnDiskAndTruthfulInMemory)
 	r.write(9);
 	for (u64 c = 0; c < 64; c++) {
 		EXPECT_EQ(r.state(c), c == 5 || c == 9 ? State::Dirty : State::Clean);
-		EXPECT_TRUE(r.raw(c) & core::kCovered);
+		EXPECT_TRUE(r.raw(c) & core::kDirtyOnDisk);
 		EXPECT_EQ(r.disk(c), LLB_DIRTY) << c;
 	}
 	int batches = r.h.io_batches;
@@ -367,7 +367,7 @@ TEST(PreCover, EachOfManyWindowsOfOneRound)
 			in |= c == w;
 		}
 		in |= beside > 1;
-		EXPECT_EQ((r.raw(c) & core::kCovered) != 0, in) << c;
+		EXPECT_EQ((r.raw(c) & core::kDirtyOnDisk) != 0, in) << c;
 		EXPECT_EQ(r.disk(c), in ? LLB_DIRTY : LLB_CLEAN) << c;
 	}
 	for (u64 c : written)
@@ -385,7 +385,7 @@ TEST(PreCover, NotForCellsBehindTheEnd)
 	r.begin_nowait(3100);
 	llb_unplug(r.b(), 1);
 	EXPECT_EQ(r.disk(4996), LLB_CLEAN);
-	EXPECT_FALSE(r.raw(4996) & core::kCovered);
+	EXPECT_FALSE(r.raw(4996) & core::kDirtyOnDisk);
 	EXPECT_EQ(r.disk(4998), LLB_UNWRITTEN);
 	r.end(3100);
 	r.end(4998);
@@ -400,7 +400,7 @@ struct Wide : Rig {
 		start();
 		EXPECT_EQ(chunk_sectors(), kMiB);
 	}
-	bool covered(u64 c) { return raw(c) & core::kCovered; }
+	bool covered(u64 c) { return raw(c) & core::kDirtyOnDisk; }
 	u64 crash_mib()
 	{
 		llb_stats s;
@@ -485,12 +485,12 @@ TEST(Failures, OneMemberFailsAWrite)
 	r.start();
 	r.h.members[1]->fail_writes = 1;
 	r.begin(5);
-	EXPECT_TRUE(r.h.members[1]->has(KX_MEMBER_FAULTY));
+	EXPECT_TRUE(r.h.members[1]->has(PLAT_MEMBER_FAULTY));
 	EXPECT_EQ(r.h.degraded, 1);
 	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY);
 	EXPECT_EQ(r.disk(2, 5), LLB_DIRTY);
 	EXPECT_FALSE(llb_pending(r.b()));
-	EXPECT_FALSE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_FALSE(r.h.flags & PLAT_ARRAY_BROKEN);
 	r.end(5);
 	r.write(6);
 	EXPECT_EQ(r.disk(0, 6), LLB_NEED_SYNC);
@@ -503,7 +503,7 @@ TEST(Failures, NobodyTakesItOnceThenSomeone)
 	r.h.members[0]->fail_writes = 1; // fails, and is out
 	r.h.members[1]->fail_writes = 1; // the last one stays
 	r.begin(5);
-	EXPECT_FALSE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_FALSE(r.h.flags & PLAT_ARRAY_BROKEN);
 	EXPECT_EQ(r.disk(1, 5), LLB_DIRTY);
 	EXPECT_FALSE(llb_pending(r.b()));
 	r.end(5);
@@ -521,9 +521,9 @@ TEST(Failures, NobodyTakesIt)
 	llb_unplug(r.b(), 1); // returns
 	// the round and the header, then the header that goes with md's superblock
 	EXPECT_EQ(r.h.io_batches - batches, int(core::kWriteTries + 1 + core::kWriteTries));
-	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
-	EXPECT_EQ(r.h.count_log(KX_LOG_ERR), 1) << r.h.log_text();
-	EXPECT_FALSE(r.raw(5) & core::kCovered);
+	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR), 1) << r.h.log_text();
+	EXPECT_FALSE(r.raw(5) & core::kDirtyOnDisk);
 	r.end(5);
 	// never newer events; when a member takes writes again it is marked stale
 	r.h.members[1]->fail_writes = 0;
@@ -534,8 +534,8 @@ TEST(Failures, NobodyTakesIt)
 	llb_unplug(r.b(), 0); // nor does anyone wait for ever
 	llb_flush(r.b());
 	EXPECT_EQ(r.disk(1, 5), LLB_CLEAN) << "nothing was written after it broke";
-	r.h.members[0]->flags = KX_MEMBER_FAULTY;
-	r.h.flags &= ~KX_ARRAY_BROKEN;
+	r.h.members[0]->flags = PLAT_MEMBER_FAULTY;
+	r.h.flags &= ~PLAT_ARRAY_BROKEN;
 	r.reboot();
 	EXPECT_EQ(r.counts()[LLB_NEED_SYNC], 64u);
 }
@@ -548,7 +548,7 @@ TEST(Failures, AHeaderThatNobodyTakes)
 	r.h.members[1]->fail_writes = -1;
 	r.h.events = 105;
 	llb_update_sb(r.b());
-	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
 	EXPECT_EQ(r.get64(1, 24), 100u);
 }
 
@@ -557,10 +557,10 @@ TEST(Failures, AHeaderThatNobodyTakes)
 TEST(Failures, TheFirstHeaderThatNobodyTakes)
 {
 	Rig r(kFirstUse);
-	r.h.flags &= ~KX_ARRAY_RDWR;
+	r.h.flags &= ~PLAT_ARRAY_RDWR;
 	r.start();
-	r.h.flags |= KX_ARRAY_RDWR;
-	r.h.members[1]->flags = KX_MEMBER_FAULTY;
+	r.h.flags |= PLAT_ARRAY_RDWR;
+	r.h.members[1]->flags = PLAT_MEMBER_FAULTY;
 	r.h.degraded = 1;
 	r.h.events = 105;
 	u32 n = 0;
@@ -570,7 +570,7 @@ TEST(Failures, TheFirstHeaderThatNobodyTakes)
 	};
 	llb_update_sb(r.b());
 	EXPECT_EQ(n, 2 + core::kWriteTries);
-	EXPECT_TRUE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
 	EXPECT_EQ(r.get64(0, 24), 100u);
 	EXPECT_TRUE(r.get32(0, 48) & LLB_SB_STALE);
 }
@@ -580,7 +580,7 @@ TEST(Failures, TheSecondBatchFailsOnce)
 {
 	Rig r({.chunks = 100000, .state = LLB_SB_FIRST_USE});
 	r.start();
-	r.h.members[1]->flags = KX_MEMBER_FAULTY;
+	r.h.members[1]->flags = PLAT_MEMBER_FAULTY;
 	r.h.degraded = 1;
 	int n = 0;
 	r.h.on_io_wait = [&] {
@@ -592,7 +592,7 @@ TEST(Failures, TheSecondBatchFailsOnce)
 	for (u64 c = 0; c < 100000; c++)
 		ASSERT_TRUE(r.reloads_to_sync(r.disk(0, c))) << c;
 	llb_end_write(r.b(), 0, 100000 * 128);
-	EXPECT_FALSE(r.h.flags & KX_ARRAY_BROKEN);
+	EXPECT_FALSE(r.h.flags & PLAT_ARRAY_BROKEN);
 }
 
 // ---- who may submit ----

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 */
-#ifndef LLB_KX_H
-#define LLB_KX_H
+#ifndef LLB_PLAT_H
+#define LLB_PLAT_H
 
 #include <linux/bio.h>
 #include <linux/blkdev.h>
@@ -12,34 +12,34 @@
 #include "llbitmap/abi.h"
 
 /* A member that a batch of I/O was sent to; nr_pending is held. */
-struct kx_target {
+struct plat_target {
 	struct md_rdev *rdev;
-	struct kx_batch *batch;
+	struct plat_batch *batch;
 	bool was_in_sync;
 	bool failed;
 	bool left_out;	/* its blocks are larger than the core knows yet */
 };
 
 /* One batch of bios to all members, and its end. */
-struct kx_batch {
-	struct kx_host *host;
-	struct kx_target *targets;
+struct plat_batch {
+	struct plat_array *host;
+	struct plat_target *targets;
 	unsigned int count;
 	unsigned int room;
 	atomic_t inflight;
 };
 
 /* A part of a batch of bitmap writes. */
-struct kx_piece {
+struct plat_piece {
 	const void *buf;
 	u32 offset;	/* bytes; a bitmap has 64 MiB at most */
 	u32 bytes;
 };
 
-#define KX_NUMBERS ((4096 - 256) / 2)	/* of members, in metadata 1.x */
+#define PLAT_NUMBERS ((4096 - 256) / 2)	/* of members, in metadata 1.x */
 
 /* What mddev->bitmap points to. */
-struct kx_host {
+struct plat_array {
 	struct mddev *mddev;
 	struct llb_bitmap *bitmap;
 	/*
@@ -48,31 +48,31 @@ struct kx_host {
 	 * image of memory. The leader does not: the image may be written to swap on this array.
 	 */
 	struct workqueue_struct *daemon_wq;	/* freezable */
-	struct workqueue_struct *lead_wq;
+	struct workqueue_struct *leader_wq;
 	struct delayed_work daemon;
 	struct work_struct lead;
-	wait_queue_head_t wait;		/* kx_wait: writers, who would lead */
+	wait_queue_head_t wait;		/* plat_wait: writers, who would lead */
 	wait_queue_head_t io_wait;	/* the end of a batch: its one owner */
 	struct bio_set bios;
-	struct kx_batch writes;		/* the holder of LEAD */
-	struct kx_piece pieces[KX_IO_ADDS_MAX];	/* ... of it */
+	struct plat_batch writes;		/* the holder of the leader lock */
+	struct plat_piece pieces[PLAT_IO_ADDS_MAX];	/* ... of it */
 	unsigned int piece_count;
-	struct kx_batch flushes;	/* the daemon */
+	struct plat_batch flushes;	/* the daemon */
 	bool stopping;			/* no more work is queued */
 	bool loaded;			/* the array runs with it */
-	DECLARE_BITMAP(missed, KX_NUMBERS);	/* rm: by member number, KX_MEMBER_MISSED */
+	DECLARE_BITMAP(missed, PLAT_NUMBERS);	/* rm: by member number, PLAT_MEMBER_MISSED */
 };
 
-struct kx_host *kx_host_make(struct mddev *mddev);
-void kx_host_stop(struct kx_host *h);	/* no work runs any more */
-void kx_host_free(struct kx_host *h);
-bool kx_batches_make(struct kx_host *h);	/* room for the members of today */
+struct plat_array *plat_host_make(struct mddev *mddev);
+void plat_host_stop(struct plat_array *h);	/* no work runs any more */
+void plat_host_free(struct plat_array *h);
+bool plat_batches_make(struct plat_array *h);	/* room for the members of today */
 bool reconfig_is_ours(struct mddev *mddev);
-int kx_pm_register(void);
-void kx_pm_unregister(void);
+int plat_pm_register(void);
+void plat_pm_unregister(void);
 
 /* From before memory becomes an image of hibernation until it is back, or failed. */
-extern bool kx_snapshot;
+extern bool plat_snapshot;
 
 extern const struct attribute_group llb_group;
 extern struct bitmap_operations llb_ops;
