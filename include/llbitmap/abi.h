@@ -3,7 +3,7 @@
  * The border between the kernel shim (C) and the core (freestanding C++20).
  *
  * llb_*: entry points of the core, called by the shim.
- * plat_*:  kernel services, implemented by the shim (or by a test's platform).
+ * plat_*: kernel services, implemented by the shim (or by a test's platform).
  *
  * Units: "sectors" are 512 bytes, times are milliseconds or seconds as the name
  * ends in _ms or _s, byte offsets are counted from the start of the bitmap on a

@@ -269,7 +269,7 @@ class Bitmap : public llb_bitmap {
 	base::Atomic<u8> armed_{0};
 	base::Atomic<u8> asleep_{0}; // something is to be cleaned, and cannot be as the array is
 	base::Atomic<u8> sync_wanted_{0};
-	base::Atomic<u64> events_cleared_{0}; // sb_'s, for who has no leader lock
+	base::Atomic<u64> events_cleared_{0}; // sb_'s, for who does not hold the leader lock
 	base::Atomic<u64> sync_floor_seq_{0}; // what close_sync must see durable
 	base::Atomic<s32> behind_{0};
 	base::Atomic<s32> behind_waiters_{0};

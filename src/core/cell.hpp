@@ -98,8 +98,8 @@ constexpr u8 disk_byte(u8 raw)
 }
 
 // The same for eight cells at once, as they lie in memory. A state plus 6, or plus 3,
-// stays below 16: no byte reaches into the next. Static: an inline function whose address is taken would have sections of its own, which a
-// module must not have.
+// stays below 16: no byte reaches into the next. Static: an inline function whose address is
+// taken would have sections of its own, which a module must not have.
 namespace eight {
 static constexpr u64 each(u8 byte)
 {

@@ -350,8 +350,9 @@ bool Bitmap::anything_due(u32 from, u32 to) const
 
 // Clear 5 and 6, of these pages. False: not written now; it stays flagged. A last look at
 // the slots: raid5 ends a write some microseconds before it fails the member that could
-// not take it. Stops, and says where, when no more has to be cleared. Lazily: what is cleared now is written with the next first touch in its
-// page, or by the next pass. Where nothing may be cleared, only what was before is written.
+// not take it. Stops, and says where, when no more has to be cleared. Lazily: what is cleared
+// now is written with the next first touch in its page, or by the next pass. Where nothing
+// may be cleared, only what was before is written.
 bool Bitmap::clear_pages(Table *t, u32 from, u32 *to, Pass p)
 {
 	plat_slots slots;
@@ -390,8 +391,8 @@ void Bitmap::flag_to(u32 last, u32 page)
 		page_info_[b].flagged.fetch_or_full(kFlagWrite);
 }
 
-// 5. The caller holds the leader lock, so no commit is between its copy and its confirm. Returns how many
-// became clean.
+// 5. The caller holds the leader lock, so no commit is between its copy and its confirm.
+// Returns how many became clean.
 u32 Bitmap::clear_cells(Table *t, u32 page)
 {
 	u32 cleared = 0;

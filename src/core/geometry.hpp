@@ -10,7 +10,7 @@
 namespace core {
 
 constexpr u32 kSectorShift = 9;
-constexpr u32 kPageBytes = 4096; // the unit of a bitmap write, and of a page of cells
+constexpr u32 kPageBytes = 4096; // a page: the unit of a bitmap write, and of the cells in memory
 constexpr u32 kPageShift = 12;
 constexpr u32 kChunkShiftMin = 7; // of sectors: 64 KiB
 constexpr u32 kChunkShiftMax = 31; // 1 TiB: the superblock's field has 32 bits of sectors

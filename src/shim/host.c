@@ -55,7 +55,7 @@ void plat_daemon_arm(struct plat_array *h, u32 delay_ms)
 
 void plat_leader_queue(struct plat_array *h)
 {
-	queue_work(h->leader_wq, &h->lead);
+	queue_work(h->leader_wq, &h->leader);
 }
 
 void plat_md_wake(struct plat_array *h)
@@ -547,7 +547,7 @@ static void daemon_fn(struct work_struct *work)
 
 static void leader_fn(struct work_struct *work)
 {
-	struct plat_array *h = container_of(work, struct plat_array, lead);
+	struct plat_array *h = container_of(work, struct plat_array, leader);
 	unsigned int noio = memalloc_noio_save();
 
 	llb_leader_work(h->bitmap);
@@ -567,7 +567,7 @@ struct plat_array *plat_host_make(struct mddev *mddev)
 	init_waitqueue_head(&h->wait);
 	init_waitqueue_head(&h->io_wait);
 	INIT_DELAYED_WORK(&h->daemon, daemon_fn);
-	INIT_WORK(&h->lead, leader_fn);
+	INIT_WORK(&h->leader, leader_fn);
 	/*
 	 * Of each array: a slow one blocks nobody, a rescuer serves only itself. A name may
 	 * have 31 characters; an array's may have as many.
@@ -589,7 +589,7 @@ void plat_host_stop(struct plat_array *h)
 {
 	WRITE_ONCE(h->stopping, true);
 	cancel_delayed_work_sync(&h->daemon);
-	cancel_work_sync(&h->lead);
+	cancel_work_sync(&h->leader);
 	/* one that was queued while the first was cancelled */
 	cancel_delayed_work_sync(&h->daemon);
 }

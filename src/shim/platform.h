@@ -50,7 +50,7 @@ struct plat_array {
 	struct workqueue_struct *daemon_wq;	/* freezable */
 	struct workqueue_struct *leader_wq;
 	struct delayed_work daemon;
-	struct work_struct lead;
+	struct work_struct leader;
 	wait_queue_head_t wait;		/* plat_wait: writers, who would lead */
 	wait_queue_head_t io_wait;	/* the end of a batch: its one owner */
 	struct bio_set bios;

@@ -432,12 +432,12 @@ plat_member Member::as_member() const
 	k.data_offset = std::min(super.data_offset, u64{1} << 60);
 	k.new_data_offset = u64(std::max(super.new_data_offset, s64{0}));
 	k.data_sectors = std::min(super.data_size, u64{1} << 60);
-	k.bad_log_offset = super.bad_log_offset;
-	k.bad_log_sectors = super.bad_log_sectors;
-	k.bad_log_entries = bad_log.entries;
+	k.bbl_offset = super.bad_log_offset;
+	k.bbl_sectors = super.bad_log_sectors;
+	k.bbl_entries = bad_log.entries;
 	k.logical_block = device.logical_block();
 	k.slot = super.active() ? s32(super.role) : -1;
-	k.flags = super.bad_log_offset ? PLAT_MEMBER_BAD_LOG : 0;
+	k.flags = super.bad_log_offset ? PLAT_MEMBER_BBL : 0;
 	return k;
 }
 
@@ -458,7 +458,7 @@ u64 Member::room(u64 sector) const
 	plat_member k = as_member();
 	a.bitmap_offset = s64(sector) - s64(super.start);
 	if (!bad_log.known)
-		k.bad_log_entries = 1; // who knows
+		k.bbl_entries = 1; // who knows
 	u64 end = device.sectors() > sector ? device.sectors() - sector : 0;
 	return std::min(end, core::room(a, k));
 }

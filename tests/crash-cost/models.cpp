@@ -314,7 +314,7 @@ class InTree : public Model {
 		, chunks_{div_up(device_bytes, chunk_)}
 		, dirty_(div_up(kHeader + chunks_, kPageBytes) * kPageBytes)
 		, disk_(dirty_.size())
-		, page_info_(dirty_.size() / kBlock)
+		, blocks_(dirty_.size() / kBlock)
 		, page_us_(dirty_.size() / kPageBytes)
 	{
 		auto run = [](void *object, u64) { static_cast<InTree *>(object)->pass(); };
@@ -343,7 +343,7 @@ class InTree : public Model {
 				in_flight |= !disk_[at];
 				continue;
 			}
-			Block &b = page_info_[at / kBlock];
+			Block &b = blocks_[at / kBlock];
 			if (b.touched) {
 				u64 from = std::max(at / kBlock * kBlock, kHeader);
 				u64 to = std::min((at / kBlock + 1) * kBlock, kHeader + chunks_);
@@ -364,7 +364,7 @@ class InTree : public Model {
 	void round_begins() override
 	{
 		for (u32 b : flagged_) {
-			page_info_[b].flagged = false;
+			blocks_[b].flagged = false;
 			counts_.bitmap_writes++;
 			counts_.bitmap_bytes += kBlock;
 			flying_.push_back({b, {}});
@@ -400,7 +400,7 @@ class InTree : public Model {
 				continue;
 			std::fill_n(dirty_.begin() + s64(p * kPageBytes), kPageBytes, u8{0});
 			for (u64 b = p * kPageBytes / kBlock; b < (p + 1) * kPageBytes / kBlock; b++)
-				page_info_[b].touched = false;
+				blocks_[b].touched = false;
 		}
 		auto run = [](void *object, u64) { static_cast<InTree *>(object)->pass(); };
 		engine_.at(engine_.now_us() + kDaemon_us, run, this, 0);
@@ -408,7 +408,7 @@ class InTree : public Model {
 
 	const u64 chunk_, device_, chunks_;
 	std::vector<u8> dirty_, disk_; // as the bytes lie on the disk, header included
-	std::vector<Block> page_info_;
+	std::vector<Block> blocks_;
 	std::vector<u64> page_us_; // when a write last began there
 	std::vector<u32> flagged_;
 	std::vector<Flight> flying_;

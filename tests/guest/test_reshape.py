@@ -6,9 +6,9 @@ import os
 
 from llb import disk, fio
 from llb.array import ramdisks
-from llb.life import (MIB, Data, add, each_missing, fail, fast, freeze, grow, kernel_log, lose,
-                      make, remove, reshaped, running, settle, slow, slow_from_start, sparse, thaw,
-                      used, whole)
+from llb.life import (MIB, Data, add, each_missing, fail_in_reshape, fast, freeze, grow,
+                      kernel_log, lose, make, remove, reshaped, running, settle, slow,
+                      slow_from_start, sparse, thaw, used, whole)
 from llb.sh import equal, need, run, wait_until
 
 KIB = 1 << 10
@@ -133,9 +133,8 @@ def failed_in(kind, back, restart=False, late=True):
         add(array, *disks[kind.count:])
     slow(array, 400)
     begin(array, kind, disks)
-    fail(array, gone)
+    fail_in_reshape(array, gone)
     without(array, gone)
-    running(array, 'reshape')
     moved(array)
     void(array, gone)
     if restart:

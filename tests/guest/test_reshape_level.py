@@ -4,8 +4,8 @@ bitmap remembers of it is right, or it is not taken by the bitmap."""
 
 from llb import fio
 from llb.array import ramdisks
-from llb.life import (DISKS, MIB, Data, add, each_missing, fail, fast, grow, lose, make, remove,
-                      reshaped, running, settle, slow, used, whole)
+from llb.life import (DISKS, MIB, Data, add, each_missing, fail, fail_in_reshape, fast, grow, lose,
+                      make, remove, reshaped, running, settle, slow, used, whole)
 from llb.sh import equal, need, run, wait_until
 
 KIB = 1 << 10
@@ -104,9 +104,8 @@ def two_to_three(away):
     running(array, 'reshape')
     start = array.attribute('reshape_position')
     wait_until('data moves', lambda: array.attribute('reshape_position') != start, 60)
-    fail(array, gone)  # md may let it go only when the reshape is over
+    fail_in_reshape(array, gone)  # md may let it go only when the reshape is over
     array.members.remove(gone)
-    running(array, 'reshape')
     data.sprinkle([offset + 12 * KIB for offset in parts(array)], '96')
     fast(array)
     reshaped(array)
@@ -193,8 +192,7 @@ def fewer(level, count, left, *change):
     running(array, 'reshape')
     start = array.attribute('reshape_position')
     wait_until('data moves', lambda: array.attribute('reshape_position') != start, 60)
-    fail(array, gone)
-    running(array, 'reshape')
+    fail_in_reshape(array, gone)
     data.sprinkle([offset + 12 * KIB for offset in parts(array)], '96')
     fast(array)
     reshaped(array)

@@ -10,9 +10,10 @@
 #include <cstring>
 #include <new>
 
-#define private public // cells and ledger are looked at, and hashed
+#define private public // cells and what commits go by are looked at, and hashed
 #include "core/bitmap.hpp"
 #undef private
+static_assert(core::kGroupsMax == 2); // so that some of few chunks share one
 
 constexpr int kTasks = 7, kCpus = 2, kMembers = 2;
 constexpr int kCh = 4; // chunks of 64 KiB whose data is followed

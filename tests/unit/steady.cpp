@@ -85,7 +85,7 @@ TEST(SteadyState, AWriteStoresToNoSharedWord)
 	std::string list;
 	for (const auto &name : names)
 		list += " " + name;
-	printf("start_write + end_write: %d atomic loads, 0 stores, 0 read-modify-writes; kx calls:%s\n",
+	printf("start_write + end_write: %d atomic loads, 0 stores, 0 read-modify-writes; plat_ calls:%s\n",
 	       loads, list.c_str());
 }
 

@@ -272,6 +272,16 @@ def fail(array, *members):
     run('mdadm', array.path, '--fail', *members)
 
 
+def fail_in_reshape(array, member):
+    """Returns when md has begun again: until then raid5 ends a write at the place that it has
+    come to with ENOMEM, whatever the bitmap."""
+    log = kernel_log()
+    fail(array, member)
+    wait_until('md goes on with the reshape', lambda: any(
+        f'reshape of RAID array {array.name}' in line for line in log()), 60, 0.02)
+    running(array, 'reshape')
+
+
 def remove(array, *members):
     for member in members:
         wait_until(f'{member} can be removed', lambda m=member: run(

@@ -93,9 +93,8 @@ class Direct:
         parts = []
         while length:
             part = min(length, IO_BYTES)
-            view = memoryview(self.buffer)[:part]
-            done = os.preadv(self.file, [view], offset)
-            view.release()
+            with memoryview(self.buffer)[:part] as view:  # else an error hides behind close()'s
+                done = os.preadv(self.file, [view], offset)
             need(done == part, f'read {done} of {part} bytes at {offset}')
             parts.append(self.buffer[:part])
             offset, length = offset + part, length - part
@@ -105,9 +104,8 @@ class Direct:
         while data:
             part = min(len(data), IO_BYTES)
             self.buffer[:part] = data[:part]
-            view = memoryview(self.buffer)[:part]
-            done = os.pwritev(self.file, [view], offset)
-            view.release()
+            with memoryview(self.buffer)[:part] as view:
+                done = os.pwritev(self.file, [view], offset)
             need(done == part, f'wrote {done} of {part} bytes at {offset}')
             offset, data = offset + part, data[part:]
 
