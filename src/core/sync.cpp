@@ -184,7 +184,7 @@ bool Bitmap::start_sync(u64 sector, u64 *sectors, bool degraded)
 		return must;
 	}
 	// A query, or a sync that leaves a slot empty, or one that changes nothing, or
-	// one that covers only part of the chunk: nothing is committed.
+	// one that covers only part of the chunk: no cell changes.
 	bool whole_chunk = (sector & (t->geo.chunk_sectors() - 1)) == 0;
 	// A recovery makes two mirrors agree only if there is no third one.
 	bool agrees = !recover || u32(a.raid_disks) - u32(a.degraded) == 1;

@@ -65,7 +65,7 @@ def vmlinux(order='<'):
     return btf
 
 
-def md(btf, groups='groups', selectable=True, destroy='md_bitmap_destroy_nosysfs'):
+def md(btf, groups='groups', selectable=True, destroy='md_bitmap_destroy_nosysfs', more=()):
     """md's types, added to btf (a vmlinux, or split over one): the least that mdheader asks for."""
     number = btf.integer('unsigned int', 4)
     size = btf.add(TYPEDEF, 'sector_t', number)
@@ -80,7 +80,8 @@ def md(btf, groups='groups', selectable=True, destroy='md_bitmap_destroy_nosysfs
     members = [('head', head, 0), ('wait_behind_writes', wait, 8)]
     if groups:
         members.append((groups, btf.add(PTR, '', btf.add(FWD, 'attribute_group')), 16))
-    ops = btf.struct('bitmap_operations', 24, members)
+    members += [(name, wait, 24 + 8 * n) for n, name in enumerate(more)]
+    ops = btf.struct('bitmap_operations', 24 + 8 * len(more), members)
     info = btf.struct('', 32, [('offset', size, 0), ('spare', array, 4)])
     btf.struct('mddev', 64, [('bitmap_ops', btf.add(PTR, '', ops), 0), ('bitmap_info', info, 8)])
     btf.add(FUNC, 'md_error', btf.proto(0, to_mddev))

@@ -176,6 +176,28 @@ class Mdheader(Case):
             else:
                 self.assertEqual((said[0], said[2]), (0, ''))
 
+    def test_md_that_asks_for_more(self):
+        """An operation that md may call and the module does not have."""
+        new = btf.md(btf.Btf('<', btf.vmlinux()), more=('free', 'brand_new')).blob()
+        kdir = self.headers(md_mod=new)
+        for options in ([], ['--check']):
+            self.refused(self.mdheader(kdir, *options), '(brand_new)', 'LLB_ANY_OPERATIONS=1')
+        said = self.run_it(*MDHEADER, KVER, kdir, LLB_ANY_OPERATIONS='1')
+        self.assertEqual((said[0], said[2]), (0, ''))
+        self.write('md/md.h', 'struct mddev {\n\tstruct bitmap_operations *bitmap_ops;\n};\n'
+                              'enum { ID_LLBITMAP };\n'
+                              'void md_bitmap_destroy_nosysfs(struct mddev *mddev);\n')
+        text = ('struct bitmap_operations {\n\tstruct md_submodule_head head;\n%s'
+                '\tint (*copy_from_slot)(struct mddev *mddev, sector_t *lo);\n'
+                '\tmd_bitmap_fn *start_write;\n\tconst struct attribute_group **groups;\n};\n')
+        for more in '', '\tint (*brand_new)(struct mddev *mddev);\n', '\tmd_bitmap_fn *brand_new;\n':
+            self.write('md/md-bitmap.h', text % more)
+            said = self.run_it(*MDHEADER, KVER, kdir, self.path('md'))
+            if more:
+                self.refused(said, '(brand_new)')
+            else:
+                self.assertEqual((said[0], said[2]), (0, ''))
+
     def test_byte_order_of_the_test_itself(self):
         """The blobs here are what they say: the magic number's two bytes differ."""
         self.assertEqual([btf.vmlinux(order).blob()[:2] for order in '<>'],
