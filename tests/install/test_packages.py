@@ -90,6 +90,8 @@ class Boot(Case):
         super().setUp()
         self.stub('update-initramfs', 'echo "update-initramfs $*"')
         self.stub('blkid', f'cat {self.path("members")} 2>/dev/null || exit 2')
+        self.stub('uname', 'echo 7.1.0-elsewhere')
+        self.stub('dpkg-query', 'echo installed')
         os.makedirs(self.path('root/boot'))
 
     def boot(self, *args):
@@ -147,8 +149,10 @@ class Boot(Case):
             needs()
             status, _, errors = self.boot('kernel', NEW)
             self.assertNotEqual(status, 0)
-            self.assertIn(f'E: kernel {NEW} is not made bootable', errors)
+            self.assertIn(f'E: kernel {NEW} has no llbitmap.ko', errors)
+            self.assertIn('Do not reboot', errors)  # the boot loader may take it already
             self.assertIn(f'make install KVER={NEW}', errors)
+            self.assertIn(f'apt-get purge linux-image-{NEW}', errors)
             shutil.rmtree(self.path('root/sys'), ignore_errors=True)
 
     def test_an_older_kernel_is_not_stopped(self):
@@ -159,6 +163,18 @@ class Boot(Case):
         status, _, errors = self.boot('kernel', OLD)
         self.assertEqual(status, 0)
         self.assertIn(f'W: {NEW} is newer', errors)
+
+    def test_only_the_newest_is_what_boots(self):
+        """A newer one that has it does not help if a still newer one, without it, boots."""
+        self.array()
+        self.kernel(OLD, module=False)
+        self.kernel(NEW)
+        self.kernel('7.10.0-none', module=False)
+        status, _, errors = self.boot('kernel', OLD)
+        self.assertEqual(status, 1, errors)
+        self.assertNotIn('by default', errors)
+        os.rename(self.path('root/boot/vmlinuz-7.10.0-none'), self.path(f'root/boot/vmlinuz-{NEW}.old'))
+        self.assertEqual(self.boot('kernel', OLD)[0], 0)
 
     def test_cures(self):
         self.kernel(NEW, module=False)
