@@ -83,7 +83,7 @@ class Tree(Case):
         self.assertEqual(sorted(['dkms', hooks[1]])[1], hooks[1])
 
 
-class Boot(Case):
+class Machine(Case):
     """scripts/packaging/boot/boot on a root of its own."""
 
     def setUp(self):
@@ -113,6 +113,8 @@ class Boot(Case):
         for name, data in devices.items():
             self.write(f'root/dev/{name}', data)
 
+
+class Boot(Machine):
     def test_arrays(self):
         self.assertEqual(self.boot('arrays'), (0, '', ''))
         self.array('none [bitmap] llbitmap')
@@ -204,6 +206,113 @@ class Boot(Case):
             status, said, errors = self.boot('secure-boot')
             self.assertEqual((status, said), (0, ''))
             self.assertEqual('mokutil --import' in errors, told, errors)
+
+
+class Configure(Machine):
+    """The package's postinst, with a dkms that needs headers and may fail, and kernels that have lost
+    their module, as an upgrade leaves them: dkms itself builds for the running and the newest one."""
+    A, B, C = '7.2.1-a', '7.2.2-b', '7.3.1-c'
+
+    def setUp(self):
+        super().setUp()
+        self.write('root/usr/src/llbitmap-1.0/dkms.conf', '')
+        for kver in (self.A, self.B, self.C):
+            self.kernel(kver, module=False)
+            self.write(f'root/lib/modules/{kver}/build/include/x', '')
+        self.stub('uname', f'echo {self.B}')
+        self.stub('dkms', f"""[ "$1 $2 $3" = "install llbitmap/1.0 -k" ] || exit 3
+            echo "$4" >>{self.path("asked")}
+            [ ! -e {self.path("breaks")}-"$4" ] || exit 10
+            mkdir -p {self.path("root/lib/modules")}/"$4"/updates/dkms
+            : >{self.path("root/lib/modules")}/"$4"/updates/dkms/llbitmap.ko.xz""")
+
+    def postinst(self, dkms=(B, C)):
+        boot = os.path.join(PACKAGING, 'boot', 'boot')
+        script = text(DEBIAN, 'llbitmap-dkms.postinst').replace('/usr/lib/llbitmap/boot', boot)
+        script = script.replace('/boot/vmlinu', self.path('root/boot/vmlinu'))
+        script = script.replace('#DEBHELPER#', ''.join(f'dkms install llbitmap/1.0 -k {kver}\n' for kver in dkms))
+        return self.run_it('sh', self.write('postinst', script), 'configure',
+                           path=f'{self.stubs}:{os.environ["PATH"]}', LLBITMAP_ROOT=self.path('root'))
+
+    def built(self):
+        return [kver for kver in (self.A, self.B, self.C) if self.boot('has', kver)[0] == 0]
+
+    def no_headers(self, kver):
+        shutil.rmtree(self.path('root/lib/modules', kver, 'build'))
+
+    def test_all_kernels_with_headers(self):
+        self.array()
+        self.assertEqual(self.postinst(), (0, '', ''))
+        self.assertEqual(self.built(), [self.A, self.B, self.C])
+        self.assertEqual(text(self.path('asked')).split(), [self.B, self.C, self.A])  # each once
+
+    def test_only_what_can_be_built(self):
+        """Not without headers, not before 7.2, not where the kernel has a driver of its own."""
+        self.no_headers(self.A)
+        self.kernel('6.12.1-d', module=False)
+        self.write('root/lib/modules/6.12.1-d/build/include/x', '')
+        self.write(f'root/boot/config-{self.C}', 'CONFIG_MD_LLBITMAP=y\n')
+        status, _, errors = self.postinst(dkms=())
+        self.assertEqual(text(self.path('asked')).split(), [self.B])
+        self.assertEqual(status, 0)
+        self.assertIn(f'W: kernel {self.A} has no llbitmap.ko', errors)
+
+    def test_one_that_breaks_stops_no_other(self):
+        self.array()
+        self.write('breaks-' + self.A, '')
+        status, _, errors = self.postinst(dkms=(self.C,))
+        self.assertEqual((status, self.built()), (0, [self.B, self.C]))
+        self.assertIn(f'W: kernel {self.A} has no llbitmap.ko', errors)
+
+    def test_fails_if_what_boots_next_has_none_and_an_array_needs_it(self):
+        self.no_headers(self.C)
+        self.assertEqual(self.postinst(dkms=(self.B,))[0], 0)
+        self.members(sdb1=member())
+        status, _, errors = self.postinst(dkms=(self.B,))
+        self.assertEqual(status, 1)
+        self.assertIn(f'E: kernel {self.C} has no llbitmap.ko, and would leave inactive /dev/sdb1', errors)
+        self.assertIn('Do not reboot', errors)
+        self.assertIn(f'apt-get install linux-headers-{self.C}', errors)
+
+    def test_fails_if_the_running_one_has_lost_it(self):
+        """An array that runs says that it had it; a member that lies about does not."""
+        self.no_headers(self.B)
+        self.members(sdb1=member())
+        self.assertEqual(self.postinst(dkms=(self.C,))[0], 0)
+        self.array()
+        status, _, errors = self.postinst(dkms=(self.C,))
+        self.assertEqual(status, 1)
+        self.assertIn(f'E: kernel {self.B} has no llbitmap.ko', errors)
+
+    def test_dkms_fails(self):
+        """What it did not come to is done; which arrays are at stake is said."""
+        self.array()
+        self.write('breaks-' + self.C, '')
+        status, _, errors = self.postinst(dkms=(self.C,))
+        self.assertEqual((status, self.built()), (1, [self.A, self.B]))
+        self.assertIn(f'E: kernel {self.C} has no llbitmap.ko, and would leave inactive /dev/md0', errors)
+        self.assertNotIn('E: kernel {self.B}', errors)
+        shutil.rmtree(self.path('root/sys'))
+        status, _, errors = self.postinst(dkms=(self.C,))
+        self.assertEqual(status, 10)
+        self.assertNotIn('E: ', errors)
+
+    def test_no_autoinstall(self):
+        """Nothing is built then, but that is not passed over in silence."""
+        self.write('root/etc/dkms/no-autoinstall', '')
+        self.assertEqual(self.postinst(dkms=())[0], 0)
+        self.assertFalse(os.path.exists(self.path('asked')))
+        self.array()
+        status, _, errors = self.postinst(dkms=())
+        self.assertEqual(status, 1)
+        self.assertIn(f'dkms install llbitmap/1.0 -k {self.C}', errors)
+
+    def test_all_is_done_though_an_initramfs_fails(self):
+        self.stub('update-initramfs', 'echo "update-initramfs $*"; exit 1')
+        for kver in (self.A, self.C):
+            os.utime(self.write(f'root/boot/initrd.img-{kver}', ''), (100, 100))
+        status, said, _ = self.postinst()
+        self.assertEqual((status, said), (1, f'update-initramfs -u -k {self.A}\nupdate-initramfs -u -k {self.C}\n'))
 
 
 class Remove(Case):
