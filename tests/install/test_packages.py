@@ -178,6 +178,23 @@ class Boot(Machine):
         os.rename(self.path('root/boot/vmlinuz-7.10.0-none'), self.path(f'root/boot/vmlinuz-{NEW}.old'))
         self.assertEqual(self.boot('kernel', OLD)[0], 0)
 
+    def test_an_initramfs_without_it(self):
+        """Only of what the next boot may take, and where an array needs it, it is not made."""
+        self.kernel(OLD, module=False)
+        self.kernel(NEW, module=False)
+        for running, arrays, refused in ((KVER, None, ()), (OLD, None, ()), (KVER, self.array, (NEW,)),
+                                         (OLD, self.array, (OLD, NEW))):
+            self.stub('uname', f'echo {running}')
+            if arrays:
+                arrays()
+            for kver in (OLD, NEW):
+                status, _, errors = self.boot('image', kver)
+                self.assertEqual(status, int(kver in refused), (running, kver, errors))
+                self.assertEqual(len(errors.splitlines()), 1, errors)
+                self.assertIn('E: ' if kver in refused else 'W: ', errors)
+        self.kernel(NEW)
+        self.assertEqual(self.boot('image', NEW), (0, '', ''))
+
     def test_cures(self):
         self.kernel(NEW, module=False)
         self.write('root/usr/src/llbitmap-1/dkms.conf', '')

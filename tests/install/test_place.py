@@ -14,7 +14,7 @@ PLACE = os.path.join(TOP, 'scripts', 'place')
 PACKAGING = os.path.join(TOP, 'scripts', 'packaging')
 SIGNATURE = b'\x30\x82 a signature' + bytes(12) + b'~Module signature appended~\n'
 APPLETS = ('sh', 'cat', 'sed', 'ls', 'cp', 'rm', 'mkdir', 'tail', 'grep', 'chmod', 'find', 'true',
-           'rmdir', 'sort', 'head')
+           'rmdir', 'sort', 'head', 'uname')
 
 
 class Root(Case):
@@ -201,14 +201,18 @@ class Inside(Root):
         return self.inside('/bin/sh', '-e', '/etc/initramfs-tools/hooks/llbitmap', version=kver,
                            DESTDIR='/initramfs')
 
-    def dracut(self, kver, mdraid='true'):
+    def dracut(self, kver, does='check', mdraid='true'):
         return self.inside('/bin/sh', '-c', f'kernel={kver}; dracut_module_included() {{ {mdraid}; }}; '
-                           '. /usr/lib/dracut/modules.d/99llbitmap/module-setup.sh; check')
+                           'instmods() { echo "adds $*"; }; '
+                           f'. /usr/lib/dracut/modules.d/99llbitmap/module-setup.sh; {does}')
+
+    def dracut_kernel(self, kver):
+        return self.dracut(kver, 'installkernel')
 
     def test_dracut_takes_it_where_it_takes_md(self):
         self.install_inside()
         self.assertEqual(self.dracut(KVER)[0], 0)
-        self.assertEqual(self.dracut(KVER, 'false')[0], 255)  # if another module asks for it
+        self.assertEqual(self.dracut(KVER, mdraid='false')[0], 255)  # if another module asks for it
 
     def test_initramfs_gets_the_rule_and_the_command(self):
         self.install_inside()
@@ -219,7 +223,8 @@ class Inside(Root):
 
     def test_initramfs_without_the_module_says_so(self):
         self.install_inside()
-        for make, does in ((self.initramfs_tools, 'adds llbitmap\n'), (self.dracut, '')):
+        does = 'adds llbitmap\n'
+        for make in (self.initramfs_tools, self.dracut_kernel):
             self.assertEqual(make(KVER), (0, does, ''))
             status, said, errors = make('7.3.0-other')
             self.assertEqual((status, said, len(errors.splitlines())), (0, does, 1), errors)
@@ -230,6 +235,22 @@ class Inside(Root):
             self.write('root/boot/config-7.3.0-other', 'CONFIG_MD_LLBITMAP=y\n')
             self.assertEqual(make('7.3.0-other'), (0, does, ''))
             os.remove(self.path('root/boot/config-7.3.0-other'))
+
+    def test_an_initramfs_that_would_leave_an_array_inactive_is_not_made(self):
+        """What is there, and may have the module, stays; both programs stop where this fails."""
+        self.install_inside()
+        self.write('root/sys/block/md0/md/bitmap_type', 'none bitmap [llbitmap]\n')
+        self.write('root/boot/vmlinuz-7.3.0-other', '')
+        for make in (self.initramfs_tools, self.dracut_kernel):
+            status, _, errors = make('7.3.0-other')
+            self.assertEqual(status, 1, errors)
+            self.assertIn('E: kernel 7.3.0-other has no llbitmap.ko', errors)
+            self.assertEqual(make('7.2.9-older')[0], 0)
+            self.write('root/lib/modules/7.3.0-other/updates/dkms/llbitmap.ko.xz', '')
+            self.assertEqual(make('7.3.0-other'), (0, 'adds llbitmap\n', ''))
+            shutil.rmtree(self.path('root/lib/modules/7.3.0-other'))
+        os.remove(self.path('root/usr/lib/llbitmap/boot'))  # as it is when the package went
+        self.assertEqual(self.initramfs_tools(KVER)[0], 0)
 
 
 if __name__ == '__main__':

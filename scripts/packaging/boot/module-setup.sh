@@ -4,8 +4,6 @@
 # assembles no array needs none. This comes last (99), when that is decided.
 
 check() {
-	# shellcheck disable=SC2154
-	/usr/lib/llbitmap/boot check "$kernel" || true
 	dracut_module_included mdraid || return 255
 }
 
@@ -14,6 +12,8 @@ depends() {
 }
 
 installkernel() {
+	# shellcheck disable=SC2154
+	/usr/lib/llbitmap/boot image "$kernel" || return 1 # dracut stops, and the old one stays
 	# Also in a hostonly initramfs that is made before the module was ever loaded.
 	hostonly='' instmods llbitmap
 }
