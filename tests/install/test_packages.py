@@ -98,6 +98,13 @@ class Machine(Case):
         return self.run_it(os.path.join(PACKAGING, 'boot', 'boot'), *args,
                            path=f'{self.stubs}:{os.environ["PATH"]}', LLBITMAP_ROOT=self.path('root'))
 
+    def dkms(self):
+        self.stub('dkms', f"""[ "$1 $2 $3" = "install llbitmap/1.0 -k" ] || exit 3
+            echo "$4" >>{self.path("asked")}
+            [ ! -e {self.path("breaks")}-"$4" ] || exit 10
+            mkdir -p {self.path("root/lib/modules")}/"$4"/updates/dkms
+            : >{self.path("root/lib/modules")}/"$4"/updates/dkms/llbitmap.ko.xz""")
+
     def kernel(self, kver, module=True):
         self.write(f'root/boot/vmlinuz-{kver}', '')
         self.write(f'root/lib/modules/{kver}/modules.builtin', '')
@@ -195,6 +202,38 @@ class Boot(Machine):
         self.kernel(NEW)
         self.assertEqual(self.boot('image', NEW), (0, '', ''))
 
+    def test_in_one_run_with_the_package(self):
+        """The kernel's turn may be before the package's, which is only unpacked then: built on the spot."""
+        self.array()
+        self.kernel(NEW, module=False)
+        self.write('root/usr/src/llbitmap-1.0/dkms.conf', '')
+        self.write(f'root/lib/modules/{NEW}/build/include/x', '')
+        self.dkms()
+        for state, status in (('installed', 1), ('half-configured', 1), ('unpacked', 0)):
+            self.stub('dpkg-query', f'[ "$*" = "-W -f \\${{db:Status-Status}} llbitmap-dkms" ] && echo {state}')
+            self.assertEqual(self.boot('kernel', NEW)[0], status, state)
+        self.assertEqual(self.boot('has', NEW)[0], 0)
+        self.assertEqual(self.boot('kernel', NEW), (0, '', ''))
+        shutil.rmtree(self.path('root/lib/modules', NEW, 'updates'))
+        self.write(f'root/boot/initrd.img-{NEW}', '')  # for another package's postinst, too
+        self.assertEqual(self.boot('image', NEW), (0, '', ''))
+        self.assertEqual(self.boot('has', NEW)[0], 0)
+
+    def test_in_one_run_with_the_package_and_not_to_be_built(self):
+        """Then its own postinst, which is still to come, has the last word; but no good initramfs goes."""
+        self.array()
+        self.kernel(NEW, module=False)
+        self.write('root/usr/src/llbitmap-1.0/dkms.conf', '')
+        self.dkms()
+        self.stub('dpkg-query', 'echo unpacked')
+        for ask in ('kernel', 'image'):
+            status, _, errors = self.boot(ask, NEW)
+            self.assertEqual(status, 0, errors)
+            self.assertIn(f'W: kernel {NEW} has no llbitmap.ko', errors)
+        self.write(f'root/boot/initrd.img-{NEW}', '')
+        self.assertEqual(self.boot('image', NEW)[0], 1)
+        self.assertEqual(self.boot('next')[0], 1)
+
     def test_cures(self):
         self.kernel(NEW, module=False)
         self.write('root/usr/src/llbitmap-1/dkms.conf', '')
@@ -237,11 +276,7 @@ class Configure(Machine):
             self.kernel(kver, module=False)
             self.write(f'root/lib/modules/{kver}/build/include/x', '')
         self.stub('uname', f'echo {self.B}')
-        self.stub('dkms', f"""[ "$1 $2 $3" = "install llbitmap/1.0 -k" ] || exit 3
-            echo "$4" >>{self.path("asked")}
-            [ ! -e {self.path("breaks")}-"$4" ] || exit 10
-            mkdir -p {self.path("root/lib/modules")}/"$4"/updates/dkms
-            : >{self.path("root/lib/modules")}/"$4"/updates/dkms/llbitmap.ko.xz""")
+        self.dkms()
 
     def postinst(self, dkms=(B, C)):
         boot = os.path.join(PACKAGING, 'boot', 'boot')
