@@ -395,6 +395,21 @@ class Remove(Case):
         self.assertEqual(self.prerm('', 'true'), (0, 'removed\n', ''))
         self.assertEqual(self.prerm('/dev/md0', 'true', action='upgrade'), (0, 'removed\n', ''))
 
+    def postrm(self, action='remove'):
+        script = text(DEBIAN, 'llbitmap-dkms.postrm').replace('/run/', self.path('run') + '/')
+        script = script.replace('/lib/modules', self.path('modules')).replace('#DEBHELPER#', 'echo removed')
+        return self.run_it('sh', self.write('postrm', script), action)
+
+    def test_an_initramfs_that_fails_does_not_fail_the_removal(self):
+        self.write('run/llbitmap-removed', '7.3-x\n7.4-y\n')
+        self.write('run/llbitmap-boot', '[ "$2" != 7.3-x ] || { echo no space; exit 1; }; echo "$*"\n')
+        status, said, errors = self.postrm()
+        self.assertEqual((status, said), (0, 'no space\ninitramfs 7.4-y\nremoved\n'))
+        self.assertEqual(len(errors.splitlines()), 1, errors)
+        self.assertIn('W: the initramfs of kernel 7.3-x', errors)
+        self.assertEqual(os.listdir(self.path('run')), [])
+        self.assertEqual(self.postrm(), (0, 'removed\n', ''))
+
 
 if __name__ == '__main__':
     unittest.main()
