@@ -126,6 +126,16 @@ class Place(Root):
         self.place('remove', KVER)
         self.assertEqual(self.files() - before, set())
 
+    def test_remove_leaves_the_folders_of_others(self):
+        """Empty, as packages ship them; what is only ours goes."""
+        for folder in ('etc/initramfs-tools/hooks', 'usr/lib/modprobe.d', 'usr/lib/udev/rules.d',
+                       'usr/lib/dracut/modules.d'):
+            os.makedirs(self.path('root', folder))
+        before = self.folders()
+        self.install()
+        self.place('remove', KVER)
+        self.assertEqual(self.folders() - {self.path(self.lib, 'updates')}, before)
+
     def test_leaves_the_packages_files_alone(self):
         """The same files, where the package has them: not written, not taken away."""
         self.write('root/usr/share/initramfs-tools/hooks/llbitmap', '')
@@ -142,6 +152,9 @@ class Place(Root):
         old = self.write('root/etc/dracut.conf.d/llbitmap.conf', 'add_drivers+=" llbitmap "')
         self.install()
         self.assertFalse(os.path.exists(old))
+
+    def folders(self):
+        return {folder for folder, _, _ in os.walk(self.root)}
 
     def files(self):
         return {os.path.join(folder, name) for folder, _, names in os.walk(self.root)
