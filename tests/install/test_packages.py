@@ -410,6 +410,16 @@ class Remove(Case):
         self.assertEqual(os.listdir(self.path('run')), [])
         self.assertEqual(self.postrm(), (0, 'removed\n', ''))
 
+    def test_a_module_of_make_install_stays_and_that_is_said(self):
+        """What loads it at boot was the package's, and went with it."""
+        self.write('modules/7.3-x/updates/llbitmap.ko', '')
+        self.write('modules/7.4-y/updates/dkms/llbitmap.ko', '')
+        status, said, errors = self.postrm()
+        self.assertEqual((status, said), (0, 'removed\n'))
+        self.assertEqual(len(errors.splitlines()), 1, errors)
+        self.assertIn('make install KVER=7.3-x', errors)
+        self.assertEqual(self.postrm('upgrade'), (0, 'removed\n', ''))
+
 
 if __name__ == '__main__':
     unittest.main()

@@ -141,7 +141,7 @@ class Place(Root):
         self.write('root/usr/share/initramfs-tools/hooks/llbitmap', '')
         self.write('root/usr/lib/modprobe.d/llbitmap.conf', "the package's")
         before = self.files()
-        self.install()
+        self.assertIn('if that is removed, make install', self.place('install', KVER, self.ko)[0])
         self.assertEqual({os.path.basename(path) for path in self.files() - before}, {'llbitmap.ko'})
         self.place('remove', KVER)
         self.assertEqual(self.files(), before)
