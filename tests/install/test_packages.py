@@ -266,7 +266,7 @@ class Boot(Machine):
 
 class Configure(Machine):
     """The package's postinst, with a dkms that needs headers and may fail, and kernels that have lost
-    their module, as an upgrade leaves them: dkms itself builds for the running and the newest one."""
+    their module, as an upgrade leaves them: dkms itself may build for the running and the newest one only."""
     A, B, C = '7.2.1-a', '7.2.2-b', '7.3.1-c'
 
     def setUp(self):
