@@ -2,6 +2,8 @@
 #include "tool/health.hpp"
 
 #include <algorithm>
+#include <cerrno>
+#include <unistd.h>
 
 #include "tool/error.hpp"
 #include "tool/member.hpp"
@@ -27,19 +29,25 @@ namespace {
 struct Asleep {
 	Kind kind = Kind::Unknown; // of its bitmap; Unknown: no member can be asked
 	u64 wanted = 0; // members
+	std::string why; // none can be asked
+	bool forbidden = false; // to this user
 };
 
 Asleep ask_members(const Running &a)
 {
+	Asleep none;
+	none.why = "it has none";
 	for (const Part &p : a.parts) {
+		const std::string path = at("/dev/" + p.name);
 		try {
-			Member m = Member::read(Device(at("/dev/" + p.name), Device::Use::Look));
-			return {m.bitmap.kind, m.super.raid_disks};
-		} catch (const std::exception &) {
-			continue; // no permission, for one
+			Member m = Member::read(Device(path, Device::Use::Look));
+			return {m.bitmap.kind, m.super.raid_disks, "the bitmap is damaged", false};
+		} catch (const std::exception &error) {
+			none.forbidden |= access(path.c_str(), R_OK) && errno == EACCES;
+			none.why = error.what();
 		}
 	}
-	return {};
+	return none;
 }
 
 std::string empty_slots(const Running &a)
@@ -111,7 +119,12 @@ class Judge {
 	{
 		const std::string again = "mdadm --stop " + dev_ + "; mdadm --assemble --scan";
 		const Asleep found = ask_members(a_);
-		if (found.kind == Kind::Unknown) {
+		if (found.kind == Kind::Unknown && !found.forbidden) {
+			say("inactive", Severity::Critical,
+			    "the array does not run. Its members could not be read (" + found.why +
+				    "), so whether it wants the module llbitmap is not known; dmesg says more",
+			    again);
+		} else if (found.kind == Kind::Unknown) {
 			say("inactive", Severity::Critical,
 			    "the array does not run. Its members could not be read (only root may), so whether it wants the module llbitmap is not known.",
 			    "llbitmap status, as root");

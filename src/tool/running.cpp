@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "tool/error.hpp"
@@ -87,15 +89,14 @@ Has bitmap_of(const Running &a, const std::string &md)
 		return Has::Lockless;
 	if (!a.active())
 		return Has::Unknown; // only the members know
-	std::string location = file_line(md + "bitmap/location"),
-		    policy = file_line(md + "consistency_policy");
+	std::string location = file_line(md + "bitmap/location");
 	if (location == "file")
 		return Has::File;
 	if (!location.empty() && location != "none")
 		return Has::Internal;
-	if (policy == "bitmap")
+	if (a.policy == "bitmap")
 		return a.module_selected == "llbitmap" ? Has::Lockless : Has::Internal;
-	if (location == "none" || !policy.empty())
+	if (location == "none" || !a.policy.empty())
 		return Has::None;
 	return Has::Unknown;
 }
@@ -180,11 +181,45 @@ Running read_array(const std::string &name)
 	size_t open = types.find('['), close = types.find(']');
 	if (open != types.npos && close != types.npos && close > open)
 		a.module_selected = types.substr(open + 1, close - open - 1);
+	a.policy = file_line(md + "consistency_policy");
+	std::string from = file_line(md + "resync_start");
+	a.resync_due = !from.empty() && from != "none";
 	a.bitmap = bitmap_of(a, md);
 	if (a.bitmap == Has::Lockless)
 		read_lockless(a, md + "llbitmap/");
 	a.sync = sync_of(md);
 	return a;
+}
+
+// The array whose device that path is, by its number and not by what it is called: an image
+// may be called md0, too. Empty: it is none.
+std::string device_at(const std::string &path)
+{
+	char *found = realpath(at(path).c_str(), nullptr);
+	const std::string real = found ? found : "";
+	free(found);
+	struct stat st;
+	if (real.empty() || stat(real.c_str(), &st)) {
+		// A node may be missing; nothing else is called so.
+		return path.starts_with("/dev/") && path.find('/', 5) == path.npos ? path.substr(5) : "";
+	}
+	if (getenv("LLBITMAP_ROOT")) { // there, whatever lies in /dev is a device
+		found = realpath(at("/dev").c_str(), nullptr);
+		const std::string folder = std::string(found ? found : "") + '/';
+		free(found);
+		return real.starts_with(folder) && real.find('/', folder.size()) == real.npos
+			       ? real.substr(folder.size())
+			       : "";
+	}
+	if (!S_ISBLK(st.st_mode))
+		return "";
+	const std::string number =
+		std::to_string(major(st.st_rdev)) + ':' + std::to_string(minor(st.st_rdev));
+	for (const std::string &name : names_in("/sys/block")) {
+		if (file_line("/sys/block/" + name + "/dev") == number)
+			return name;
+	}
+	return "";
 }
 
 // md0 for whatever a human calls it.
@@ -197,16 +232,12 @@ std::string device_name(const std::string &called)
 		}
 		throw Error(kUnreadable, called + ": no running array has that uuid");
 	}
-	std::string name = called;
-	if (name.find('/') != name.npos) {
-		char *real = realpath(at(name).c_str(), nullptr);
-		if (real)
-			name = real;
-		free(real);
-	}
-	name = name.substr(name.rfind('/') + 1);
+	std::string name = called.find('/') == called.npos ? called : device_at(called);
 	if (name.empty() || name == "." || name == ".." || !is_folder("/sys/block/" + name + "/md"))
-		throw Error(kUnreadable, called + ": no md array of that name is known to the kernel");
+		throw Error(kUnreadable,
+			    called + (called.find('/') == called.npos
+					      ? ": no md array of that name is known to the kernel"
+					      : ": is not the device of an md array"));
 	return name;
 }
 
@@ -295,6 +326,9 @@ std::vector<Running> running(const std::vector<std::string> &names)
 		std::string name = device_name(called);
 		if (std::none_of(all.begin(), all.end(), [&](const Running &a) { return a.name == name; }))
 			all.push_back(read_array(name));
+		if (all.back().container())
+			throw Error(kUnreadable, called + ": is a container (" + all.back().metadata +
+							 "): it holds arrays, and is none itself");
 	}
 	if (!names.empty())
 		return all;

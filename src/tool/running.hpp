@@ -46,6 +46,8 @@ struct Running {
 	std::vector<Part> parts; // by slot, then by name
 
 	Has bitmap = Has::Unknown;
+	std::string policy; // md's consistency_policy: bitmap, journal, ppl, resync, none
+	bool resync_due = false; // by md's own mark, which says nothing of a lockless array
 	bool selectable = false; // md has bitmap_type
 	std::string module_selected; // of bitmap_type, in brackets
 	// lockless:
@@ -80,7 +82,8 @@ extern const char *const kBitNames[LLB_STATES];
 extern const char *const kStateKeys[LLB_STATES];
 
 // All arrays of the machine; with names (md0, /dev/md0, /dev/md/name, a uuid) only these, in
-// that order. Throws Error, kUnreadable, for a name that is no array.
+// that order. Throws Error, kUnreadable, for a name that is no array: a file that is called like
+// one, or a container.
 std::vector<Running> running(const std::vector<std::string> &names);
 
 } // namespace tool

@@ -44,17 +44,44 @@ class Waker {
 	int fd_;
 };
 
+[[noreturn]] void not_known(const Running &a, const std::string &until, const std::string &why)
+{
+	throw Error(kUnreadable, a.name + ": " + why + ", so whether it is " + until + " is not known");
+}
+
+// Throws Error, kUnreadable, where that cannot be known: who waits here may be about to cut
+// the power.
 bool reached(const std::string &until, const std::vector<Judged> &all)
 {
+	if (all.empty())
+		throw Error(kUnreadable, "no md array is running");
 	for (const Judged &one : all) {
 		const Running &a = one.array;
 		if (!a.active())
 			return false;
-		if (until == "whole" && a.degraded.value_or(0))
+		if (!a.redundant())
+			continue; // nothing is missing, or resynchronised, ever
+		if (until == "whole") {
+			if (!a.degraded)
+				not_known(a, until, "md/degraded cannot be read");
+			if (*a.degraded)
+				return false;
+			continue;
+		}
+		if (a.sync.running && a.sync.action != "check")
 			return false;
-		if (until != "whole" && (a.waiting() || (a.sync.running && a.sync.action != "check")))
+		if (a.bitmap == Has::Unknown || (a.bitmap == Has::Lockless && !a.counts))
+			not_known(a, until,
+				  a.bitmap == Has::Unknown ? "which bitmap it has cannot be read"
+							   : "the bitmap does not answer");
+		if (a.waiting() || (a.bitmap != Has::Lockless && a.resync_due))
 			return false;
-		if (until == "clean" && a.counts && (*a.counts)[LLB_DIRTY])
+		if (until != "clean")
+			continue;
+		// Without counts it is md's own state that says what a power cut finds.
+		if (a.bitmap == Has::Lockless
+			    ? (*a.counts)[LLB_DIRTY] != 0
+			    : a.state != "clean" && a.state != "readonly" && a.state != "read-auto")
 			return false;
 	}
 	return true;

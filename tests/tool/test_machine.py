@@ -101,6 +101,24 @@ class Status(Case):
         for name in ('md7', '/dev/sda', '..', '11010203:04050607:08090000:00000000'):
             self.tool('status', name, status=UNREADABLE)
 
+    def test_path_is_no_array(self):
+        """Whatever it is called: only a device of md's is an array."""
+        self.machine.array()
+        for name in ('home/md0', 'dev/disk/md0', 'dev/sub/md0'):
+            self.machine.write(name, 'an image')
+            self.tool('status', '/' + name, status=UNREADABLE)
+        self.json('status', '/dev/md0')  # there may be no node of it
+
+    def test_container(self):
+        """Of IMSM: it holds arrays, and is none that does not run."""
+        self.machine.array('md127', 'container', 0, [('sda', None, 'spare')], bitmap='none', array_state='inactive',
+                           metadata_version='external:imsm')
+        self.assertIn('a container (external:imsm)', self.tool('status', 'md127', status=UNREADABLE))
+        unknown = self.run_tool('status', '--check', 'md127')
+        self.assertEqual(unknown.returncode, 3)
+        self.assertIn('UNKNOWN - md127', unknown.stdout)
+        self.assertEqual(self.json('status')['arrays'], [])
+
     def test_degraded_and_syncing(self):
         self.degraded()
         said = ' '.join(self.tool('status', status=SEE_TO).split())
@@ -153,8 +171,14 @@ class Status(Case):
     def test_inactive(self):
         parts = [('sda1', None, 'spare'), ('sdb1', None, 'spare')]
         self.machine.array(array_state='inactive', parts=parts, loaded=False)
-        self.assertIn('could not be read', self.tool('status', status=UNUSABLE).replace('\n        ', ''))
+        said = ' '.join(self.tool('status', status=UNUSABLE).split())
+        self.assertIn('could not be read (', said)
+        self.assertIn('No such file or directory', said)
         os.makedirs(self.machine.path('dev'))
+        im.make(self.machine.path('dev/sda1'), {'magic': 7}, im.lockless([1] * 128))  # of no metadata 1.x
+        said = ' '.join(self.tool('status', status=UNUSABLE).split())
+        self.assertIn('could not be read (', said)
+        self.assertNotIn('only root', said)
         im.make(self.machine.path('dev/sda1'), {}, im.lockless([1] * 128))
         said = ' '.join(self.tool('status', status=UNUSABLE).split())
         self.assertIn('the module llbitmap is not loaded. Nothing is lost.', said)
@@ -165,6 +189,20 @@ class Status(Case):
         self.assertIn('1 of 2 members are here', ' '.join(self.tool('status', status=UNUSABLE).split()))
         self.assertTrue(self.tool('status', '--check', status=2).startswith('LLBITMAP CRITICAL - md0 inactive'))
         self.json('status', status=UNUSABLE)
+
+    def test_inactive_and_forbidden(self):
+        """Root is named only where root would see more."""
+        self.machine.array(array_state='inactive', parts=[('sda1', None, 'spare')])
+        im.make(self.machine.write('dev/sda1', ''), {}, im.lockless([1] * 128))
+        os.chmod(self.machine.path('dev/sda1'), 0o600)
+        os.chmod(self.folder, 0o755)
+        tool = shutil.copy(TOOL, self.folder)
+        if os.getuid():
+            os.chmod(self.machine.path('dev/sda1'), 0)
+        done = subprocess.run([tool, 'status'], text=True, check=False, stdout=subprocess.PIPE,
+                              user=None if os.getuid() else 65534, env={'LLBITMAP_ROOT': self.machine.root})
+        self.assertIn('only root may', ' '.join(done.stdout.split()))
+        self.assertIn('llbitmap status, as root', done.stdout)
 
     def test_many(self):
         """A table, the worst first, and in full only what needs attention."""
@@ -305,6 +343,37 @@ class Watch(Case):
         for what in ('synced', 'whole'):
             self.assertEqual(self.run_tool('watch', '--until', what, '--timeout', '1').returncode, SEE_TO)
 
+    def until(self, what):
+        done = self.run_tool('watch', '--until', what, '--timeout', '1')
+        self.assertEqual((done.stdout, len(done.stderr.splitlines())), ('', int(done.returncode != DONE)))
+        return done.returncode
+
+    def test_until_unknown(self):
+        """What is not known was not reached: llbitmap watch --until clean && poweroff."""
+        for what in ('clean', 'synced', 'whole'):
+            self.assertEqual(self.until(what), UNREADABLE, what)  # no array
+        self.machine.array(counts={'dirty': 0})
+        self.assertEqual([self.until(what) for what in ('clean', 'synced', 'whole')], [DONE] * 3)
+        self.machine.write('sys/block/md0/md/llbitmap/bits', 'no bitmap')
+        self.assertEqual([self.until(what) for what in ('clean', 'synced', 'whole')], [UNREADABLE, UNREADABLE, DONE])
+        shutil.rmtree(self.machine.path('sys/block/md0/md/llbitmap'))
+        self.assertEqual(self.until('clean'), UNREADABLE)
+        os.remove(self.machine.path('sys/block/md0/md/degraded'))
+        self.assertEqual(self.until('whole'), UNREADABLE)
+
+    def test_until_other_bitmaps(self):
+        """They have no counts: md's own state says whether a power cut would cost something."""
+        for bitmap, state, ends in (('internal', 'active', SEE_TO), ('none', 'write-pending', SEE_TO), ('internal', 'clean', DONE),
+                                    ('file', 'readonly', DONE), ('none', 'read-auto', DONE)):
+            shutil.rmtree(self.machine.path('sys/block'))
+            self.machine.array(bitmap=bitmap, array_state=state, resync_start='none')
+            self.assertEqual((self.until('clean'), self.until('synced')), (ends, DONE), (bitmap, state))
+        self.machine.write('sys/block/md0/md/resync_start', 2048)  # it begins with the first write
+        self.assertEqual((self.until('clean'), self.until('synced')), (SEE_TO, SEE_TO))
+        shutil.rmtree(self.machine.path('sys/block'))
+        self.machine.array('md0', 'raid0', bitmap='none')
+        self.assertEqual((self.until('clean'), self.until('whole')), (DONE, DONE))
+
     def test_events(self):
         """A line for each change: what it was, what it is."""
         self.machine.array()
@@ -364,6 +433,10 @@ class Map(Case):
         self.tool('map', self.machine.path('nothing'), status=UNREADABLE)
         im.make(path, {})
         self.tool('map', path, status=UNREADABLE)
+        image = self.machine.path('images/md0')
+        os.makedirs(os.path.dirname(image))
+        im.make(image, {}, im.classic({1}))
+        self.assertEqual(self.json('map', '/images/md0')['from'], image)
 
     def test_svg(self):
         picture = tree.fromstring(self.tool('map', 'md0', '--svg'))
@@ -394,6 +467,11 @@ class Resync(Case):
             self.assertEqual(self.asked('md0', '--range', words, '--yes')[0], written)
         for words in ('9-7', '0-119221', '0KiB-1TiB', '7', 'a-b', '1MB-2MB', '0KiB-0KiB', '99999999TiB-1TiB'):
             self.assertEqual(self.asked('md0', '--range', words, '--yes', status=USAGE)[0], '')
+
+    def test_plain_file(self):
+        """An image that is called like an array: the array is not touched."""
+        self.machine.write('home/md0', 'an image')
+        self.assertEqual(self.asked('/home/md0', '--yes', status=UNREADABLE)[0], '')
 
     def test_question(self):
         """Nobody there to ask: refused. Nothing is written before."""
