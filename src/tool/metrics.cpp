@@ -2,6 +2,7 @@
 #include "tool/metrics.hpp"
 
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
 #include <functional>
@@ -128,10 +129,12 @@ class Metrics {
 // Who reads the file sees the old one or the new one, in full.
 void replace(const std::string &path, const std::string &text)
 {
-	std::string fresh = path + ".llbitmap-new";
-	int fd = open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644);
+	// A name of its own: nothing else may be written to, and two may run at once. It must
+	// not end in .prom: node_exporter reads all that does.
+	std::string fresh = path + ".XXXXXX";
+	int fd = mkostemp(fresh.data(), O_CLOEXEC);
 	if (fd < 0)
-		throw Error(kBroken, fresh + ": " + strerror(errno));
+		throw Error(kBroken, path + ": " + strerror(errno));
 	for (size_t done = 0; done < text.size();) {
 		ssize_t got = write(fd, text.data() + done, text.size() - done);
 		if (got < 0 && errno == EINTR)

@@ -68,6 +68,12 @@ void check(const Running &a)
 		refuse(a.name + ": no lockless bitmap; with any other: echo repair > " + md + "sync_action");
 	if (a.state == "readonly" || a.state == "read-auto")
 		refuse(a.name + ": is read-only (" + a.state + "): mdadm --readwrite /dev/" + a.name);
+	if (a.sync.action == "frozen")
+		refuse(a.name + ": sync_action is frozen, so nothing would be resynchronised: echo idle > " +
+		       md + "sync_action");
+	if (a.sync.action == "reshape")
+		refuse(a.name + ": a reshape runs; once it is done: llbitmap watch " + a.name +
+		       " --until synced");
 	if (access(at(md + "bitmap_set_bits").c_str(), W_OK))
 		refuse(md + "bitmap_set_bits: " + strerror(errno) + (errno == EACCES ? "; run as root" : ""));
 	if (!a.chunk || !*a.chunk || !a.chunks || !*a.chunks)
@@ -114,7 +120,8 @@ int resync(const ResyncWanted &wanted)
 	Pace p = pace(a);
 	if (p.bytes_per_second)
 		what += ": about " + seconds_text(seconds_for(bytes, p.bytes_per_second)) + " at " +
-			bytes_text(p.bytes_per_second) + "/s";
+			bytes_text(p.bytes_per_second) + "/s" +
+			(p.measured ? "" : " (md's limit; disks may be slower)");
 	what += ". Data can be used meanwhile. It goes on after a restart, and cannot be taken back.";
 	for (const std::string &line : wrapped(what, kColumns))
 		s.line(line);
@@ -128,9 +135,15 @@ int resync(const ResyncWanted &wanted)
 	if (!wanted.yes && !agreed())
 		refuse("nothing was written");
 	mark(a, r);
-	u64 waits = running({a.name}).at(0).waiting();
-	say("marked; " + grouped(waits) + " chunks wait or are in a resync now (llbitmap watch " + a.name +
-	    ")");
+	const Running now = running({a.name}).at(0);
+	// md takes whatever is written to that file, and says nothing if it did nothing. What was
+	// resynchronised already is dirty for some seconds.
+	u64 seen = now.counts ? now.waiting() + (*now.counts)[LLB_DIRTY] : 0;
+	if (now.sync.action != "resync" && seen < r.last - r.first + 1)
+		throw Error(kBroken, a.name + ": the chunks were not marked: " + grouped(now.waiting()) +
+					     " wait, and no resync runs; dmesg says why");
+	say("marked; " + grouped(now.waiting()) + " chunks wait or are in a resync now (llbitmap watch " +
+	    a.name + ")");
 	return kDone;
 }
 

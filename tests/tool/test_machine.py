@@ -44,7 +44,7 @@ class Case(unittest.TestCase):
     def tool(self, *args, status=DONE, text=''):
         done = self.run_tool(*args, text=text)
         self.assertEqual(done.returncode, status, f'{args}: {done.stdout}{done.stderr}')
-        if status in (USAGE, UNREADABLE, REFUSED) and '--check' not in args:
+        if status in (USAGE, UNREADABLE, REFUSED, BROKEN) and '--check' not in args:
             lines = done.stderr.splitlines()
             self.assertEqual(len(lines), 1, done.stderr)
             self.assertTrue(lines[0].startswith('llbitmap: '), lines[0])
@@ -318,6 +318,13 @@ class Metrics(Case):
         self.assertEqual(os.stat(path).st_mode & 0o777, 0o644)
         self.assertEqual(sorted(os.listdir(self.folder)), ['llbitmap.prom', 'root'])
         self.tool_fails(BROKEN, 'metrics', '--output', os.path.join(self.folder, 'not', 'there'))
+        # Whatever name another file has, it is not written to.
+        with open(os.path.join(self.folder, 'another'), 'w', encoding='utf-8') as file:
+            file.write('precious')
+        os.link(file.name, path + '.llbitmap-new')
+        self.tool('metrics', '--output', path)
+        with open(file.name, encoding='utf-8') as file:
+            self.assertEqual(file.read(), 'precious')
 
     def tool_fails(self, status, *args):
         done = self.run_tool(*args)
@@ -449,10 +456,11 @@ class Map(Case):
 
 class Resync(Case):
     SET = 'sys/block/md0/md/bitmap_set_bits'
+    MARKED = dict(counts={'unwritten': 0, 'clean': 0, 'dirty': 21, 'need sync': 119200})  # as it is afterwards
 
     def setUp(self):
         super().setUp()
-        self.machine.array()
+        self.machine.array(**self.MARKED)
         self.machine.write(self.SET, '')
 
     def asked(self, *args, status=DONE, text=''):
@@ -479,7 +487,7 @@ class Resync(Case):
         written, said = self.asked('md0', '--dry-run')
         self.assertEqual(written, '')
         self.assertIn('931.4 GiB of each member', said)
-        self.assertIn('about 1 h 21 min', ' '.join(said.split()))
+        self.assertIn("about 1 h 21 min at 195.3 MiB/s (md's limit; disks may be slower)", ' '.join(said.split()))
         for answer, written, status in (('n', '', REFUSED), ('', '', REFUSED), ('y', '0-119220', DONE)):
             self.machine.write(self.SET, '')
             got = self.on_terminal('resync', 'md0', answer=answer)
@@ -497,7 +505,8 @@ class Resync(Case):
 
     def test_refused(self):
         for fields, word in ((dict(bitmap='internal'), 'echo repair'), (dict(array_state='readonly'), '--readwrite'),
-                             (dict(array_state='read-auto'), '--readwrite'), (dict(array_state='inactive'), 'does not run')):
+                             (dict(array_state='read-auto'), '--readwrite'), (dict(array_state='inactive'), 'does not run'),
+                             (dict(sync_action='frozen'), 'echo idle'), (dict(sync_action='reshape'), 'a reshape runs')):
             shutil.rmtree(self.machine.path('sys/block/md0'))
             self.machine.array(**fields)
             written, said = self.asked('md0', '--yes', status=REFUSED)
@@ -506,8 +515,20 @@ class Resync(Case):
         shutil.rmtree(self.machine.path('sys/block/md0'))
         self.machine.array()
         self.tool('resync', 'md0', '--yes', status=REFUSED)  # no bitmap_set_bits
-        self.machine.array(degraded=1)
+        self.machine.array(degraded=1, **self.MARKED)
         self.assertIn('begins when the array is whole', self.asked('md0', '--yes')[1])
+
+    def test_not_marked(self):
+        """md takes all that is written to the file, and says nothing."""
+        self.machine.array()
+        for action, status in (('idle', BROKEN), ('check', BROKEN), ('resync', DONE)):
+            self.machine.write('sys/block/md0/md/sync_action', action)
+            written, said = self.asked('md0', '--yes', '--range', '7-99', status=status)
+            self.assertEqual((written, 'dmesg' in said), ('7-99', status == BROKEN), action)
+        self.machine.write('sys/block/md0/md/sync_action', 'idle')
+        self.asked('md0', '--yes', '--range', '1-9')  # nine are dirty: it may be over already
+        self.machine.write('sys/block/md0/md/llbitmap/bits', 'no bitmap')
+        self.asked('md0', '--yes', '--range', '0-0', status=BROKEN)
 
 
 class Doctor(Case):
