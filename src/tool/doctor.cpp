@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "llbitmap/release.h"
 #include "tool/error.hpp"
@@ -109,8 +110,8 @@ class Doctor {
 		u64 lockless = 0;
 		for (const Judged &one : all_) {
 			lockless += one.array.bitmap == Has::Lockless;
+			needed_ |= one.verdict.wants_module;
 			for (Notice n : one.verdict.notices) {
-				needed_ |= n.id == "inactive";
 				if (n.id == "classic_bitmap" && !wanted_.arrays.empty())
 					n.severity = Severity::Warning;
 				found_.push_back(n);
@@ -171,9 +172,10 @@ class Doctor {
 		}
 		if (is_folder(k.folder() + "/build"))
 			k.headers = k.folder() + "/build";
+		const std::string entry = '/' + file_line("/etc/machine-id") + '/' + release + "/initrd";
 		for (const std::string &name :
 		     {"/boot/initrd.img-" + release, "/boot/initramfs-" + release + ".img",
-		      "/boot/initrd-" + release}) {
+		      "/boot/initrd-" + release, "/boot" + entry, "/efi" + entry, "/boot/efi" + entry}) {
 			if (k.initramfs.empty() && exists(name))
 				k.initramfs = name;
 		}
@@ -261,7 +263,12 @@ class Doctor {
 			    called(k) + ": modprobe does not know the module: modules.dep has no llbitmap",
 			    "depmod " + k.release);
 		std::optional<std::string> magic = said_by({"modinfo", "-F", "vermagic", at(k.modules[0])});
-		if (magic && !magic->empty() && words(*magic).at(0) != k.release)
+		if (!magic || words(*magic).empty())
+			say("module_unread", Severity::Info,
+			    called(k) + ": for which kernel its " +
+				    k.modules[0].substr(k.folder().size() + 1) +
+				    " was built is not known (modinfo)");
+		else if (words(*magic)[0] != k.release)
 			say("module_foreign", severity,
 			    called(k) + ": its llbitmap.ko was built for " + words(*magic)[0] +
 				    ", and will be refused",
@@ -306,8 +313,15 @@ class Doctor {
 
 	void initramfs(Kernel &k)
 	{
-		if (k.initramfs.empty() || k.built_in || wanted_.skip_initramfs)
+		if (k.built_in || wanted_.skip_initramfs)
 			return;
+		if (k.initramfs.empty()) {
+			if (k.next() && !k.modules.empty())
+				say("initramfs_unread", Severity::Info,
+				    called(k) +
+					    ": no initramfs of it is known by name, so whether the module is in it is not known");
+			return;
+		}
 		std::optional<std::string> list = listing(k.initramfs);
 		if (!list) {
 			say("initramfs_unread", Severity::Info,
@@ -351,18 +365,22 @@ class Doctor {
 	void loading()
 	{
 		bool softdep = false, rule = false, listed = false;
+		std::set<std::string> read; // a file hides those of its name in the folders that follow
 		for (const char *folder : {"/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d",
 					   "/usr/lib/modprobe.d", "/lib/modprobe.d"}) {
 			for (const std::string &name : names_in(folder)) {
-				if (!name.ends_with(".conf"))
+				if (!name.ends_with(".conf") || !read.insert(name).second)
 					continue;
 				const std::string path = folder + ('/' + name);
 				for (const std::string &line : lines(file_text(path).value_or(""))) {
 					std::vector<std::string> w = words(line);
 					if (w.size() < 2)
 						continue;
-					bool ours = std::find(w.begin() + 1, w.end(), "llbitmap") != w.end();
-					softdep |= w[0] == "softdep" && ours;
+					std::replace(w[1].begin(), w[1].end(), '-', '_');
+					bool ours = std::find(w.begin() + 2, w.end(), "llbitmap") != w.end();
+					bool of_md = w[1] == "md_mod" || w[1] == "raid1" ||
+						     w[1] == "raid10" || w[1] == "raid456";
+					softdep |= w[0] == "softdep" && of_md && ours;
 					if (w[0] == "install" && w[1] == "llbitmap")
 						say("module_blocked", Severity::Critical,
 						    path + " has modprobe run something else instead of loading llbitmap",
@@ -371,22 +389,18 @@ class Doctor {
 			}
 		}
 		for (const char *folder :
-		     {"/etc/udev/rules.d", "/usr/lib/udev/rules.d", "/lib/udev/rules.d"}) {
-			for (const std::string &name : names_in(folder)) {
-				if (name.find("llbitmap") == name.npos)
-					continue;
-				// An empty one in /etc hides the one in /lib.
-				rule = file_text(folder + ('/' + name)).value_or("").find("modprobe") !=
-				       std::string::npos;
-				if (!rule)
-					say("udev_rule_hidden", Severity::Warning,
-					    std::string(folder) + '/' + name +
-						    " is without effect, and hides a rule of that name",
-					    "remove it");
-				goto found;
-			}
+		     {"/etc/udev/rules.d", "/run/udev/rules.d", "/usr/local/lib/udev/rules.d",
+		      "/usr/lib/udev/rules.d", "/lib/udev/rules.d"}) {
+			const std::string path = std::string(folder) + "/63-llbitmap.rules";
+			if (!exists(path))
+				continue;
+			// An empty one in /etc hides the one in /lib.
+			rule = file_text(path).value_or("").find("modprobe") != std::string::npos;
+			if (!rule)
+				say("udev_rule_hidden", Severity::Warning,
+				    path + " is without effect, and hides a rule of that name", "remove it");
+			break;
 		}
-	found:
 		for (const char *folder : {"/etc/modules-load.d", "/usr/lib/modules-load.d"}) {
 			for (const std::string &name : names_in(folder))
 				listed |= has_line(folder + ('/' + name), "llbitmap");
@@ -449,7 +463,7 @@ class Doctor {
 
 	void mdadm()
 	{
-		std::optional<std::string> said = said_by({"mdadm", "--version"}, Ends::Anyhow);
+		std::optional<std::string> said = said_by({"mdadm", "--version"}, Ends::Anyhow, Hears::Both);
 		if (!said) {
 			say("mdadm_missing", Severity::Critical, "there is no mdadm, which assembles arrays",
 			    "apt install mdadm");

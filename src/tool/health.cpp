@@ -75,9 +75,9 @@ class Judge {
 
 	Verdict verdict()
 	{
-		Verdict v{health(), {}};
+		Verdict v{health(), {}, false};
 		if (v.health == Health::Inactive) {
-			inactive();
+			v.wants_module = inactive();
 		} else {
 			members(v.health);
 			bitmap();
@@ -115,7 +115,8 @@ class Judge {
 		return a_.sync.running ? Health::Syncing : Health::Healthy;
 	}
 
-	void inactive()
+	// Does it want the module, as far as is known?
+	bool inactive()
 	{
 		const std::string again = "mdadm --stop " + dev_ + "; mdadm --assemble --scan";
 		const Asleep found = ask_members(a_);
@@ -144,6 +145,7 @@ class Judge {
 				    "); dmesg says why",
 			    again);
 		}
+		return found.kind == Kind::Lockless || found.kind == Kind::Unknown;
 	}
 
 	void members(Health health)

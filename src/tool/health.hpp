@@ -26,6 +26,7 @@ enum class Health { Healthy, Syncing, Degraded, Critical, Failed, Inactive };
 struct Verdict {
 	Health health;
 	std::vector<Notice> notices; // the worst first
+	bool wants_module = false; // it does not run, and its bitmap is lockless, or not known
 };
 
 const char *health_text(Health h); // healthy, syncing, …

@@ -109,11 +109,12 @@ s64 changed_at(const std::string &path)
 bool before(const std::string &one, const std::string &other)
 {
 	auto digit = [](char c) { return c >= '0' && c <= '9'; };
+	auto tilde = [](const std::string &text, size_t k) { return k < text.size() && text[k] == '~'; };
 	size_t i = 0, j = 0;
 	while (i < one.size() && j < other.size()) {
 		if (!digit(one[i]) || !digit(other[j])) {
 			if (one[i] != other[j])
-				return u8(one[i]) < u8(other[j]);
+				return tilde(one, i) || (!tilde(other, j) && u8(one[i]) < u8(other[j]));
 			i++, j++;
 			continue;
 		}
@@ -131,6 +132,8 @@ bool before(const std::string &one, const std::string &other)
 		if (a != b)
 			return a < b;
 	}
+	if (tilde(one, i) != tilde(other, j))
+		return tilde(one, i); // before the end, too
 	if (one.size() - i != other.size() - j)
 		return one.size() - i < other.size() - j;
 	return one < other; // "01" and "1"
@@ -168,7 +171,7 @@ std::vector<std::string> lines(const std::string &text)
 	return found;
 }
 
-std::optional<std::string> said_by(const std::vector<std::string> &command, Ends ends_how)
+std::optional<std::string> said_by(const std::vector<std::string> &command, Ends ends_how, Hears hears)
 {
 	int ends[2];
 	if (pipe2(ends, O_CLOEXEC))
@@ -180,10 +183,10 @@ std::optional<std::string> said_by(const std::vector<std::string> &command, Ends
 		return {};
 	}
 	if (child == 0) {
-		int nothing = open("/dev/null", O_RDONLY);
+		int nothing = open("/dev/null", O_RDWR);
 		dup2(nothing, 0);
 		dup2(ends[1], 1);
-		dup2(ends[1], 2);
+		dup2(hears == Hears::Both ? ends[1] : nothing, 2);
 		setenv("LC_ALL", "C", 1);
 		const char *path = getenv("PATH");
 		if (!getenv("LLBITMAP_ROOT")) // not every user has these

@@ -29,14 +29,18 @@ bool is_folder(const std::string &path);
 // Seconds since 1970; 0: there is no such file.
 s64 changed_at(const std::string &path);
 
-bool before(const std::string &one, const std::string &other); // md2 before md10, 7.2.9 before 7.2.12
+bool before(const std::string &one,
+	    const std::string &other); // md2 before md10, 7.2.9 before 7.2.12, 7.3~rc5 before 7.3
 std::string trimmed(const std::string &text);
 std::vector<std::string> words(const std::string &text);
 std::vector<std::string> lines(const std::string &text);
 
-// What a program of PATH (or of the folders for root's) says on both of its outputs, 64 MiB of
-// it at most; none: there is no such program, or it ended badly. It gets no input.
+// What a program of PATH (or of the folders for root's) says, 64 MiB of it at most; none: there
+// is no such program, or it ended badly. It gets no input. Warnings are on stderr, which is not
+// listened to unless it is asked for.
 enum class Ends { Well, Anyhow };
-std::optional<std::string> said_by(const std::vector<std::string> &command, Ends ends = Ends::Well);
+enum class Hears { Stdout, Both };
+std::optional<std::string> said_by(const std::vector<std::string> &command, Ends ends = Ends::Well,
+				   Hears hears = Hears::Stdout);
 
 } // namespace tool

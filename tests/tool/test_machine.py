@@ -586,6 +586,13 @@ class Doctor(Case):
     def test_built(self):
         self.machine.modinfo(vermagic='7.2.11+deb14-amd64 SMP')
         self.only('module_foreign', 'built for 7.2.11+deb14-amd64')
+        self.machine.modinfo(vermagic=' ')
+        self.only('module_unread', 'is not known', severity='info', status=DONE)
+        self.machine.program('modinfo', 'exit 1')
+        self.only('module_unread', severity='info', status=DONE)
+        self.machine.modinfo()
+        self.warns('modinfo')
+        self.assertEqual(self.found(status=DONE), {})
         self.machine.modinfo(version='0.3.0')
         self.only('module_old', 'loaded is llbitmap 0.2.0, installed is 0.3.0', 'reboot', severity='warning')
         self.machine.modinfo()
@@ -593,6 +600,19 @@ class Doctor(Case):
         self.only('compiler', 'apt install g++-16', severity='warning')
         self.machine.write('usr/bin/g++-17', '')
         self.assertEqual(self.found(status=DONE), {})
+
+    def warns(self, name):
+        """That program says something on stderr as well."""
+        self.machine.program(name, 'echo "modinfo: WARNING: a line" >&2\n' + self.machine.read(f'programs/{name}'))
+
+    def test_newest(self):
+        """As sort -V and apt have it."""
+        for release in ('7.3~rc5+1-amd64', '7.3+1-amd64', '7.3~rc10+1-amd64', '7.3~~a-amd64', '7.2.9-amd64'):
+            self.machine.kernel(release)
+        got = self.json('doctor', '--skip-initramfs')['kernels']
+        self.assertEqual([one['release'] for one in got], ['7.2.9-amd64', KERNEL, '7.3~~a-amd64', '7.3~rc5+1-amd64',
+                                                           '7.3~rc10+1-amd64', '7.3+1-amd64'])
+        self.assertEqual([one['newest'] for one in got], [False] * 5 + [True])
 
     def test_initramfs(self):
         md = f'usr/lib/modules/{KERNEL}/kernel/drivers/md/md-mod.ko.xz'
@@ -609,6 +629,13 @@ class Doctor(Case):
         self.only('initramfs_old', severity='warning')
         self.machine.program('lsinitramfs', 'echo cannot; exit 1')
         self.only('initramfs_unread', severity='info', status=DONE)
+        os.remove(self.machine.path(f'boot/initrd.img-{KERNEL}'))
+        self.only('initramfs_unread', 'no initramfs of it is known by name', severity='info', status=DONE)
+        self.assertEqual(self.found('--skip-initramfs', status=DONE), {})
+        self.machine.write('etc/machine-id', '0123456789abcdef')
+        self.machine.write(f'boot/efi/0123456789abcdef/{KERNEL}/initrd', 'an initramfs')
+        self.machine.program('lsinitramfs', f'echo {md}')
+        self.only('initramfs_without_module', '/boot/efi/0123456789abcdef/')
 
     def test_loading(self):
         os.remove(self.machine.path('lib/modprobe.d/llbitmap.conf'))
@@ -626,6 +653,29 @@ class Doctor(Case):
         self.only('udev_rule_missing', 'built into the kernel', severity='warning')
         self.machine.write('etc/modprobe.d/local.conf', 'install llbitmap /bin/false')
         self.assertIn('module_blocked', self.found())
+        self.machine.write('etc/modprobe.d/local.conf', '')
+        self.machine.write('lib/modprobe.d/local.conf', 'install llbitmap /bin/false')
+        self.only('udev_rule_missing', severity='warning')  # hidden by the empty one
+
+    def test_softdep(self):
+        """Only one that md's own loading follows, of a file that no other hides."""
+        os.remove(self.machine.path('lib/udev/rules.d/63-llbitmap.rules'))
+        for name, good in (('md-mod', True), ('raid456', True), ('foo', False), ('llbitmap', False)):
+            self.machine.write('lib/modprobe.d/llbitmap.conf', f'softdep {name} post: llbitmap')
+            self.assertEqual(list(self.found(status=DONE if good else SEE_TO)), [] if good else ['softdep_missing'], name)
+        self.machine.write('lib/modprobe.d/llbitmap.conf', 'softdep md_mod post: llbitmap')
+        self.assertEqual(self.found(status=DONE), {})
+        os.makedirs(self.machine.path('etc/modprobe.d'))
+        os.symlink('/dev/null', self.machine.path('etc/modprobe.d/llbitmap.conf'))
+        self.only('softdep_missing')
+
+    def test_rules_of_others(self):
+        """They neither load the module nor hide the rule that does."""
+        self.machine.write('etc/udev/rules.d/99-my-llbitmap-perms.rules', 'KERNEL=="md*", MODE="0660"')
+        self.assertEqual(self.found(status=DONE), {})
+        os.remove(self.machine.path('lib/modprobe.d/llbitmap.conf'))
+        os.symlink('/dev/null', self.machine.path('etc/udev/rules.d/63-llbitmap.rules'))
+        self.assertEqual(list(self.found()), ['softdep_missing', 'udev_rule_hidden'])
 
     def test_mdadm(self):
         self.machine.program('mdadm', 'echo "mdadm - v4.4 - 2024-11-07" >&2')
@@ -641,6 +691,8 @@ class Doctor(Case):
         self.machine.modinfo(signer='')
         self.assertEqual(self.found(status=DONE), {})  # it is loaded: it was accepted
         self.machine.kernel('7.3.4+deb14-amd64')
+        self.only('secure_boot_unsigned', '7.3.4+deb14-amd64')
+        self.warns('modinfo')
         self.only('secure_boot_unsigned', '7.3.4+deb14-amd64')
         self.machine.modinfo()
         self.machine.write('var/lib/dkms/mok.pub', 'a key')
@@ -686,6 +738,10 @@ class Doctor(Case):
         shutil.rmtree(self.machine.path('sys/block/md0'))
         os.remove(self.machine.path('programs/mdadm'))
         self.only('mdadm_missing', severity='warning')
+        self.machine.array(array_state='inactive', parts=[('sda1', None, 'spare')])
+        for bitmap, needed in ((im.classic({1}), False), (im.lockless([1] * 128), True)):
+            im.make(self.machine.write('dev/sda1', ''), {}, bitmap, data=None)
+            self.assertEqual(self.json('doctor', status=UNUSABLE)['needed'], needed)
 
 
 if __name__ == '__main__':
