@@ -108,6 +108,8 @@ class Judge {
 		u64 gone = a_.degraded.value_or(0);
 		bool broken = a_.state == "broken" ||
 			      (a_.wanted && *a_.wanted && a_.in_sync() == 0 && a_.redundant());
+		// Each of raid10's members has copies/wanted of the data: fewer than that have not all.
+		broken |= a_.level == "raid10" && a_.in_sync() * a_.copies() < a_.wanted.value_or(0);
 		if ((a_.parity() && gone > (a_.level == "raid6" ? 2 : 1)) || broken)
 			return Health::Failed;
 		if (gone)
@@ -129,7 +131,7 @@ class Judge {
 			say("inactive", Severity::Critical,
 			    "the array does not run. Its members could not be read (only root may), so whether it wants the module llbitmap is not known.",
 			    "llbitmap status, as root");
-		} else if (found.kind == Kind::Lockless && !exists("/sys/module/llbitmap")) {
+		} else if (found.kind == Kind::Lockless && !registered()) {
 			say("inactive", Severity::Critical,
 			    "the array does not run. Its bitmap is lockless, and the module llbitmap is not loaded. Nothing is lost.",
 			    "modprobe llbitmap; " + again);
@@ -163,7 +165,9 @@ class Judge {
 			std::string what = empty_slots(a_) +
 					   (rebuilding() ? ": being rebuilt. " : ": no member in sync. ");
 			what += health == Health::Critical
-					? "No further member may fail."
+					? (a_.level == "raid10"
+						   ? "The next one that fails may be one too many."
+						   : "No further member may fail.")
 					: std::to_string(a_.failures_left()) +
 						  (a_.failures_left() == 1 ? " more member may fail."
 									   : " more members may fail.");
@@ -200,9 +204,13 @@ class Judge {
 			say("classic_bitmap", Severity::Info,
 			    "this is the CLASSIC bitmap, not a lockless one: mdadm --grow --bitmap=lockless (4.6) makes it, too",
 			    "mdadm --stop " + dev_ + "; llbitmap convert --to lockless, with all members");
-		} else if (a_.bitmap == Has::None) {
+		} else if (a_.bitmap == Has::None && a_.parity() && a_.degraded.value_or(0) &&
+			   !a_.journalled()) {
 			say("no_bitmap", Severity::Info,
-			    "no bitmap: after a power cut all of it is resynchronised");
+			    "no bitmap, and degraded: if the power is cut while it is written to, md does not start it again by itself (mdadm --assemble --force does)");
+		} else if (a_.bitmap == Has::None && !a_.journalled() && a_.in_sync() > 1) {
+			say("no_bitmap", Severity::Info,
+			    "no bitmap: after a power cut while it is written to, all of it is resynchronised");
 		}
 		u64 cost = a_.cost().value_or(0), budget = a_.budget.value_or(0);
 		u64 waits = a_.chunk ? a_.waiting() * *a_.chunk : 0;
@@ -232,7 +240,9 @@ class Judge {
 		} else if (!a_.sync.running && a_.sync.action != "frozen") {
 			say("waiting", Severity::Info,
 			    much + " wait for a resync; md starts it by itself" +
-				    (a_.state == "read-auto" ? " after the first write" : ""));
+				    (a_.state == "read-auto"  ? " after the first write"
+				     : a_.state == "readonly" ? " when the array is no longer read-only"
+							      : ""));
 		}
 	}
 };
@@ -270,13 +280,25 @@ std::optional<Left> left_of_sync(const Running &a)
 	if (!s.running || s.delayed)
 		return {};
 	Left left{};
-	if (s.action == "resync" && a.bitmap == Has::Lockless && a.counts && a.chunk) {
+	const bool counted = a.bitmap == Has::Lockless && a.counts && a.chunk;
+	std::optional<u64> ahead;
+	if (s.done && s.total)
+		ahead = *s.total - std::min(*s.done, *s.total);
+	if (s.action == "resync" && counted) {
 		left.bytes = a.waiting() * *a.chunk; // the rest is skipped
-	} else if (s.done && s.total) {
-		left.bytes = *s.total - std::min(*s.done, *s.total);
-		if (s.action != "reshape" && a.bitmap == Has::Lockless && a.counts && a.chunk) {
+		// While a slot is empty, what is behind goes on waiting as well.
+		left.most = a.degraded.value_or(0) != 0;
+		if (left.most && ahead)
+			left.bytes = std::min(left.bytes, *ahead);
+	} else if (ahead) {
+		left.bytes = *ahead;
+		// raid10's recovery goes by another order of sectors, and skips nothing.
+		bool bounded = s.action != "reshape" && !(s.action == "recover" && a.level == "raid10");
+		if (counted && bounded) {
 			left.bytes = std::min(left.bytes, a.written() * *a.chunk);
 			left.most = true;
+		} else if (a.bitmap == Has::Internal || a.bitmap == Has::File) {
+			left.most = s.action == "resync" || s.action == "recover"; // a check skips nothing
 		}
 	} else {
 		return {};

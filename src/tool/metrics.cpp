@@ -11,16 +11,17 @@
 
 #include "tool/error.hpp"
 #include "tool/status.hpp"
+#include "tool/text.hpp"
 
 namespace tool {
 
 namespace {
 
-// A label's value: what the format has an escape for.
+// A label's value: what the format has an escape for. All of a file that is no UTF-8 is refused.
 std::string label(const std::string &value)
 {
 	std::string out;
-	for (char c : value) {
+	for (char c : utf8(value)) {
 		if (c == '\\' || c == '"')
 			out += '\\';
 		if (c == '\n')
@@ -39,8 +40,9 @@ class Metrics {
 
 	std::string text()
 	{
-		begin("llbitmap_module_loaded", "Whether the module is loaded.");
-		sample("", exists("/sys/module/llbitmap"));
+		begin("llbitmap_module_loaded",
+		      "Whether the module is loaded, or md has a lockless bitmap of its own.");
+		sample("", registered());
 		begin("llbitmap_arrays_inactive", "Arrays that are known to the kernel and do not run.");
 		u64 inactive = 0;
 		for (const Judged &one : all_)

@@ -24,6 +24,7 @@ const char *const kStateKeys[LLB_STATES] = {
 namespace {
 
 constexpr u64 kSectorBytes = 512;
+constexpr u64 kFastest = u64{1} << 50; // bytes per second
 
 std::optional<u64> times(std::optional<u64> value, u64 unit)
 {
@@ -149,6 +150,8 @@ Sync sync_of(const std::string &md)
 	}
 	if (s.running)
 		s.speed = times(file_number(md + "sync_speed"), 1024);
+	if (s.speed.value_or(0) > kFastest) // md subtracts what is still on its way, below zero at times
+		s.speed = {};
 	s.speed_max = times(first_number(md + "sync_speed_max"), 1024);
 	return s;
 }
@@ -287,9 +290,15 @@ u64 Running::failures_left() const
 		spare = 1;
 	else if (level == "raid6")
 		spare = 2;
-	else if (level == "raid10") // near copies times far ones
-		spare = std::max<u64>((layout & 255) * (layout >> 8 & 255), 1) - 1;
+	else if (level == "raid10") // so many, whichever they are; of others more may
+		spare = copies() - 1;
 	return spare > gone ? spare - gone : 0;
+}
+
+u64 Running::copies() const
+{
+	// Near ones times far ones.
+	return std::max<u64>((layout & 255) * (layout >> 8 & 255), 1);
 }
 
 u64 Running::waiting() const
@@ -305,7 +314,8 @@ u64 Running::written() const
 	if (!counts)
 		return 0;
 	const auto &c = *counts;
-	return c[LLB_CLEAN] + c[LLB_DIRTY] + c[LLB_NEED_SYNC] + c[LLB_SYNCING];
+	// Parity or copies that were made before the first write are made again, too.
+	return c[LLB_CLEAN] + c[LLB_DIRTY] + c[LLB_NEED_SYNC] + c[LLB_SYNCING] + c[LLB_CLEAN_UNWRITTEN];
 }
 
 std::optional<u64> Running::cost() const
@@ -317,6 +327,27 @@ std::optional<u64> Running::cost() const
 	if (!counts || !chunk)
 		return {};
 	return times((*counts)[LLB_DIRTY] + waiting(), *chunk);
+}
+
+bool Running::cost_is_all() const
+{
+	bool rests = state == "clean" || state == "readonly" || state == "read-auto";
+	// A dirty raid4/5/6 that is degraded is not started at all.
+	return bitmap == Has::None && redundant() && !journalled() && !rests && in_sync() > 1 &&
+	       !(parity() && degraded.value_or(0));
+}
+
+bool registered()
+{
+	if (exists("/sys/module/llbitmap"))
+		return true;
+	for (const std::string &name : names_in("/sys/block")) {
+		for (const std::string &type : words(file_line("/sys/block/" + name + "/md/bitmap_type"))) {
+			if (type == "llbitmap" || type == "[llbitmap]")
+				return true;
+		}
+	}
+	return false;
 }
 
 std::vector<Running> running(const std::vector<std::string> &names)

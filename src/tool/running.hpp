@@ -63,23 +63,30 @@ struct Running {
 	bool active() const { return state != "inactive" && state != "clear" && !state.empty(); }
 	bool container() const; // of external metadata: no array itself
 	bool parity() const { return level == "raid4" || level == "raid5" || level == "raid6"; }
+	bool journalled() const { return policy == "journal" || policy == "ppl"; } // no resync after a cut
 	bool redundant() const { return parity() || level == "raid1" || level == "raid10"; }
 	u64 in_sync() const;
 	u64 spares() const;
 	u64 faulty() const;
 	// How many more members may fail, at least; 0 if there is nothing to spare.
 	u64 failures_left() const;
+	u64 copies() const; // of each block, raid10
 	// Chunks that wait for a resync, or are in one; and all that a power cut leaves to one.
 	u64 waiting() const;
 	u64 written() const; // chunks that a recovery copies
 	// Bytes that a power cut now leaves to be resynchronised: as the module counts them, or
 	// by the counts. None: not a lockless bitmap.
 	std::optional<u64> cost() const;
+	// Without bitmap: does a power cut now leave all of it to be resynchronised?
+	bool cost_is_all() const;
 };
 
 // The names of `bits`, in the order of LLB_*: as the file has them, and for scripts.
 extern const char *const kBitNames[LLB_STATES];
 extern const char *const kStateKeys[LLB_STATES];
+
+// Has the kernel a lockless bitmap, in the module or in md itself?
+bool registered();
 
 // All arrays of the machine; with names (md0, /dev/md0, /dev/md/name, a uuid) only these, in
 // that order. Throws Error, kUnreadable, for a name that is no array: a file that is called like

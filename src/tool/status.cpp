@@ -44,8 +44,7 @@ std::string cost_text(const Running &a)
 {
 	std::optional<u64> cost = a.cost();
 	if (!cost)
-		return a.bitmap == Has::None && a.redundant() ? "a power cut now costs a resync of everything"
-							      : "";
+		return a.cost_is_all() ? "a power cut now costs a resync of everything" : "";
 	if (*cost == 0)
 		return "a power cut now costs nothing";
 	std::string words = "a power cut now costs a resync of " + bytes_text(*cost);
@@ -159,6 +158,8 @@ void block(Screen &s, const Judged &one, bool verbose)
 	}
 	if (a.active()) {
 		std::string bitmap = kind_words(a.bitmap);
+		if (a.journalled())
+			bitmap += a.policy == "ppl" ? "; PPL instead" : "; a journal instead";
 		if (a.chunks && a.chunk)
 			bitmap += ", " + grouped(*a.chunks) + " chunks of " + bytes_text(*a.chunk);
 		if (a.daemon_sleep)
@@ -302,7 +303,7 @@ void print_json(const std::vector<Judged> &all)
 	Json arrays = Json::array();
 	for (const Judged &one : all)
 		arrays.push_back(array_json(one));
-	bool loaded = exists("/sys/module/llbitmap");
+	bool loaded = registered();
 	Json out{{"format", 1},
 		 {"tool", LLB_RELEASE},
 		 {"exit_status", exit_status(all)},

@@ -43,7 +43,25 @@ bool harmless(u32 c)
 	return !control && !direction;
 }
 
+std::string code(char byte)
+{
+	char text[8];
+	snprintf(text, sizeof(text), "\\x%02x", u8(byte));
+	return text;
+}
+
 } // namespace
+
+std::string utf8(const std::string &text)
+{
+	std::string out;
+	for (size_t at = 0; at < text.size();) {
+		u32 c = 0, length = decode(text, at, &c);
+		out += length ? text.substr(at, length) : code(text[at]);
+		at += length ? length : 1;
+	}
+	return out;
+}
 
 std::string printable(const std::string &text)
 {
@@ -57,11 +75,8 @@ std::string printable(const std::string &text)
 			out.append(text, at, length);
 		} else {
 			length = length ? length : 1;
-			for (u32 i = 0; i < length; i++) {
-				char code[8];
-				snprintf(code, sizeof(code), "\\x%02x", u8(text[at + i]));
-				out += code;
-			}
+			for (u32 i = 0; i < length; i++)
+				out += code(text[at + i]);
 		}
 		at += length;
 	}

@@ -11,6 +11,9 @@ namespace tool {
 // breaks a line in Unicode, and bytes that are no UTF-8 as \xNN, byte by byte.
 std::string printable(const std::string &text);
 
+// Bytes that are no UTF-8 as \xNN; all else as it is.
+std::string utf8(const std::string &text);
+
 // One line on stdout.
 void say(const std::string &line);
 // One line on stderr, after the tool's name.

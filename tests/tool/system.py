@@ -50,7 +50,8 @@ class Machine:
                       chunk_size=0 if level == 'raid1' else 524288, degraded=0, mismatch_cnt=0,
                       layout=0x102 if level == 'raid10' else 0, sync_action='idle', sync_completed='none',
                       sync_speed='none', sync_speed_max='200000 (system)', consistency_policy='bitmap',
-                      bitmap_type={'lockless': 'none bitmap [llbitmap] '}.get(bitmap, 'none [bitmap] llbitmap '))
+                      bitmap_type={'lockless': 'none bitmap [llbitmap] '}.get(bitmap, 'none [bitmap] llbitmap ')
+                      if loaded else 'none [bitmap] ')
         self.files(md, **(values | fields))
         if parts is None:
             parts = [(f'sd{chr(97 + i)}{number}', i, 'in_sync') for i in range(members)]

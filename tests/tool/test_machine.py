@@ -123,7 +123,7 @@ class Status(Case):
         self.degraded()
         said = ' '.join(self.tool('status', status=SEE_TO).split())
         for words in ('5 of 6 members in sync', 'DEGRADED', 'slot 3: no member in sync. 1 more member may fail.', 'mdadm /dev/md1 --add',
-                      'settles nothing while a slot is empty', 'resync, 19.1 GiB left, 178 MiB/s, about 1 min 50 s',
+                      'settles nothing while a slot is empty', 'resync, at most 19.1 GiB left, 178 MiB/s, at most 1 min 50 s',
                       'it is 41.3 % of the way', '25.8 GiB of each member, about 2 min 29 s at the present'):
             self.assertIn(words, said)
         got = self.json('status', status=SEE_TO)['arrays'][0]
@@ -133,6 +133,39 @@ class Status(Case):
         self.assertTrue(self.tool('status', '--check', status=1).startswith(
             'LLBITMAP WARNING - md1 degraded (5 of 6), resync, 611 chunks wait | '))
         self.assertIn('array: md1', self.tool('status', '-x', status=SEE_TO))
+        # What it has passed goes on waiting: near its end less is left than waits.
+        self.degraded(sync_completed='7812546000 / 7812546560')
+        got = self.json('status', status=SEE_TO)['arrays'][0]['sync']
+        self.assertEqual((got['left_bytes'], got['left_seconds'], got['left_is_upper_bound']), (560 * 512, 1, True))
+
+    def left(self, *args, action='recover', done=0, **fields):
+        """Bytes of 1 GiB, or of what is left of it, and whether they are an upper bound."""
+        shutil.rmtree(self.machine.path('sys/block'))
+        self.machine.array('md0', *args, sync_action=action, sync_speed='100000', sync_completed=f'{done} / {1 << 21}',
+                           **fields)
+        got = json.loads(self.run_tool('status', '--json').stdout)['arrays'][0]['sync']
+        return got['left_bytes'], got['left_is_upper_bound']
+
+    def test_left(self):
+        counts = {'unwritten': 126, 'clean': 0, 'dirty': 0, 'clean unwritten': 2}
+        # Built before the first write: copied to a new member and read by a check, too.
+        for action in ('recover', 'check', 'repair'):
+            self.assertEqual(self.left('raid5', 3, action=action, counts=counts), (16 << 20, True), action)
+        self.assertEqual(self.left('raid10', 4, counts=counts), (1 << 30, False))  # skips nothing
+        self.assertEqual(self.left('raid10', 4, counts=counts, action='check'), (16 << 20, True))
+        self.assertEqual(self.left('raid5', 3, counts=counts, action='reshape'), (1 << 30, False))
+        self.assertEqual(self.left('raid5', 3, counts={'need sync': 3}, action='resync'), (24 << 20, False))
+        # md skips by the classic bitmap as well, but not in a check.
+        for bitmap in ('internal', 'file'):
+            for action, most in (('resync', True), ('recover', True), ('check', False), ('reshape', False)):
+                self.assertEqual(self.left(bitmap=bitmap, action=action, done=1 << 20), (1 << 29, most), (bitmap, action))
+        self.assertEqual(self.left(bitmap='none', action='resync'), (1 << 30, False))
+
+    def test_no_speed(self):
+        """md subtracts what is on its way from what it counted, which may be less."""
+        self.machine.array(sync_action='resync', sync_speed='9223372036854775', sync_completed=f'0 / {1 << 21}')
+        self.assertNotIn('EiB', self.tool('status'))
+        self.assertIsNone(self.json('status')['arrays'][0]['sync']['speed_bytes_per_second'])
 
     def test_no_member_to_spare(self):
         self.machine.array(degraded=1, parts=[('sda1', 0, 'in_sync'), ('sdb1', None, 'faulty')])
@@ -142,6 +175,17 @@ class Status(Case):
         self.assertIn('CRITICAL - md0 critical (1 of 2), faulty', self.tool('status', '--check', status=2))
         self.machine.array('md0', 'raid5', 3, degraded=2, parts=[('sda1', 0, 'in_sync')])
         self.assertEqual(self.json('status', status=UNUSABLE)['arrays'][0]['health'], 'failed')
+
+    def test_mirrors_of_four(self):
+        """Which member of raid10 may fail yet depends on which it is."""
+        parts = [(f'sd{letter}1', slot, 'in_sync') for slot, letter in enumerate('abcd')]
+        for gone, health, status in ((1, 'critical', SEE_TO), (2, 'critical', SEE_TO), (3, 'failed', UNUSABLE)):
+            shutil.rmtree(self.machine.path('sys/block'))
+            self.machine.array('md0', 'raid10', 4, parts[:4 - gone], degraded=gone)
+            self.assertEqual(self.json('status', status=status)['arrays'][0]['health'], health)
+            said = ' '.join(self.tool('status', status=status).split())
+            self.assertNotIn('No further member may fail', said)
+            self.assertEqual('The next one that fails may be one too many' in said, health == 'critical')
 
     def test_recovery_is_bounded(self):
         """Where the written chunks lie is not known: not more than these, and not more than the rest."""
@@ -167,6 +211,44 @@ class Status(Case):
         self.assertEqual([one['bitmap']['kind'] for one in got], ['internal', 'none', 'none'])
         self.assertEqual([[note['id'] for note in one['notices']] for one in got],
                          [['classic_bitmap'], ['no_bitmap'], []])
+
+    def test_no_bitmap(self):
+        """A power cut costs a resync only of what is written to, and can be resynchronised."""
+        def one(level, policy='resync', degraded=0, state='active', members=3):
+            shutil.rmtree(self.machine.path('sys/block'))
+            parts = [(f'sd{letter}1', slot, 'in_sync') for slot, letter in enumerate('abc'[:members - degraded])]
+            self.machine.array('md0', level, members, parts, bitmap='none', degraded=degraded, array_state=state)
+            self.machine.write('sys/block/md0/md/consistency_policy', policy)
+            said = ' '.join(self.run_tool('status').stdout.split())
+            return ['resync of everything' in said, 'all of it is resynchronised' in said, 'does not start it' in said], said
+        for level in ('raid1', 'raid5', 'raid10'):
+            self.assertEqual(one(level)[0], [True, True, False], level)
+            for state in ('clean', 'readonly', 'read-auto'):
+                self.assertEqual(one(level, state=state)[0], [False, True, False], (level, state))
+        for policy, words in (('journal', 'none; a journal instead'), ('ppl', 'none; PPL instead')):
+            for degraded in (0, 1):
+                told, said = one('raid5', policy, degraded)
+                self.assertEqual(told, [False] * 3)
+                self.assertIn(words, said)
+        self.assertEqual(one('raid1', degraded=2)[0], [False] * 3)  # one member: there is nothing to be like
+        self.assertEqual(one('raid1', members=1)[0], [False] * 3)
+        self.assertEqual(one('raid1', degraded=1)[0], [True, True, False])
+        self.assertEqual(one('raid5', degraded=1)[0], [False, False, True])
+
+    def test_read_only(self):
+        for state, words in (('readonly', 'when the array is no longer read-only'), ('read-auto', 'after the first write')):
+            self.machine.array(array_state=state, counts={'need sync': 5})
+            self.assertIn(f'md starts it by itself {words}', ' '.join(self.tool('status').split()))
+
+    def test_own_driver(self):
+        """md with a lockless bitmap of its own is no module, and needs none."""
+        for types, loaded in (('none [bitmap] llbitmap', True), ('none bitmap [llbitmap] ', True), ('none [bitmap] ', False)):
+            self.machine.array(array_state='inactive', parts=[('sda1', None, 'spare')], loaded=False, bitmap_type=types)
+            im.make(self.machine.write('dev/sda1', ''), {}, im.lockless([1] * 128), data=None)
+            said = ' '.join(self.tool('status', status=UNUSABLE).split())
+            self.assertEqual(('is not loaded' in said, '1 of 2 members are here' in said), (not loaded, loaded))
+            self.assertEqual(self.json('status', status=UNUSABLE)['module']['loaded'], loaded)
+            self.assertIn(f'\nllbitmap_module_loaded {int(loaded)}\n', self.tool('metrics'))
 
     def test_inactive(self):
         parts = [('sda1', None, 'spare'), ('sdb1', None, 'spare')]
@@ -294,6 +376,15 @@ class Metrics(Case):
         self.assertEqual(found['llbitmap_health'], {'device="md0"': 0, 'device="md1"': 2, 'device="md2"': 0,
                                                     'device="md3"': 5})
         self.assertEqual(found['llbitmap_sync_left_bytes'], {'device="md1"': 611 << 25})
+
+    def test_no_utf8(self):
+        """One such name, and Prometheus takes nothing of the file."""
+        self.machine.array()
+        block = self.machine.path('sys/block').encode()
+        os.rename(block + b'/md0', block + b'/md_\xff\xc3"\xc3\xa9')
+        done = subprocess.run([TOOL, 'metrics'], check=True, stdout=subprocess.PIPE,
+                              env={'LLBITMAP_ROOT': self.machine.root})
+        self.assertIn('{device="md_\\\\xff\\\\xc3\\"\u00e9"} 0\n', done.stdout.decode())
 
     def test_rules_and_dashboard(self):
         """They name nothing that is not printed, and all that may alarm."""
