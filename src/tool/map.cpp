@@ -43,7 +43,8 @@ constexpr Look kLooks[] = {
 	{LLB_CLEAN, '=', "clean", "clean", Colour::Good, "#43a047", "#2e7d32"},
 	{LLB_UNWRITTEN, '.', "unwritten", "unwritten", Colour::Faint, "#e0e0e0", "#424242"},
 };
-constexpr u8 kNothing = std::size(kLooks); // of a cell without chunks
+constexpr Look kUnread = {0, ' ', "", "", Colour::None, "", ""};
+constexpr u8 kNothing = std::size(kLooks); // of a cell of which nothing was read
 
 u8 rank(u8 byte)
 {
@@ -151,6 +152,8 @@ Picture of_array(const MapWanted &wanted, const Running &a)
 		for (ssize_t got; (got = read(fd, piece.data(), piece.size())) > 0; at += u64(got))
 			add(p, at, piece.data(), std::min<u64>(u64(got), p.chunks - std::min(at, p.chunks)));
 		close(fd);
+		if (at <= p.last)
+			p.note = "chunks from " + grouped(at) + " on could not be read";
 		return p;
 	} else if (fd >= 0) {
 		close(fd);
@@ -195,8 +198,7 @@ void print(const Picture &p, u32 width)
 		std::vector<std::pair<std::string, Colour>> parts{
 			{tool::text("%10s ", start.c_str()), Colour::None}};
 		for (size_t i = row; i < std::min(p.cells.size(), row + width); i++) {
-			const Look &look =
-				kLooks[p.cells[i] == kNothing ? std::size(kLooks) - 1 : p.cells[i]];
+			const Look &look = p.cells[i] == kNothing ? kUnread : kLooks[p.cells[i]];
 			if (i == row || parts.back().second != look.colour)
 				parts.push_back({"", look.colour});
 			parts.back().first += look.letter;

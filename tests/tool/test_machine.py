@@ -528,6 +528,13 @@ class Map(Case):
         got = self.json('map', 'md0')
         self.assertEqual((got['cells'], got['from']),
                          ('=' * 127 + '!', '/sys/block/md0/md/llbitmap/cells'))
+        with open(self.machine.path('sys/block/md0/md/llbitmap/cells'), 'wb') as file:
+            file.write(bytes([1] * 60))
+        said = self.tool('map', 'md0').splitlines()
+        self.assertEqual((said[1].split(), said[2].split()), (['0', 'bytes', '=' * 60], ['4', 'MiB']))
+        self.assertIn('chunks from 60 on could not be read', said[-1])
+        self.assertEqual(self.json('map', 'md0')['cells'], '=' * 60 + ' ' * 68)
+        os.remove(self.machine.path('sys/block/md0/md/llbitmap/cells'))
         self.tool('map', self.machine.path('nothing'), status=UNREADABLE)
         im.make(path, {})
         self.tool('map', path, status=UNREADABLE)
