@@ -221,7 +221,7 @@ class Doctor {
 			how = "apt install linux-headers-" + k.release + "; ";
 		for (const std::string &name : names_in("/usr/src")) {
 			if (name.starts_with("llbitmap-"))
-				return how + "dkms autoinstall -k " + k.release;
+				return how + "dkms install llbitmap/" + name.substr(9) + " -k " + k.release;
 		}
 		return how + "make install KVER=" + k.release + ", in llbitmap's source";
 	}

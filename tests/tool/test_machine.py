@@ -665,7 +665,7 @@ class Doctor(Case):
         self.only('module_missing', '7.3.4+deb14-amd64 (the newest)', 'apt install linux-headers-7.3.4+deb14-amd64',
                   'make install KVER=7.3.4')
         self.machine.write('usr/src/llbitmap-0.2.0/dkms.conf', '')
-        self.only('module_missing', 'dkms autoinstall -k 7.3.4+deb14-amd64')
+        self.only('module_missing', 'dkms install llbitmap/0.2.0 -k 7.3.4+deb14-amd64')
         self.only('module_missing', args=('--kernel', '7.3.4+deb14-amd64'))
         self.assertEqual(self.found('--kernel', KERNEL, status=DONE), {})
         self.tool('doctor', '--kernel', '6.6.6', status=UNREADABLE)
