@@ -73,6 +73,7 @@ struct plat_counters; /* per-CPU counters */
 #define PLAT_ARRAY_BITMAP_FILE (1u << 14)
 #define PLAT_ARRAY_BARE (1u << 15) /* runs without a bitmap: one would be added now */
 #define PLAT_ARRAY_OTHER_META (1u << 16) /* metadata other than 1.2 */
+#define PLAT_ARRAY_SUSPENDED (1u << 18) /* no write is under way, and none begins */
 #define PLAT_ARRAY_SNAPSHOT (1u << 17) /* hibernation: memory is, or will be, an image that comes back */
 struct plat_array_info {
 	llb_u64 events;
@@ -181,6 +182,8 @@ void plat_write_behind_set(struct plat_array *h, llb_u32 writes);
 /* raid4/5/6: the member sectors that md will name for a write of [*sector, *sector +
  * *sectors) of the array. The personality is there: in llb_load or later. [sleep] */
 void plat_map_write(struct plat_array *h, llb_u64 *sector, llb_u64 *sectors);
+/* The bitmap begins so many sectors behind md's superblock, on each member. [rm], in llb_create */
+void plat_bitmap_place(struct plat_array *h, llb_s64 offset);
 void plat_chunk_bytes_set(struct plat_array *h, llb_u64 bytes, llb_u32 daemon_sleep_s); /* [rm] for /proc/mdstat */
 void plat_resync_request(struct plat_array *h); /* resync from 0; mdX thread, or no sync can run */
 void plat_broken_set(struct plat_array *h); /* md fails further writes [any] */

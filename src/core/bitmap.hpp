@@ -223,6 +223,8 @@ class Bitmap : public llb_bitmap {
 
 	// life.cpp
 	base::Result read_superblocks(const plat_array_info &a);
+	base::Result begin_live();
+	void clear_past(u64 events);
 	enum class Unfit : u8 { Refuse, Fail };
 	base::Result check_members(u64 bytes, Unfit unfit);
 	u64 room_now(const plat_array_info &a, bool spares) const;

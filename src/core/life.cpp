@@ -71,6 +71,31 @@ BitmapSuper merged(const BitmapSuper &a, const BitmapSuper &b)
 	return m;
 }
 
+// A bitmap for an array that runs without one. md's SET_ARRAY_INFO puts it into what is left of
+// the 4 KiB of its superblock, with all writes suspended, and makes our files. Its bitmap/location
+// would put files over ours that take our object for the classic bitmap: it says no room. What
+// `llbitmap convert` left at md's place only made md ask us: the bitmap lies where mdadm puts it.
+Result take_place(plat_array *h, plat_array_info *a)
+{
+	if (!(a->flags & PLAT_ARRAY_SUSPENDED) || a->bitmap_offset != kLiveOffset ||
+	    a->bitmap_space != kLiveSpace) {
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"a lockless bitmap is not added to a running array like this; use llbitmap convert --to lockless");
+		return Result::error(LLB_EOPNOTSUPP);
+	}
+	if (a->degraded || a->resync_offset != kNoLimit || (a->flags & PLAT_ARRAY_RESHAPE_PENDING) ||
+	    !(a->flags & PLAT_ARRAY_RDWR)) {
+		plat_log(
+			h, PLAT_LOG_ERR,
+			"a lockless bitmap can be added to a running array when it is whole, in sync and not read-only");
+		return Result::error(LLB_EBUSY);
+	}
+	plat_bitmap_place(h, kPlace);
+	plat_array_get(h, a);
+	return Result::ok();
+}
+
 } // namespace
 
 // ---- create ----
@@ -99,13 +124,11 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 			 "a lockless bitmap needs metadata 1.2; create the array with --metadata=1.2");
 		return Result::error(LLB_EOPNOTSUPP);
 	}
-	if (a.flags & PLAT_ARRAY_BARE) {
-		// md would put the classic bitmap's sysfs files over it, which read and
-		// write in what they take for theirs.
-		plat_log(
-			h, PLAT_LOG_ERR,
-			"a lockless bitmap cannot be added to a running array; stop it and use llbitmap convert");
-		return Result::error(LLB_EOPNOTSUPP);
+	const bool live = a.flags & PLAT_ARRAY_BARE;
+	if (live) {
+		Result r = take_place(h, &a);
+		if (r.failed())
+			return r;
 	}
 
 	Bitmap *b = allocate<Bitmap>();
@@ -116,6 +139,8 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 	b->level_seen_ = a.level;
 	b->io_buf_ = static_cast<u8 *>(plat_page_alloc(1));
 	Result r = b->io_buf_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
+	if (!r.failed() && live)
+		r = b->begin_live();
 	Geometry geo;
 	if (!r.failed())
 		r = b->choose_geometry(a, &geo);
@@ -125,6 +150,8 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 		r = b->check_members(geo.bytes(), Unfit::Refuse);
 	if (!r.failed())
 		r = b->read_state(a);
+	if (live)
+		b->clear_past(a.events);
 	if (r.failed()) {
 		b->destroy();
 		return r;
@@ -182,6 +209,34 @@ Result Bitmap::read_superblocks(const plat_array_info &a)
 	}
 	events_cleared_.store_relaxed(sb_.events_cleared); // not shared yet
 	return Result::ok();
+}
+
+// The array is in sync, and no write is under way: all is Clean once the members' caches are
+// flushed, before a header says so.
+Result Bitmap::begin_live()
+{
+	plat_slots slots;
+
+	if (!sb_.first_use() || sb_.events || sb_.events_cleared) {
+		plat_log(
+			host_, PLAT_LOG_ERR,
+			"there is an old bitmap where the new one is to be; use llbitmap convert --to lockless");
+		return Result::error(LLB_EINVAL);
+	}
+	if (plat_flush(host_, 1, &slots) || !whole(slots, true)) {
+		plat_log(host_, PLAT_LOG_ERR,
+			 "not all members could be flushed: no lockless bitmap is added");
+		return Result::error(LLB_EIO);
+	}
+	sb_.state |= LLB_SB_CLEAN;
+	return Result::ok();
+}
+
+// Who was away before this event has missed writes that no bitmap knows of. In create.
+void Bitmap::clear_past(u64 events)
+{
+	sb_.events_cleared = events;
+	events_cleared_.store_relaxed(events); // not shared yet
 }
 
 // Sectors where the bitmap may lie, by what else lies on the members. spares: those without a

@@ -124,6 +124,8 @@ static u32 array_flags(struct mddev *mddev)
 		f |= PLAT_ARRAY_OTHER_META;
 	if (mddev->bitmap_info.file)
 		f |= PLAT_ARRAY_BITMAP_FILE;
+	if (READ_ONCE(mddev->suspended))
+		f |= PLAT_ARRAY_SUSPENDED;
 	if (READ_ONCE(plat_snapshot))
 		f |= PLAT_ARRAY_SNAPSHOT;
 	return f;
@@ -317,6 +319,13 @@ void plat_map_write(struct plat_array *h, u64 *sector, u64 *sectors)
 		mddev->pers->bitmap_sector(mddev, &at, &n);
 	*sector = at;
 	*sectors = n;
+}
+
+/* md writes it into its own superblock. It knows no room there, as after an assembly. */
+void plat_bitmap_place(struct plat_array *h, s64 offset)
+{
+	h->mddev->bitmap_info.offset = offset;
+	h->mddev->bitmap_info.space = 0;
 }
 
 void plat_chunk_bytes_set(struct plat_array *h, u64 bytes, u32 daemon_sleep_s)

@@ -51,6 +51,7 @@ static int llb_op_create(struct mddev *mddev)
 		return err;
 	}
 	smp_store_release(&mddev->bitmap, h); /* pairs with who finds it without a lock */
+	files_show(h);
 	return 0;
 }
 
@@ -97,6 +98,7 @@ static void llb_op_destroy(struct mddev *mddev)
 
 	if (!h)
 		return;
+	files_hide(h);
 	behind_drain(h);
 	mutex_lock(&mddev->bitmap_info.mutex); /* daemon_work: mdX may be running */
 	spin_lock(&mddev->lock); /* get_stats for /proc/mdstat */

@@ -60,6 +60,8 @@ struct plat_array {
 	struct plat_batch flushes;	/* the daemon */
 	bool stopping;			/* no more work is queued */
 	bool loaded;			/* the array runs with it */
+	struct list_head files;		/* sysfs.c: those that a file may find */
+	unsigned int files_users;	/* ... tasks that have found it */
 	DECLARE_BITMAP(missed, PLAT_NUMBERS);	/* rm: by member number, PLAT_MEMBER_MISSED */
 };
 
@@ -74,7 +76,13 @@ void plat_pm_unregister(void);
 /* From before memory becomes an image of hibernation until it is back, or failed. */
 extern bool plat_snapshot;
 
+/*
+ * sysfs: the files of this array's bitmap find it from files_show() on. files_hide() waits until
+ * nobody is in one of them (none takes reconfig_mutex), and removes them if md did not. [rm, sleep]
+ */
 extern const struct attribute_group llb_group;
+void files_show(struct plat_array *h);
+void files_hide(struct plat_array *h);
 extern struct bitmap_operations llb_ops;
 
 #endif

@@ -33,7 +33,7 @@ void check_alone(const Member &m, Purpose purpose)
 		refuse(name + ": is about to replace another member; let that finish first");
 	if (s.role == kRoleFaulty)
 		refuse(name + ": is marked faulty; leave it out and replace it first");
-	if (purpose == Purpose::Convert && s.active() && s.has(kFeatureRecoveryOffset))
+	if (purpose != Purpose::Mend && s.active() && s.has(kFeatureRecoveryOffset))
 		refuse(name + ": is not recovered yet; assemble the array and let it finish");
 	if (s.level != 1 && s.level != 10 && (s.level < 4 || s.level > 6))
 		refuse(name + ": " + s.level_text() + " has no bitmap");
@@ -68,7 +68,7 @@ void check_same(const Member &a, const Member &b, Purpose purpose)
 		return; // a spare's superblock may be old
 	bool bitmaps = s.has(kFeatureBitmap) != t.has(kFeatureBitmap) ||
 		       (s.has(kFeatureBitmap) && s.bitmap_offset != t.bitmap_offset);
-	if (purpose == Purpose::Mend) {
+	if (purpose != Purpose::Convert) {
 		if (bitmaps)
 			differ("bitmap");
 		return;
@@ -87,7 +87,7 @@ void check_slots(Array &a, Purpose purpose)
 		std::string all = "no member for slot " + std::to_string(slot) + " of " +
 				  std::to_string(slots) + ": name all members";
 		// One that is away would come back with its old bitmap, or alone with it.
-		if (purpose == Purpose::Convert)
+		if (purpose != Purpose::Mend)
 			refuse(all + "; a degraded array must be recovered first");
 		for (const Member &m : a.members) {
 			if (m.super.active() && m.super.events == events && m.super.slot_taken(slot))
@@ -181,8 +181,10 @@ Array gather(const std::vector<std::string> &paths, bool dry_run, Purpose purpos
 		looked.push_back(std::move(d));
 	}
 	looked.clear();
+	const Device::Use look = purpose == Purpose::Live ? Device::Use::Look : Device::Use::Exclusive;
+	const Device::Use write = purpose == Purpose::Live ? Device::Use::Beside : Device::Use::Write;
 	for (const std::string &path : paths) {
-		Device d(path, dry_run ? Device::Use::Exclusive : Device::Use::Write);
+		Device d(path, dry_run ? look : write);
 		a.members.push_back(Member::read(std::move(d)));
 		check_alone(a.members.back(), purpose);
 	}

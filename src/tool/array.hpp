@@ -21,6 +21,7 @@ struct Array {
 
 enum class Purpose {
 	Convert, // every slot has its member, and all have the same events
+	Live, // the same, of an array that runs, and writes its superblocks meanwhile
 	Mend, // as md assembles: events may differ by one, slots may be empty if the
 	// members know it, a member need not be recovered
 };

@@ -4,7 +4,9 @@
 #include <algorithm>
 
 #include "tool/error.hpp"
+#include "tool/live.hpp"
 #include "tool/phases.hpp"
+#include "tool/running.hpp"
 #include "tool/target.hpp"
 #include "tool/text.hpp"
 
@@ -32,7 +34,7 @@ bool log_to_clear(const Member &m, u64 space)
 {
 	return m.bad_log.there && m.bad_log.entries == 0 && m.super.bad_log_offset > 0 && m.log_in_place() &&
 	       m.super.bad_log_sectors && m.super.bad_log_sectors <= kLogSectorsMax &&
-	       !log_inside(m, kOffset, space);
+	       !log_inside(m, core::kPlace, space);
 }
 
 std::vector<Phase> plan(Array &a, const Conversion &what, const Known &known, std::string *becomes,
@@ -49,8 +51,8 @@ std::vector<Phase> plan(Array &a, const Conversion &what, const Known &known, st
 		events++;
 	if (!to_none) {
 		events++;
-		t = to_lockless ? lockless(a, known, events, kOffset, 0)
-				: classic(a, known, events, kOffset, 0, what.classic_chunk_kib * 2);
+		t = to_lockless ? lockless(a, known, events, core::kPlace, 0)
+				: classic(a, known, events, core::kPlace, 0, what.classic_chunk_kib * 2);
 	}
 	*space = t.space;
 	if (a.super().has(kFeatureBitmap))
@@ -64,7 +66,7 @@ std::vector<Phase> plan(Array &a, const Conversion &what, const Known &known, st
 	Phase body{"the new bitmap", {}};
 	for (Member &m : a.members) {
 		const MdSuper &s = m.super;
-		body.writes.push_back({&m, (s.start + u64(kOffset)) * kSector, t.bytes});
+		body.writes.push_back({&m, (s.start + u64(core::kPlace)) * kSector, t.bytes});
 		if (!to_lockless && log_to_clear(m, t.space))
 			body.writes.push_back({&m, (s.start + u64(s.bad_log_offset)) * kSector,
 					       Bytes(u64{s.bad_log_sectors} * kSector, 0xff)});
@@ -72,7 +74,7 @@ std::vector<Phase> plan(Array &a, const Conversion &what, const Known &known, st
 	phases.push_back(std::move(body));
 	phases.push_back(superblocks(
 		a, "md's superblock names it",
-		{.events = events, .resync_offset = resync, .bitmap_offset = s32(kOffset)}, t.space));
+		{.events = events, .resync_offset = resync, .bitmap_offset = s32(core::kPlace)}, t.space));
 	*becomes = what.to + ", chunks of " + std::to_string(t.chunk_sectors / 2) + " KiB, " +
 		   std::to_string(t.dirty) + " of " + std::to_string(t.chunks) + " to be resynchronised";
 	return phases;
@@ -92,6 +94,11 @@ bool as_wanted(const Array &a, Kind wanted)
 
 int convert(const Conversion &what)
 {
+	if (what.paths.size() == 1 && is_array(what.paths[0])) {
+		if (what.json)
+			throw Error(kUsage, "--json: is for the members of a stopped array");
+		return convert_live(what);
+	}
 	Array a = gather(what.paths, what.dry_run, Purpose::Convert);
 	check(a, what);
 	Kind wanted = what.to == "lockless"   ? Kind::Lockless
@@ -116,7 +123,7 @@ int convert(const Conversion &what)
 	say(a.super().level_text() + ", " + std::to_string(a.super().raid_disks) + " members: " + known.from +
 	    " -> " + becomes);
 	for (const Member &m : a.members) {
-		if (wanted != Kind::None && log_given_up(m, kOffset, space))
+		if (wanted != Kind::None && log_given_up(m, core::kPlace, space))
 			say(m.device.path() + ": the empty bad-block log is " +
 			    (m.log_in_place() ? "in the bitmap's place" : "where none can be") +
 			    " and is given up: a bad block then fails the member");

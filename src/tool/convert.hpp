@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// llbitmap convert: another bitmap for a stopped array. See README.md for what a
+// llbitmap convert: another bitmap for an array; here for a stopped one, in live.hpp for one that runs. See README.md for what a
 // power cut in the middle leaves.
 #pragma once
 

@@ -58,15 +58,17 @@ Device::Device(const std::string &path, Use use)
 	if (read_only)
 		refuse(path + ": is read-only");
 
-	int flags = (use == Use::Write ? O_RDWR : O_RDONLY) | O_CLOEXEC;
+	const bool writes = use == Use::Write || use == Use::Beside;
+	const bool alone = use == Use::Exclusive || use == Use::Write;
+	int flags = (writes ? O_RDWR : O_RDONLY) | O_CLOEXEC;
 	if (block)
 		flags |= O_DIRECT; // a cached page is not what md wrote
-	if (block && use != Use::Look)
+	if (block && alone)
 		flags |= O_EXCL;
 	fd_ = open(path.c_str(), flags);
 	if (fd_ < 0 && errno == EBUSY)
 		refuse(path + ": in use; stop the array first (mdadm --stop)");
-	if (fd_ < 0 && use == Use::Write && (errno == EACCES || errno == EPERM || errno == EROFS))
+	if (fd_ < 0 && writes && (errno == EACCES || errno == EPERM || errno == EROFS))
 		refuse(path + ": cannot be written to: " + strerror(errno));
 	if (fd_ < 0)
 		fail(path, strerror(errno));
@@ -89,7 +91,7 @@ Device::Device(const std::string &path, Use use)
 	bytes_ = u64(opened.st_size);
 	// A loop device over the file has it open, and then nobody gets a lease; for
 	// reading: not if it is open for writing.
-	if (use != Use::Look) {
+	if (alone) {
 		if (!fcntl(fd_, F_SETLEASE, use == Use::Write ? F_WRLCK : F_RDLCK))
 			fcntl(fd_, F_SETLEASE, F_UNLCK);
 		else if (errno == EAGAIN)

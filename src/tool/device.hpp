@@ -16,11 +16,11 @@ using Bytes = std::vector<u8>;
 
 class Device {
     public:
-	enum class Use { Look, Exclusive, Write };
+	enum class Use { Look, Exclusive, Write, Beside };
 
 	// Exclusive and Write: refused if anybody else uses it, a running array for one,
 	// and if it is read-only: a conversion is not to find out half-way. Exclusive
-	// opens it for reading, but asks the same.
+	// opens it for reading, but asks the same. Beside: for writing where others do, too.
 	Device(const std::string &path, Use use);
 	Device(Device &&other) noexcept;
 	Device &operator=(Device &&other) noexcept;

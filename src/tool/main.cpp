@@ -27,16 +27,17 @@ constexpr const char *kStatuses =
 	"monitoring wants it.";
 
 constexpr const char *kConvertHelp =
-	"The array must be stopped, and all its members named, spares too. Data is not\n"
+	"Of a stopped array all members must be named, spares too. Data is not\n"
 	"touched. What is not known to be in sync is resynchronised at the next start,\n"
 	"from an internal bitmap: its dirty chunks; from none: what md says is not in sync;\n"
 	"from a lockless one: all that is not clean, chunks never written included.\n"
 	"A power cut in the middle leaves the old bitmap, or none (with a full resync if\n"
 	"anything was not clean), or the new one.\n"
 	"\n"
-	"A running array is not converted: md (7.1 to 7.3) would take a version 6 header\n"
-	"through bitmap/location, but then leaves the classic bitmap's sysfs files on it,\n"
-	"which write into it as if it were a classic one, and makes none of its own.";
+	"A running array, mounted or not, is named itself (md0, /dev/md0). To lockless it\n"
+	"takes Linux 7.1 or newer, and an array that is whole, in sync and idle. Writes wait\n"
+	"for some moments, and nothing is resynchronised. A power cut in the middle leaves\n"
+	"the old bitmap, none (with a full resync), or the new one.";
 
 constexpr const char *kMendHelp =
 	"For a bitmap whose header is damaged on a member, or whose headers disagree, as\n"
@@ -140,7 +141,7 @@ int run(int argc, char **argv)
 	resync->footer(kStatuses);
 
 	tool::Conversion what;
-	CLI::App *convert = app.add_subcommand("convert", "Give a stopped array another bitmap");
+	CLI::App *convert = app.add_subcommand("convert", "Give an array another bitmap");
 	convert->add_option("--to", what.to, "lockless, internal or none")
 		->required()
 		->check(CLI::IsMember({"lockless", "internal", "none"}));
@@ -150,7 +151,8 @@ int run(int argc, char **argv)
 	convert->add_flag("--dry-run", what.dry_run, "Check everything, write nothing");
 	convert->add_flag("--json", what.json, "With --dry-run: every write as JSON, in its order")
 		->needs("--dry-run");
-	convert->add_option("DEVICE", what.paths, "All members of the array")->required();
+	convert->add_option("DEVICE", what.paths, "The running array, or all members of a stopped one")
+		->required();
 	convert->footer(std::string(kConvertHelp) + "\n\n" + kStatuses);
 
 	tool::Mending mending;

@@ -58,7 +58,7 @@ std::vector<Phase> plan(Array &a, Kind kind)
 	Known known = Known::nothing(s.sync_size());
 	bool to_lockless = kind == Kind::Lockless;
 	s64 offset = s.bitmap_offset;
-	if (offset < kOffset)
+	if (offset < core::kPlace)
 		refuse("md's superblock has its bitmap at " + std::to_string(offset) +
 		       ", inside itself or before it");
 	Target t = to_lockless ? lockless(a, known, a.events(), offset, LLB_SB_STALE)

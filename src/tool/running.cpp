@@ -86,7 +86,8 @@ Part part(const std::string &md, const std::string &name)
 
 Has bitmap_of(const Running &a, const std::string &md)
 {
-	if (is_folder(md + "llbitmap"))
+	// md can leave the folder behind: what it has selected says more, where it says anything.
+	if (is_folder(md + "llbitmap") && (a.module_selected.empty() || a.module_selected == "llbitmap"))
 		return Has::Lockless;
 	if (!a.active())
 		return Has::Unknown; // only the members know
@@ -348,6 +349,15 @@ bool registered()
 		}
 	}
 	return false;
+}
+
+bool is_array(const std::string &called)
+{
+	try {
+		return !device_name(called).empty();
+	} catch (const Error &) {
+		return false;
+	}
 }
 
 std::vector<Running> running(const std::vector<std::string> &names)

@@ -88,6 +88,9 @@ extern const char *const kStateKeys[LLB_STATES];
 // Has the kernel a lockless bitmap, in the module or in md itself?
 bool registered();
 
+// Is that the name of an array which the kernel knows, in any way that running() takes?
+bool is_array(const std::string &called);
+
 // All arrays of the machine; with names (md0, /dev/md0, /dev/md/name, a uuid) only these, in
 // that order. Throws Error, kUnreadable, for a name that is no array: a file that is called like
 // one, or a container.

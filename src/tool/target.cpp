@@ -98,6 +98,18 @@ bool log_given_up(const Member &m, s64 offset, u64 sectors)
 	       (log_inside(m, offset, sectors) || !m.log_in_place());
 }
 
+Bytes live_header(const Array &a)
+{
+	Target t = lockless(a, Known::nothing(a.super().sync_size()), 0, core::kPlace,
+			    LLB_SB_FIRST_USE | LLB_SB_CLEAN);
+	core::BitmapSuper h = core::super_decode(t.bytes.data());
+	// The module reserves more itself, and has the chunk follow.
+	h.sectors_reserved = u32(std::min(kLocklessSpace, t.space));
+	Bytes header(kSector, 0);
+	core::super_encode(h, header.data());
+	return header;
+}
+
 Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state)
 {
 	Target t;

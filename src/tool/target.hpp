@@ -6,8 +6,6 @@
 
 namespace tool {
 
-constexpr s64 kOffset = 8; // sectors from the superblock, where mdadm puts bitmaps of 1.2 arrays
-
 struct Target {
 	Bytes bytes; // as they go to the member, from the bitmap's offset on
 	u64 space = 0; // sectors reserved for it
@@ -19,6 +17,9 @@ struct Target {
 // member has the room, as the module does at an array's first start. `offset` is in sectors from md's superblock; `state`:
 // LLB_SB_* of the header.
 Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state);
+// Only the header, for the module to begin with in an array that runs and is in sync. Refuses
+// as lockless() does.
+Bytes live_header(const Array &a);
 // chunk_sectors 0: as mdadm would choose it.
 Target classic(const Array &a, const Known &known, u64 events, s64 offset, u32 state, u64 chunk_sectors);
 

@@ -571,6 +571,7 @@ void plat_member_distrust(plat_array *, llb_u32) {}
 void plat_write_behind_set(plat_array *, llb_u32) {}
 void plat_map_write(plat_array *, llb_u64 *, llb_u64 *) {}
 void plat_chunk_bytes_set(plat_array *, llb_u64, llb_u32) {}
+void plat_bitmap_place(plat_array *, llb_s64) {}
 void plat_recovery_wait(plat_array *) {}
 void plat_checkpoint(plat_array *, llb_u64) {}
 void plat_recovery_back(plat_array *) {}

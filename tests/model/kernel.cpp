@@ -347,6 +347,7 @@ int plat_member_get(struct plat_array *h, u32 index, struct plat_member *out)
 void plat_bbl_disable(struct plat_array *, u32) {}
 
 void plat_chunk_bytes_set(struct plat_array *, u64, u32) {}
+void plat_bitmap_place(struct plat_array *, s64) {}
 
 void plat_resync_request(struct plat_array *h)
 {

@@ -291,6 +291,8 @@ int plat_member_get(plat_array *h, llb_u32 index, plat_member *out)
 
 void plat_bbl_disable(plat_array *, llb_u32) {}
 
+void plat_bitmap_place(plat_array *, llb_s64) {}
+
 void plat_chunk_bytes_set(plat_array *h, llb_u64 bytes, llb_u32)
 {
 	h->chunk_sectors = uint32_t(bytes / 512);

@@ -609,6 +609,13 @@ void plat_chunk_bytes_set(struct plat_array *h, llb_u64 bytes, llb_u32 daemon_sl
 	h->daemon_sleep_s = daemon_sleep_s;
 }
 
+void plat_bitmap_place(struct plat_array *h, llb_s64 offset)
+{
+	called("plat_bitmap_place");
+	h->array.bitmap_offset = offset;
+	h->array.bitmap_space = 0;
+}
+
 void plat_resync_request(struct plat_array *h)
 {
 	called("plat_resync_request");

@@ -148,6 +148,7 @@ void plat_sleep_ms(llb_u32) {}
 void plat_wake(plat_array *) {}
 void plat_bbl_disable(plat_array *, llb_u32) {}
 void plat_chunk_bytes_set(plat_array *, llb_u64, llb_u32) {}
+void plat_bitmap_place(plat_array *, llb_s64) {}
 void plat_resync_request(plat_array *) {}
 void plat_broken_set(plat_array *) {}
 void plat_recovery_wait(plat_array *) {}

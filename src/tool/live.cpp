@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+#include "tool/live.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <fcntl.h>
+#include <linux/major.h>
+#include <linux/raid/md_p.h>
+#include <linux/raid/md_u.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "tool/error.hpp"
+#include "tool/phases.hpp"
+#include "tool/running.hpp"
+#include "tool/system.hpp"
+#include "tool/target.hpp"
+#include "tool/text.hpp"
+
+namespace tool {
+
+namespace {
+
+constexpr const char *kOldestMd = "7.1"; // md takes the kind of a bitmap from its header since
+constexpr int kLooks = 100;
+constexpr useconds_t kPause_us = 100000; // between two of them
+constexpr u64 kPlainSuper = 1024; // bytes of md's superblock, where md's place for a bitmap begins
+
+// The array's device. md suspends all writes for each of these.
+class Md {
+    public:
+	explicit Md(const std::string &name)
+		: path_("/dev/" + name)
+		, fd_(open(path_.c_str(), O_RDONLY | O_CLOEXEC))
+	{
+		if (fd_ < 0)
+			refuse(path_ + ": " + strerror(errno));
+	}
+	~Md() { close(fd_); }
+	Md(const Md &) = delete;
+	Md &operator=(const Md &) = delete;
+
+	// With or without a bitmap at md's place; 0, or why not. md is busy, too, for the moment
+	// in which it looks whether there is something to do, as after each change of the array.
+	int set_bitmap(bool on)
+	{
+		const int present = 1 << MD_SB_BITMAP_PRESENT;
+		for (int look = 0;; look++) {
+			mdu_array_info_t info;
+			if (ioctl(fd_, GET_ARRAY_INFO, &info))
+				return errno;
+			info.state = on ? info.state | present : info.state & ~present;
+			if (!ioctl(fd_, SET_ARRAY_INFO, &info))
+				return 0;
+			if (errno != EBUSY || look == kLooks)
+				return errno;
+			usleep(kPause_us);
+		}
+	}
+	const std::string &path() const { return path_; }
+
+    private:
+	std::string path_;
+	int fd_;
+};
+
+// Half of it done is an array without a bitmap: Ctrl-C waits.
+class Unbroken {
+    public:
+	Unbroken()
+	{
+		sigset_t all;
+		sigfillset(&all);
+		sigprocmask(SIG_BLOCK, &all, &before_);
+	}
+	~Unbroken() { sigprocmask(SIG_SETMASK, &before_, nullptr); }
+	Unbroken(const Unbroken &) = delete;
+	Unbroken &operator=(const Unbroken &) = delete;
+
+    private:
+	sigset_t before_;
+};
+
+std::string why_not(int error)
+{
+	if (error == EBUSY)
+		return "md is about to synchronise something; try again when that is done";
+	return std::string(strerror(error)) + "; dmesg says why";
+}
+
+void check(const Running &a)
+{
+	if (!a.active())
+		refuse(a.name + ": the array does not run: name its members");
+	if (a.metadata != "1.2")
+		refuse(a.name + ": metadata " + a.metadata +
+		       ": only 1.2 has room for a bitmap that can be changed");
+	if (!a.redundant())
+		refuse(a.name + ": " + a.level + " has no bitmap");
+	if (a.state == "readonly" || a.state == "read-auto")
+		refuse(a.name + ": is read-only (" + a.state + "): mdadm --readwrite /dev/" + a.name);
+	if (a.journalled())
+		refuse(a.name + ": the array has a " + a.policy + ", which goes with no bitmap");
+	if (a.bitmap == Has::File)
+		refuse(a.name + ": its bitmap is in a file; first mdadm --grow --bitmap=none /dev/" + a.name);
+	if (a.bitmap == Has::Unknown)
+		refuse(a.name + ": its bitmap is of a kind that is not known here");
+	if (a.sync.action != "idle")
+		refuse(a.name + ": " +
+		       (a.sync.action == "frozen"
+				? "sync_action is frozen"
+				: "a " + a.sync.action + " runs; once it is done: llbitmap watch " + a.name +
+					  " --until synced"));
+}
+
+// More, for a bitmap that calls all that there is in sync.
+void check_lockless(const Running &a)
+{
+	if (a.degraded.value_or(1))
+		refuse(a.name + ": a member is missing; a degraded array must be recovered first");
+	if (a.bitmap != Has::Internal && a.resync_due)
+		refuse(a.name + ": is not in sync (resync_start): let md resynchronise it first");
+	for (const Part &p : a.parts) {
+		if (p.is("replacement"))
+			refuse(a.name + ": " + p.name +
+			       " is about to replace another member; let that finish first");
+	}
+	const std::string kernel = file_line("/proc/sys/kernel/osrelease");
+	if (before(kernel, kOldestMd))
+		refuse(a.name + ": md of this kernel (" + kernel +
+		       ") takes no lockless bitmap while the array runs, that of " + kOldestMd +
+		       " does: stop the array and convert its members");
+	if (!registered())
+		refuse("the module is not loaded: modprobe llbitmap");
+}
+
+std::vector<std::string> members_of(const Running &a)
+{
+	std::vector<std::string> paths;
+	for (const Part &p : a.parts) {
+		if (!p.is("faulty"))
+			paths.push_back(at("/dev/" + p.name));
+	}
+	return paths;
+}
+
+void check_members(const Array &a)
+{
+	for (const Member &m : a.members) {
+		// md asks us only for what it finds behind its superblock, in the same 4 KiB.
+		if (m.device.logical_block() != kSector)
+			refuse(m.device.path() + ": blocks of " + std::to_string(m.device.logical_block()) +
+			       " bytes: md's superblock has no room for what tells it of a lockless bitmap; stop the array and convert its members");
+		if (m.super.raw.size() > kPlainSuper)
+			refuse(m.device.path() + ": md's superblock is for " +
+			       std::to_string(m.super.max_dev) +
+			       " devices, and has no room for what tells md of a lockless bitmap; stop the array and convert its members");
+	}
+}
+
+// The header where the bitmap is to be, and where md looks, where it only makes md ask us.
+std::vector<Phase> headers(Array &a)
+{
+	const Bytes header = live_header(a);
+	Phase bitmap{"the new bitmap's header", {}}, sign{"what tells md of it", {}};
+	for (Member &m : a.members) {
+		bitmap.writes.push_back({&m, (m.super.start + u64(core::kPlace)) * kSector, header});
+		sign.writes.push_back({&m, (m.super.start + u64(core::kLiveOffset)) * kSector, header});
+	}
+	return {bitmap, sign};
+}
+
+// What was behind md's superblocks before.
+std::vector<Phase> behind_superblocks(Array &a)
+{
+	Phase p{"taking back what told md", {}};
+	for (Member &m : a.members) {
+		u64 offset = (m.super.start + u64(core::kLiveOffset)) * kSector;
+		p.writes.push_back({&m, offset, m.device.read(offset, kSector)});
+	}
+	return {p};
+}
+
+// mdadm knows where a classic bitmap goes.
+bool make_internal(const Md &md, u64 chunk_kib)
+{
+	std::vector<std::string> command{"mdadm", "--grow", "--bitmap=internal"};
+	if (chunk_kib)
+		command.push_back("--bitmap-chunk=" + std::to_string(chunk_kib) + "K");
+	command.push_back(md.path());
+	return said_by(command).has_value();
+}
+
+void take_away(Md &md, const std::string &name)
+{
+	if (int error = md.set_bitmap(false))
+		refuse(name + ": its bitmap cannot be taken away: " + why_not(error));
+}
+
+void to_lockless(Md &md, const Running &before, Array &members)
+{
+	std::vector<Phase> now = headers(members), afterwards = behind_superblocks(members);
+	Unbroken unbroken;
+	if (before.bitmap == Has::Internal)
+		take_away(md, before.name);
+	std::string failed;
+	try {
+		execute(now, "the array runs on");
+		if (int error = md.set_bitmap(true))
+			failed = "md did not take the new bitmap: " + why_not(error);
+	} catch (const Error &error) {
+		failed = error.what();
+	}
+	execute(afterwards, "the array runs on; llbitmap convert once more");
+	if (failed.empty() && running({before.name}).at(0).bitmap != Has::Lockless)
+		failed = "md has another bitmap than the one that it was given";
+	if (failed.empty())
+		return;
+	const bool again = before.bitmap == Has::Internal && make_internal(md, 0);
+	throw Error(kBroken,
+		    before.name + ": " + failed + ". The array runs on " +
+			    (again ? "with an internal bitmap, as before."
+				   : "without a bitmap: mdadm --grow --bitmap=internal " + md.path()));
+}
+
+} // namespace
+
+int convert_live(const Conversion &what)
+{
+	const Running a = running(what.paths).at(0);
+	check(a);
+	const Has wanted = what.to == "lockless"   ? Has::Lockless
+			   : what.to == "internal" ? Has::Internal
+						   : Has::None;
+	if (wanted == a.bitmap) {
+		say("the bitmap is " + what.to + " already: nothing to do");
+		return kDone;
+	}
+	std::optional<Array> members;
+	if (wanted == Has::Lockless) {
+		check_lockless(a);
+		members = gather(members_of(a), what.dry_run, Purpose::Live);
+		check_members(*members);
+		live_header(*members); // refuses if there is no room
+	}
+	const std::string from = a.bitmap == Has::None	     ? "no bitmap"
+				 : a.bitmap == Has::Internal ? "internal"
+							     : "lockless";
+	say(a.name + ", " + a.level + ", running: " + from + " -> " + what.to);
+	if (what.dry_run) {
+		say("dry run: nothing was written");
+		return kDone;
+	}
+	Md md(a.name);
+	if (wanted == Has::Lockless) {
+		to_lockless(md, a, *members);
+		say("done: llbitmap doctor " + a.name + " tells whether the next boot finds it");
+		return kDone;
+	}
+	Unbroken unbroken;
+	if (a.bitmap != Has::None)
+		take_away(md, a.name);
+	if (wanted == Has::Internal && !make_internal(md, what.classic_chunk_kib))
+		throw Error(
+			kBroken,
+			a.name +
+				": mdadm made no internal bitmap. The array runs on without one: mdadm --grow --bitmap=internal " +
+				md.path());
+	return kDone;
+}
+
+} // namespace tool

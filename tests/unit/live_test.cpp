@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: GPL-2.0
+// A bitmap added to an array that runs without one (llbitmap convert).
+#include "rig.hpp"
+
+namespace {
+
+using rig::Rig;
+
+// As md hands it over: writes suspended, at the place of SET_ARRAY_INFO; with the header that
+// the tool wrote to where the bitmap is to be.
+struct Live : Rig {
+	explicit Live(u32 state = LLB_SB_FIRST_USE | LLB_SB_CLEAN)
+		: Rig({.state = state, .fill = LLB_NEED_SYNC, .disk_events = 0})
+	{
+		h.flags |= PLAT_ARRAY_BARE | PLAT_ARRAY_SUSPENDED;
+		h.suspended = true;
+		h.array.bitmap_offset = core::kLiveOffset;
+		h.array.bitmap_space = core::kLiveSpace;
+	}
+	void refused(int err, const char *why)
+	{
+		EXPECT_EQ(create(), -err);
+		EXPECT_EQ(h.log.size(), 1u);
+		EXPECT_EQ(h.count_log(PLAT_LOG_ERR, why), 1);
+		EXPECT_EQ(h.writes_total(), 0);
+	}
+};
+
+TEST(Live, AllIsCleanAtMdadmsPlace)
+{
+	for (u32 state : {LLB_SB_FIRST_USE | LLB_SB_CLEAN, LLB_SB_FIRST_USE}) {
+		Live r(state);
+		r.start();
+		EXPECT_EQ(r.h.array.bitmap_offset, core::kPlace);
+		EXPECT_EQ(r.h.array.bitmap_space, 0u);
+		for (u64 c = 0; c < 64; c++)
+			EXPECT_EQ(r.state(c), core::State::Clean);
+		EXPECT_EQ(r.h.resync_requests, 0);
+		for (u32 m = 0; m < 2; m++) {
+			EXPECT_EQ(r.get32(m, LLB_SB_STATE), 0u);
+			EXPECT_EQ(r.get64(m, LLB_SB_EVENTS), 100u);
+			EXPECT_EQ(r.h.members[m]->at(LLB_CELLS_OFFSET), LLB_CLEAN);
+		}
+	}
+}
+
+// What is in a member's cache when the header says Clean can be lost by a power cut, and nothing
+// would resynchronise it.
+TEST(Live, EveryMemberIsFlushedBeforeAnythingIsWritten)
+{
+	Live r;
+	int flushed_before = -1;
+	r.h.on_byte = [&](u32, u32, u8, u8) {
+		if (flushed_before < 0)
+			flushed_before = r.h.members[0]->flushes + r.h.members[1]->flushes;
+	};
+	ASSERT_EQ(r.create(), 0);
+	EXPECT_EQ(r.h.writes_total(), 0);
+	ASSERT_EQ(r.load(), 0);
+	EXPECT_GT(r.h.writes_total(), 0);
+	EXPECT_EQ(flushed_before, 2);
+}
+
+TEST(Live, AMemberThatCannotBeFlushed)
+{
+	Live r;
+	r.h.members[1]->fail_flushes = -1;
+	EXPECT_EQ(r.create(), -LLB_EIO);
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR, "flushed"), 1);
+	EXPECT_EQ(r.h.writes_total(), 0);
+}
+
+// A member that was away before has missed what no bitmap tells.
+TEST(Live, WhoWasAwayIsNotTrusted)
+{
+	Live r;
+	r.start();
+	llb_stats s;
+	llb_stats_get(r.b(), &s);
+	EXPECT_EQ(s.events_cleared, 100u);
+	EXPECT_EQ(r.get64(0, LLB_SB_EVENTS_CLEARED), 100u);
+}
+
+TEST(Live, OnlyAsMdAddsOneWithItsOwnFilesLeftOut)
+{
+	{
+		Live r; // bitmap/location
+		r.h.array.bitmap_offset = core::kPlace;
+		r.refused(LLB_EOPNOTSUPP, "llbitmap convert");
+	}
+	{
+		Live r; // the same, at the other place
+		r.h.array.bitmap_space = 0;
+		r.refused(LLB_EOPNOTSUPP, "llbitmap convert");
+	}
+	{
+		Live r; // a write may be under way
+		r.h.flags &= ~PLAT_ARRAY_SUSPENDED;
+		r.refused(LLB_EOPNOTSUPP, "llbitmap convert");
+	}
+}
+
+TEST(Live, OnlyAWholeArray)
+{
+	{
+		Live r;
+		r.h.degraded = 1;
+		r.refused(LLB_EBUSY, "whole");
+	}
+	{
+		Live r;
+		r.h.resync_offset = 4096;
+		r.refused(LLB_EBUSY, "in sync");
+	}
+	{
+		Live r;
+		r.h.flags |= PLAT_ARRAY_RESHAPE_PENDING;
+		r.refused(LLB_EBUSY, "whole");
+	}
+	{
+		Live r;
+		r.h.flags &= ~PLAT_ARRAY_RDWR;
+		r.refused(LLB_EBUSY, "read-only");
+	}
+}
+
+// Not written by the tool just now: what it says of the past is not known to be true.
+TEST(Live, AnOldHeaderIsNotTaken)
+{
+	for (u32 state : {0u, LLB_SB_FIRST_USE}) {
+		Live r(state);
+		r.put64(1, LLB_SB_EVENTS, 100);
+		r.refused(LLB_EINVAL, "old bitmap");
+	}
+	Live r;
+	r.put64(0, LLB_SB_EVENTS_CLEARED, 7);
+	r.put64(1, LLB_SB_EVENTS_CLEARED, 7);
+	r.refused(LLB_EINVAL, "old bitmap");
+}
+
+TEST(Live, WithoutAHeaderThereIsNone)
+{
+	Live r;
+	r.put32(0, LLB_SB_MAGIC, 0);
+	r.put32(1, LLB_SB_MAGIC, 0);
+	EXPECT_NE(r.create(), 0);
+	EXPECT_EQ(r.h.writes_total(), 0);
+}
+
+} // namespace
