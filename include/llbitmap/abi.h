@@ -270,7 +270,7 @@ struct llb_stats {
 	llb_u64 pages; /* 4096-byte pages on disk, header included */
 	llb_s32 behind_writes;
 	llb_u32 behind_wait;
-	llb_u64 crash_bytes; /* of the array, that a power cut now would have to be resynchronised */
+	llb_u64 crash_bytes; /* that would have to be resynchronised after a power cut now */
 };
 void llb_stats_get(struct llb_bitmap *b, struct llb_stats *out); /* [any] */
 

@@ -68,7 +68,7 @@ struct Flagged {
 // What a batch is made in.
 struct BatchItem {
 	u8 *buf;
-	Flagged page;
+	Flagged flagged;
 	Span fresh; // see copy_page()
 };
 
@@ -179,7 +179,7 @@ class Bitmap : public llb_bitmap {
 	void daemon_give();
 	// What a pass is to do.
 	struct Pass {
-		u64 keep; // bytes of the array that may stay dirty; 0: all that rests becomes clean
+		u64 keep; // bytes that may stay dirty; 0: all that rests becomes clean
 		bool clear; // ... now, or are cells only marked?
 		bool mark;
 		bool lazily; // a page is written with the next first touch in it, or by the next pass

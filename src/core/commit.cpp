@@ -364,14 +364,14 @@ Result Bitmap::write_flagged(BatchItem *batch, u32 most)
 		more = flagged_from(t, next, 1) > 0;
 		u32 write = 0; // of them, the first so many
 		for (u32 i = 0; i < n; i++) {
-			Flagged b = batch[i].page;
+			Flagged b = batch[i].flagged;
 			// What all of a bitmap is written for is no touch.
 			Span fresh = copy_page(t, b.page, batch[write].buf, b.flags & kFlagFresh); // 3
 			// A writer that found its chunk dirty and not yet durable has flagged the
 			// page once more. The commit that it met has made that durable.
 			if (b.flags == kFlagFresh && !fresh.to)
 				continue;
-			batch[write].page = b;
+			batch[write].flagged = b;
 			batch[write++].fresh = fresh;
 		}
 		if (!write)
@@ -379,15 +379,15 @@ Result Bitmap::write_flagged(BatchItem *batch, u32 most)
 		plat_io_result io;
 		plat_io_begin(host_);
 		for (u32 i = 0; i < write; i++)
-			add_page_io(t, batch[i].page.page, batch[i].buf);
+			add_page_io(t, batch[i].flagged.page, batch[i].buf);
 		plat_io_wait(host_, &io); // 4
 		if (io.in_sync_ok == 0) {
 			for (u32 i = 0; i < write; i++)
-				page_info_[batch[i].page.page].flagged.fetch_or_full(kFlagWrite);
+				page_info_[batch[i].flagged.page].flagged.fetch_or_full(kFlagWrite);
 			return Result::error(LLB_EIO);
 		}
 		for (u32 i = 0; i < write; i++)
-			confirm_page(t, batch[i].page.page, batch[i].buf, batch[i].fresh); // 5
+			confirm_page(t, batch[i].flagged.page, batch[i].buf, batch[i].fresh); // 5
 		if (wide_)
 			plat_relax();
 	}
@@ -463,7 +463,7 @@ u32 Bitmap::gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_pag
 			continue;
 		u8 flags = page_info_[b].flagged.exchange_full(0);
 		if (flags)
-			batch[n++].page = {b, flags};
+			batch[n++].flagged = {b, flags};
 	}
 	*next_page = b;
 	return n;
@@ -620,7 +620,8 @@ void Bitmap::add_page_io(Table *t, u32 page, u8 *buf)
 
 // ---- what a crash costs ----
 
-// Chunks that are dirty on disk, in bytes of the array. [any]
+// Chunks that are dirty on disk, in bytes of what is synchronised: a member's, raid10's
+// array's. [any]
 u64 Bitmap::crash_bytes() const
 {
 	const Table *t = table();
@@ -665,15 +666,15 @@ void Bitmap::watch_budget()
 // After another table was published. [the leader lock]
 void Bitmap::recount(const Table *t)
 {
-	u64 covered = 0, due = 0;
+	u64 dirty = 0, due = 0;
 
 	for (u32 b = 0; b < t->geo.pages; b++) {
 		for (u64 c = t->page_first(b); c < t->page_end(b); c++)
-			covered += (t->cell(c).load_relaxed() & kDirtyOnDisk) != 0;
+			dirty += (t->cell(c).load_relaxed() & kDirtyOnDisk) != 0;
 		due += page_info_[b].due.load_relaxed();
 		plat_relax();
 	}
-	dirty_on_disk_.store_relaxed(covered);
+	dirty_on_disk_.store_relaxed(dirty);
 	due_.store_relaxed(due);
 }
 

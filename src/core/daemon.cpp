@@ -197,15 +197,15 @@ bool Bitmap::find_quiet()
 {
 	bool any = false;
 
-	for (u32 l = 0; l < groups_; l++) {
-		if (l % kRelaxGroups == 0)
+	for (u32 g = 0; g < groups_; g++) {
+		if (g % kRelaxGroups == 0)
 			plat_relax(); // each group is two loads from every possible CPU
 		// all ends, then all starts: a write that is not in the ends is in the
 		// starts, whichever CPU it ends on. Pairs with (c) in end().
-		u32 ends = plat_counter_sum(counters_, l * 2 + 1);
+		u32 ends = plat_counter_sum(counters_, g * 2 + 1);
 		base::fence_full();
-		u32 starts = plat_counter_sum(counters_, l * 2);
-		quiet_[l] = ends == starts;
+		u32 starts = plat_counter_sum(counters_, g * 2);
+		quiet_[g] = ends == starts;
 		any |= ends == starts;
 	}
 	// After that instant: a write-behind that began before the mark may not have
@@ -270,8 +270,8 @@ void Bitmap::walk(Table *t, Pass p)
 	}
 	if (p.keep)
 		hand_ = (first + done) % pages;
-	for (u32 l = 0; l < groups_; l++)
-		quiet_[l] = 0;
+	for (u32 g = 0; g < groups_; g++)
+		quiet_[g] = 0;
 	if (any) // a section that loaded a cell before its mark has left by then: its count is
 		plat_grace_period(); // in the sums that are read later
 	// barrier_idle is counted from the oldest mark: where daemon_sleep is shorter, a chunk
@@ -363,8 +363,8 @@ bool Bitmap::clear_pages(Table *t, u32 from, u32 *to, Pass p)
 	plat_slots_get(host_, &slots);
 	bool ok = whole(slots, false);
 	for (; b < *to && ok; b++) {
-		u64 covered = dirty_on_disk_.load_relaxed() << t->geo.chunk_shift << kSectorShift;
-		if (p.keep && covered <= p.keep) // what is due is written now
+		u64 dirty = dirty_on_disk_.load_relaxed() << t->geo.chunk_shift << kSectorShift;
+		if (p.keep && dirty <= p.keep) // what is due is written now
 			break;
 		u16 due = page_info_[b].due.load_relaxed();
 		u32 cleared = p.clear ? clear_cells(t, b) : 0;
@@ -396,7 +396,7 @@ void Bitmap::flag_to(u32 last, u32 page)
 u32 Bitmap::clear_cells(Table *t, u32 page)
 {
 	u32 cleared = 0;
-	u64 uncovered = 0;
+	u64 taken_off = 0;
 
 	t->each_cell(page, with_mark, [&](u64 c, Cell &cell) {
 		if (!clearable(t, c))
@@ -413,7 +413,7 @@ u32 Bitmap::clear_cells(Table *t, u32 page)
 			// off, or finds the cell without DIRTY_ON_DISK
 			if (cell.cas_full(raw, static_cast<u8>(to))) {
 				cleared++;
-				uncovered += (raw & kDirtyOnDisk) != 0;
+				taken_off += (raw & kDirtyOnDisk) != 0;
 				if (to == State::Unwritten) // a later reshape looks again
 					written_marked_.exchange_full(0);
 				break;
@@ -421,7 +421,7 @@ u32 Bitmap::clear_cells(Table *t, u32 page)
 		}
 		return false;
 	});
-	dirty_on_disk_.store_relaxed(dirty_on_disk_.load_relaxed() - uncovered);
+	dirty_on_disk_.store_relaxed(dirty_on_disk_.load_relaxed() - taken_off);
 	return cleared;
 }
 

@@ -137,8 +137,8 @@ static void observe_plain()
 	observe(bm->header_dirty_ | u64(bm->events_due_) << 1 | u64(bm->io_align_) << 8);
 	observe(peek(&bm->page_info_[0].due, 2)); // not as the core would: that is a step
 	u64 quiet = 0;
-	for (u32 l = 0; l < bm->groups_; l++)
-		quiet = quiet << 1 | bm->quiet_[l];
+	for (u32 g = 0; g < bm->groups_; g++)
+		quiet = quiet << 1 | bm->quiet_[g];
 	observe(quiet);
 	observe(bm->first_mark_ms_);
 	observe(bm->next_hurry_ms_ ^ bm->seen_ms_ << 1 ^ bm->seen_bytes_ << 2 ^ u64(bm->hand_) << 48);
