@@ -180,9 +180,9 @@ static void epilogue_body()
 {
 	// two passes and the idle time bound W4; then one that finds nothing to do
 	const u64 until = w.now_ms + 4 * u64(bm->sleep_ms()) + bm->idle_ms();
-	for (int turn = 0; w.due_ms != kNever || w.lead_pending || w.md_pending; turn++) {
-		if (w.lead_pending) {
-			w.lead_pending = 0;
+	for (int turn = 0; w.due_ms != kNever || w.leader_pending || w.md_pending; turn++) {
+		if (w.leader_pending) {
+			w.leader_pending = 0;
 			llb_leader_work(bm);
 		}
 		bool whole = w.degraded == 0 && !w.broken && (w.flags & PLAT_ARRAY_RDWR);

@@ -4,7 +4,7 @@
 
 namespace {
 
-// Pages of the core that are in use: 0 for I/O, cells, and in a round of two blocks one more.
+// Pages of the core that are in use: 0 for I/O, cells, and in a commit of two pages one more.
 template <class F>
 void each_page_part(F f)
 {

@@ -52,7 +52,7 @@ void *plat_page_alloc(u32)
 	return p;
 }
 
-// The latest only: what is freed at the end of a round, or of load.
+// The latest only: what is freed at the end of a commit, or of load.
 void plat_page_free(void *p)
 {
 	u32 &used = g_zone2 ? g_pages2_used : w.pages_used;
@@ -199,13 +199,13 @@ void plat_daemon_arm(struct plat_array *, u32 delay_ms)
 void plat_leader_queue(struct plat_array *)
 {
 	if (!g_setup) {
-		point("queue the lead worker");
+		point("queue the leader worker");
 		if (g_weak) {
 			sc_fence(w.t[g_cur]);
 			join(w.work, w.t[g_cur].cur);
 		}
 	}
-	w.lead_pending = 1;
+	w.leader_pending = 1;
 }
 
 void plat_md_wake(struct plat_array *)

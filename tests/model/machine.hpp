@@ -6,7 +6,7 @@
 
 // ---- memory of the core, stacks ----
 
-constexpr u32 kFar = 3072; // the first chunk of the second block
+constexpr u32 kFar = 3072; // the first chunk of the second page
 constexpr u32 kArena = 32768, kPages = 24, kPage = 4096;
 constexpr u32 kStack = 64 * 1024;
 extern u8 g_arena[kArena];

@@ -341,16 +341,16 @@ void daemon_passes(int n)
 	}
 }
 
-static bool lead_queued(u64)
+static bool leader_queued(u64)
 {
-	return w.lead_pending;
+	return w.leader_pending;
 }
 
-void lead_worker(int n)
+void leader_worker(int n)
 {
 	for (int i = 0; i < n; i++) {
-		op_begin("lead worker's turn", lead_queued);
-		w.lead_pending = 0;
+		op_begin("leader worker's turn", leader_queued);
+		w.leader_pending = 0;
 		if (g_weak && !g_setup)
 			join(w.t[g_cur].cur, w.work);
 		llb_leader_work(bm);

@@ -126,7 +126,7 @@ void plat_io_add(struct plat_array *, u64 offset, const void *buf, u32 bytes)
 		for (int c = 0; cells && !second && c < (g_last == kFar ? 3 : kCh); c++)
 			printf(" %d", b[LLB_CELLS_OFFSET - offset + chunk_of(c)]);
 		if (second)
-			printf(" block 1: %d", b[0]);
+			printf(" page 1: %d", b[0]);
 		printf("\n");
 	}
 }

@@ -328,13 +328,13 @@ const char *loc_name(const void *at, char *buf)
 		{&bm->barrier_idle_s_, "barrier_idle"},
 		{&bm->next_request_ms_, "next_request"},
 		{&bm->written_marked_, "written_marked"},
-		{&bm->page_info_[0].flagged, "flag[block 0]"},
-		{&bm->page_info_[0].due, "due[block 0]"},
+		{&bm->page_info_[0].flagged, "flag[page 0]"},
+		{&bm->page_info_[0].due, "due[page 0]"},
 		{&bm->due_, "due"},
-		{&bm->dirty_on_disk_, "covered"},
+		{&bm->dirty_on_disk_, "dirty_on_disk"},
 		{&bm->hurried_, "hurried"},
 		{&bm->budget_mib_, "budget"},
-		{&bm->page_info_[1].flagged, "flag[block 1]"},
+		{&bm->page_info_[1].flagged, "flag[page 1]"},
 	};
 	for (auto &n : names) {
 		if (n.at == at)

@@ -56,9 +56,9 @@ void daemon()
 }
 
 template <int N>
-void lead()
+void leader()
 {
-	lead_worker(N);
+	leader_worker(N);
 }
 
 void mdx()
@@ -109,7 +109,7 @@ void writers_unplug_daemon()
 	task_add("write", write<0, 0>, 0);
 	task_add("write-bio", write<0, kBio>, 1);
 	task_add("daemon", daemon<1>, 255, true);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 void two_bio_writers()
@@ -117,10 +117,10 @@ void two_bio_writers()
 	fresh();
 	task_add("write-bio", write<0, kBio>, 0);
 	task_add("write-bio", write<1, kBio>, 1);
-	task_add("lead", lead<3>, 255, true);
+	task_add("leader", leader<3>, 255, true);
 }
 
-// Cells in two blocks of the bitmap.
+// Cells in two pages of the bitmap.
 void far_setup()
 {
 	g_last = 3072;
@@ -129,14 +129,14 @@ void far_setup()
 	world_create(true);
 }
 
-void two_blocks()
+void two_pages()
 {
 	far_setup();
 	task_add("write", write<0, 0>, 0);
 	task_add("far", write<3, 0>, 1);
 }
 
-void two_blocks_three()
+void two_pages_three()
 {
 	far_setup();
 	task_add("write", write<0, 0>, 0);
@@ -144,7 +144,7 @@ void two_blocks_three()
 	task_add("write", write<1, 0>, 1);
 }
 
-// Chunk 16 shares chunk 0's group, block and window: a first touch of one covers the other only
+// Chunk 16 shares chunk 0's group, page and window: a first touch of one covers the other only
 // if that is dirty by then.
 void apart(u8 byte = LLB_CLEAN)
 {
@@ -176,7 +176,7 @@ void apart_unwritten()
 	apart(LLB_UNWRITTEN);
 	task_add("write", write<0, 0>, 0);
 	task_add("apart", write<3, kBio>, 1);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 void apart_daemon()
@@ -187,7 +187,7 @@ void apart_daemon()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-void lane_apart()
+void group_apart()
 {
 	apart();
 	written(0);
@@ -196,7 +196,7 @@ void lane_apart()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-void lane_apart_marked()
+void group_apart_marked()
 {
 	apart();
 	written(0);
@@ -207,7 +207,7 @@ void lane_apart_marked()
 }
 
 // Chunk 0 is marked; chunk 16 gets dirty, and is marked in the next pass only.
-void lane_apart_later()
+void group_apart_later()
 {
 	apart();
 	written(0);
@@ -217,7 +217,7 @@ void lane_apart_later()
 	task_add("daemon", daemon<3>, 255, true);
 }
 
-void lane_apart_later_two()
+void group_apart_later_two()
 {
 	apart();
 	written(0);
@@ -229,7 +229,7 @@ void lane_apart_later_two()
 }
 
 // A write of chunk 0 is under way since before its mark; one of a dirty, unmarked chunk
-// of the group, on the short path, begins on one CPU and ends on the other.
+// of the group, on the fast path, begins on one CPU and ends on the other.
 void finish()
 {
 	op_begin("the write ends");
@@ -242,7 +242,7 @@ void finish()
 	llb_end_write(bm, 0, 8);
 }
 
-void lane_short_path()
+void group_fast_path()
 {
 	apart();
 	written(0);
@@ -260,7 +260,7 @@ void lane_short_path()
 
 // Two groups, and a daemon that comes more often than a chunk must be idle: group 1 is
 // found quiet while group 0, which was quiet once, has a mark that is too young.
-void two_lanes()
+void two_groups()
 {
 	g_last = 41;
 	g_span = 64;
@@ -325,7 +325,7 @@ void group()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-void lane_marked()
+void group_marked()
 {
 	fresh(4);
 	written(0);
@@ -335,7 +335,7 @@ void lane_marked()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-void lane_migrate()
+void group_migrate()
 {
 	fresh(4);
 	written(0);
@@ -344,7 +344,7 @@ void lane_migrate()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-void lane_migrate_own()
+void group_migrate_own()
 {
 	fresh(4);
 	written(0);
@@ -355,7 +355,7 @@ void lane_migrate_own()
 }
 
 // Chunk 0 is marked; chunk 2 is dirty and will be in the next pass.
-void lane_later_mark()
+void group_later_mark()
 {
 	fresh(4);
 	written(0);
@@ -365,7 +365,7 @@ void lane_later_mark()
 	task_add("daemon", daemon<3>, 255, true);
 }
 
-void lane_first_touch()
+void group_first_touch()
 {
 	fresh(4);
 	task_add("write", write<0, 0>, 0);
@@ -574,7 +574,7 @@ void return_writer()
 	return_setup(LLB_CLEAN);
 	task_add("write", write<1, 0>, 0);
 	task_add("return", back, 255);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 void return_daemon()
@@ -582,7 +582,7 @@ void return_daemon()
 	return_setup(LLB_UNWRITTEN);
 	task_add("return", back, 255);
 	task_add("daemon", daemon<2>, 255, true);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 void degraded_daemon()
@@ -661,7 +661,7 @@ void reshape_fail_return()
 	reshape_setup();
 	task_add("reshape", reshape, 255);
 	task_add("fail", back_after_reshape, 255);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 void reshape_fail_return_writer()
@@ -670,7 +670,7 @@ void reshape_fail_return_writer()
 	task_add("reshape", reshape, 255);
 	task_add("fail", back_after_reshape, 255);
 	task_add("write", write<0, 0>, 0);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 // Away from before.
@@ -692,7 +692,7 @@ void reshape_away()
 	task_add("reshape", reshape, 255);
 	task_add("return", back_later, 255);
 	task_add("write", write<0, 0>, 0);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 // Member 1 is new: md calls it in sync at once, its bitmap is somebody else's.
@@ -758,7 +758,7 @@ void behind_daemon()
 	task_add("daemon", daemon<2>, 255, true);
 }
 
-void behind_lane()
+void behind_group()
 {
 	fresh();
 	written(0);
@@ -917,7 +917,7 @@ void update()
 	md_superblock();
 }
 
-void update_rounds()
+void update_commits()
 {
 	fresh();
 	written(0);
@@ -951,7 +951,7 @@ void errors_all()
 	task_add("write", write<0, 0>, 0);
 	task_add("write-bio", write<1, kBio>, 1);
 	task_add("update", update, 255);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 // The superblock must not get newer than a bitmap that cannot be written.
@@ -1034,7 +1034,7 @@ void suspended()
 	task_add("write", write<0, kBio>, 0);
 	task_add("suspend", suspend, 255);
 	task_add("daemon", daemon<2>, 255, true);
-	task_add("lead", lead<2>, 255, true);
+	task_add("leader", leader<2>, 255, true);
 }
 
 // ---- resize ----
@@ -1195,35 +1195,36 @@ const Scenario kScenarios[] = {
 	{"apart-three", "the same, and a second writer of the first", apart_three, true, nullptr},
 	{"apart-in-bio", "the same, one inside submit_bio, both unwritten", apart_unwritten, true, nullptr},
 	{"apart-daemon", "first writes of two chunks apart, and the daemon", apart_daemon, true, nullptr},
-	{"two-blocks", "first writes of chunks in two blocks, which never cover each other", two_blocks, true,
+	{"two-pages", "first writes of chunks in two pages, which never cover each other", two_pages, true,
 	 nullptr},
-	{"two-blocks-three", "the same, and a third of the first block", two_blocks_three, true, nullptr},
+	{"two-pages-three", "the same, and a third of the first page", two_pages_three, true, nullptr},
 	{"writers-unwritten", "first writes of two unwritten chunks, and the daemon", writer_unwritten, true,
 	 nullptr},
 	{"writer-daemon", "a writer of a dirty chunk, and three daemon passes", writer_daemon, true, nullptr},
-	{"lane", "a writer of a dirty chunk, a first write of its neighbour in the lane, the daemon", group,
+	{"group", "a writer of a dirty chunk, a first write of its neighbour in the group, the daemon", group,
 	 true, nullptr},
-	{"lane-marked", "the same, the chunk already marked", lane_marked, true, nullptr},
-	{"lane-migrate", "the neighbour's write ends on the other CPU", lane_migrate, true, nullptr},
-	{"lane-migrate-own", "three writers of a lane that end on other CPUs", lane_migrate_own, true,
+	{"group-marked", "the same, the chunk already marked", group_marked, true, nullptr},
+	{"group-migrate", "the neighbour's write ends on the other CPU", group_migrate, true, nullptr},
+	{"group-migrate-own", "three writers of a group that end on other CPUs", group_migrate_own, true,
 	 nullptr},
-	{"lane-later-mark", "a chunk is marked later than its neighbour, and written", lane_later_mark, true,
-	 nullptr},
-	{"lane-apart", "a writer of a dirty chunk, one of a clean, uncovered one in its lane, the daemon",
-	 lane_apart, true, nullptr},
-	{"lane-apart-marked", "the same, the chunk already marked", lane_apart_marked, true, nullptr},
-	{"lane-apart-later", "a dirty chunk of the lane is marked in the next pass only", lane_apart_later,
+	{"group-later-mark", "a chunk is marked later than its neighbour, and written", group_later_mark,
 	 true, nullptr},
-	{"lane-apart-later-two", "the same, and a writer of the marked one", lane_apart_later_two, true,
+	{"group-apart", "a writer of a dirty chunk, one of a clean, uncovered one in its group, the daemon",
+	 group_apart, true, nullptr},
+	{"group-apart-marked", "the same, the chunk already marked", group_apart_marked, true, nullptr},
+	{"group-apart-later", "a dirty chunk of the group is marked in the next pass only", group_apart_later,
+	 true, nullptr},
+	{"group-apart-later-two", "the same, and a writer of the marked one", group_apart_later_two, true,
 	 nullptr},
-	{"lane-short-path", "a write since before the mark, another on the short path over two CPUs",
-	 lane_short_path, true, nullptr},
-	{"two-lanes", "one lane is found quiet, the mark in another is too young", two_lanes, true, nullptr},
+	{"group-fast-path", "a write since before the mark, another on the fast path over two CPUs",
+	 group_fast_path, true, nullptr},
+	{"two-groups", "one group is found quiet, the mark in another is too young", two_groups, true,
+	 nullptr},
 	{"tune", "a new daemon_sleep while the daemon and a writer work", apart_stop, true, nullptr},
-	{"hot-neighbour", "a write that never ends in another lane: what rests becomes clean", hot_neighbour,
+	{"hot-neighbour", "a write that never ends in another group: what rests becomes clean", hot_neighbour,
 	 true, nullptr},
-	{"lane-first-touch", "first writes of two chunks of a lane, which cover each other", lane_first_touch,
-	 true, nullptr},
+	{"group-first-touch", "first writes of two chunks of a group, which cover each other",
+	 group_first_touch, true, nullptr},
 	{"budget", "above the budget: a pass that hurries, two writers", budget_writer, true, nullptr},
 	{"budget-fail", "the same, a writer, a member fails", budget_fail, true, nullptr},
 	{"fail-daemon", "a member fails while the daemon clears", fail_daemon, true, nullptr},
@@ -1253,7 +1254,7 @@ const Scenario kScenarios[] = {
 	{"discard-unwritten", "a discard of an unwritten chunk, a racing write, the daemon",
 	 discard_unwritten, true, nullptr},
 	{"behind-daemon", "a write-behind, and the daemon", behind_daemon, true, nullptr},
-	{"behind-lane", "a write-behind, its neighbour, and the daemon", behind_lane, true, nullptr},
+	{"behind-group", "a write-behind, its neighbour, and the daemon", behind_group, true, nullptr},
 	{"behind-wait", "two write-behinds, and one who waits for them", behind_wait, true, nullptr},
 	{"sync-writer", "a resync after a cut, a writer, the daemon", sync_writer, true, nullptr},
 	{"sync-force-end", "the same, chunks are ended while it runs", sync_force_end, true, nullptr},
@@ -1263,7 +1264,7 @@ const Scenario kScenarios[] = {
 	 nullptr},
 	{"parity-proactive", "raid5: it is asked for while a write comes", parity_proactive, false, nullptr},
 	{"parity-flush-fails", "raid5: the flush after it fails", parity_flush_fails, false, nullptr},
-	{"update-rounds", "md's metadata, and rounds of two writers", update_rounds, true, nullptr},
+	{"update-commits", "md's metadata, and commits of two writers", update_commits, true, nullptr},
 	{"update-daemon", "md's metadata, a writer, and the daemon clears", update_daemon, true, nullptr},
 	{"errors", "up to two bitmap writes fail", errors, false, nullptr},
 	{"errors-daemon", "one bitmap write fails while the daemon works", errors_daemon, false, nullptr},

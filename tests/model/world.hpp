@@ -76,7 +76,7 @@ struct World {
 	u64 resync_offset, array_size;
 	u32 flags; // PLAT_ARRAY_*
 	u32 degraded, level;
-	u8 lead_pending, md_pending, suspended, reconfig, broken, resync_wanted;
+	u8 leader_pending, md_pending, suspended, reconfig, broken, resync_wanted;
 	u8 io_open, flush_open, hdr_io, cells_io;
 	u8 issued[kCh]; // writes that reached a member and are not durable on every slot
 	u8 alive[kCh]; // data that was not discarded
@@ -91,7 +91,7 @@ struct World {
 	u8 added; // member 1 is one that the reshape adds: it holds what was moved
 	u8 md_reshape; // md's superblock says that a reshape is not finished
 	u8 user[8]; // a scenario's own
-	const u8 *io_buf[2]; // per block
+	const u8 *io_buf[2]; // per page
 	u32 io_at[2];
 	Member m[kMembers];
 	u32 counter[kCpus][48];
@@ -113,7 +113,7 @@ extern int g_cur; // running task
 extern int g_variant; // of the step that runs now
 extern u32 g_span; // state bytes in use
 extern u32
-	g_last; // the fourth followed chunk: 3; 16 or more, in the same window; or 3072, in the second block
+	g_last; // the fourth followed chunk: 3; 16 or more, in the same window; or 3072, in the second page
 extern const char *g_violation; // nullptr: none
 extern char g_detail[512];
 extern bool g_restart; // a location turned out to be shared
@@ -152,7 +152,7 @@ u64 chunk_of(int c); // followed chunks are 0, 1, 2 and g_last
 void write_chunk(int c, unsigned how);
 constexpr unsigned kBio = 1, kMigrate = 2, kBehind = 4, kDiscard = 8, kNoAsk = 16, kIrq = 32, kTwo = 64;
 void daemon_passes(int n); // a worker's body
-void lead_worker(int n);
+void leader_worker(int n);
 void set_cpu(int cpu);
 bool slot_risk(int c);
 u8 cell_raw(u64 c);

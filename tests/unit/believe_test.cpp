@@ -176,7 +176,7 @@ TEST(LastMember, TheHeaderTellsIt)
 	r.h.events++;
 	llb_update_sb(r.b());
 	r.h.superblock_busy = true;
-	r.h.members[0]->fail_writes = int(core::kWriteTries); // the round's, not the header's
+	r.h.members[0]->fail_writes = int(core::kWriteTries); // the commit's, not the header's
 	r.begin(7);
 	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
 	EXPECT_TRUE(r.get32(0, kState) & LLB_SB_STALE);

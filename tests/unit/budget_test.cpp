@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 // What a crash costs: the count of it, the budget for it, and clears that wait for the next
-// write of their block.
+// write of their page.
 #include <random>
 
 #include "rig.hpp"
@@ -241,19 +241,19 @@ void cleared_lazily(Rig &r)
 	ASSERT_EQ(crash_bytes(r), r.chunk_sectors() * 512);
 }
 
-struct TwoBlocks : Rig { // 100 GiB in chunks of 1 MiB
-	TwoBlocks()
+struct TwoPages : Rig { // 100 GiB in chunks of 1 MiB
+	TwoPages()
 		: Rig({.sync_size = 100 * 1024 * kMiB, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN})
 	{
 		start();
 	}
 };
 
-TEST(Lazy, GoesWithTheNextFirstTouchOfItsBlock)
+TEST(Lazy, GoesWithTheNextFirstTouchOfItsPage)
 {
-	TwoBlocks r;
+	TwoPages r;
 	cleared_lazily(r);
-	r.write(5000); // another block
+	r.write(5000); // another page
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	int adds = r.h.io_adds;
 	r.write(2000);
@@ -364,26 +364,26 @@ TEST(Lazy, AWriteThatFailedIsTriedAgain)
 	EXPECT_EQ(crash_bytes(r), 0u);
 }
 
-// Many neighbours of one pass, and blocks between them that need no write.
+// Many neighbours of one pass, and pages between them that need no write.
 TEST(Lazy, NeighboursAreOneWrite)
 {
 	Rig r({.chunks = 40 * 4096, .space = 41 * 8, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
 	r.start();
-	for (u32 block : {2u, 3u, 3 + core::kBridge, 4 + 2 * core::kBridge})
-		r.write(u64{block} * 4096);
+	for (u32 page : {2u, 3u, 3 + core::kBridge, 4 + 2 * core::kBridge})
+		r.write(u64{page} * 4096);
 	r.h.run_for(2 * kPass_ms + 500);
 	ASSERT_EQ(r.state(2 * 4096), State::Clean);
-	std::vector<u32> blocks;
+	std::vector<u32> pages;
 	r.h.on_io_wait = [&] {
 		for (const auto &p : r.h.pieces)
-			blocks.push_back(p.offset / 4096);
+			pages.push_back(p.offset / 4096);
 	};
 	r.h.run_for(kPass_ms);
 	std::vector<u32> expected; // 2 to 11 in one, 20 alone
 	for (u32 b = 2; b <= 3 + core::kBridge; b++)
 		expected.push_back(b);
 	expected.push_back(4 + 2 * core::kBridge);
-	EXPECT_EQ(blocks, expected);
+	EXPECT_EQ(pages, expected);
 	EXPECT_EQ(crash_bytes(r), 0u);
 }
 
@@ -477,12 +477,12 @@ TEST(Rest, APassThatCanClearNothingFlushesNothing)
 
 // ---- the budget ----
 
-// One chunk in each window of a block, so that none covers another.
+// One chunk in each window of a page, so that none covers another.
 struct Many : Rig {
-	static constexpr u64 kBlocks = 4 * core::kBatch;
+	static constexpr u64 kPages = 4 * core::kBatch;
 	Many()
-		: Rig({.chunks = kBlocks * 4096,
-		       .space = (kBlocks + 1) * 8,
+		: Rig({.chunks = kPages * 4096,
+		       .space = (kPages + 1) * 8,
 		       .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN})
 	{
 		h.keep_log = false;
@@ -492,9 +492,9 @@ struct Many : Rig {
 	static std::vector<u64> in_group(u64 group)
 	{
 		std::vector<u64> all;
-		for (u64 block = group * core::kBatch; block < (group + 1) * core::kBatch; block++) {
-			for (u64 at = block ? 0 : 1024; at < 4096; at += 1024)
-				all.push_back(block * 4096 + at + 10 - LLB_CELLS_OFFSET);
+		for (u64 page = group * core::kBatch; page < (group + 1) * core::kBatch; page++) {
+			for (u64 at = page ? 0 : 1024; at < 4096; at += 1024)
+				all.push_back(page * 4096 + at + 10 - LLB_CELLS_OFFSET);
 		}
 		return all;
 	}
@@ -699,9 +699,9 @@ TEST(Large, FewWritesToLoadAndToResize)
 {
 	Large r(15);
 	EXPECT_EQ(r.chunk_sectors(), 4 * kMiB);
-	u32 blocks = r.table()->geo.pages;
-	EXPECT_EQ(blocks, (u32{15} << 18) / 4096 + 1);
-	EXPECT_LE(u32(r.h.io_batches), blocks / core::kBatch + 3);
+	u32 pages = r.table()->geo.pages;
+	EXPECT_EQ(pages, (u32{15} << 18) / 4096 + 1);
+	EXPECT_LE(u32(r.h.io_batches), pages / core::kBatch + 3);
 	r.write(7);
 	int before = r.h.io_batches;
 	r.h.array.sync_size = 16 * Large::kTiB;
@@ -716,7 +716,7 @@ TEST(Large, FewWritesToLoadAndToResize)
 	EXPECT_EQ(r.counts()[LLB_NEED_SYNC], 1u);
 }
 
-TEST(Large, APassTouchesOnlyBlocksWithSomethingToClean)
+TEST(Large, APassTouchesOnlyPagesWithSomethingToClean)
 {
 	Large r;
 	ASSERT_EQ(r.table()->geo.chunks, u64{4} << 20);
@@ -724,15 +724,15 @@ TEST(Large, APassTouchesOnlyBlocksWithSomethingToClean)
 	for (u64 c : written)
 		r.write(c);
 	llb_update_sb(r.b());
-	std::vector<u32> blocks;
+	std::vector<u32> pages;
 	r.h.on_io_wait = [&] {
 		for (const auto &p : r.h.pieces)
-			blocks.push_back(p.offset / 4096);
+			pages.push_back(p.offset / 4096);
 	};
 	r.h.run_for(kCleanBy_ms);
 	for (u64 c : written)
 		EXPECT_EQ(r.disk(c), LLB_CLEAN);
-	EXPECT_EQ(blocks, (std::vector<u32>{0, 0, 244, 1024})) << "once for events_cleared";
+	EXPECT_EQ(pages, (std::vector<u32>{0, 0, 244, 1024})) << "once for events_cleared";
 	EXPECT_EQ(crash_bytes(r), 0u);
 }
 

@@ -30,7 +30,7 @@ TEST(Commit, FirstTouchIsDurableOnAllMembers)
 	EXPECT_EQ(r.state(5), State::Dirty);
 }
 
-TEST(Commit, AWriteOverManyChunksBlocksAndLanes)
+TEST(Commit, AWriteOverManyChunksPagesAndGroups)
 {
 	Rig r({.chunks = 20000, .state = LLB_SB_FIRST_USE});
 	r.start();
@@ -51,8 +51,8 @@ TEST(Commit, AWriteOverManyChunksBlocksAndLanes)
 		EXPECT_EQ(r.disk(c), LLB_CLEAN) << c;
 }
 
-// Pages for a batch are taken from what is there at once: without any, block after block.
-TEST(Commit, BlocksShareABatchWhereThereArePages)
+// Buffers for a batch are taken from what is there at once: without any, page after page.
+TEST(Commit, PagesShareABatchWhereThereAreBuffers)
 {
 	for (bool pages : {true, false}) {
 		Rig r({.chunks = 20000, .state = LLB_SB_FIRST_USE});
@@ -116,7 +116,7 @@ TEST(Commit, SecondWriterOfAChunkThatIsNotDurableYet)
 	r.end(5);
 }
 
-// The first writer made the cell dirty and was stopped before it asked for a round: the
+// The first writer made the cell dirty and was stopped before it asked for a commit: the
 // second one must ask itself.
 TEST(Commit, SecondWriterBeforeTheFirstHasAsked)
 {
@@ -139,7 +139,7 @@ TEST(Commit, SecondWriterBeforeTheFirstHasAsked)
 	r.end(5);
 }
 
-TEST(Commit, SecondWriterDuringTheRoundOfTheFirst)
+TEST(Commit, SecondWriterDuringTheCommitOfTheFirst)
 {
 	for (bool submit : {true, false}) {
 		Rig r(kFirstUse);
@@ -206,8 +206,8 @@ TEST(Commit, AFirstTouchMetByParallelWritersIsWrittenOnce)
 	EXPECT_EQ(r.disk(5), LLB_CLEAN);
 }
 
-// A chunk that comes while the round is under way is not called durable by it.
-TEST(Commit, AWriterDuringTheRoundIsNotCoveredByIt)
+// A chunk that comes while the commit is under way is not called durable by it.
+TEST(Commit, AWriterDuringTheCommitIsNotCoveredByIt)
 {
 	Rig r(kFirstUse);
 	r.start();
@@ -232,7 +232,7 @@ TEST(Commit, AWriterDuringTheRoundIsNotCoveredByIt)
 }
 
 // The same where it lies in the window of the first, but was not covered by it.
-TEST(Commit, AWriterDuringTheRoundInsideItsWindow)
+TEST(Commit, AWriterDuringTheCommitInsideItsWindow)
 {
 	Rig r({.level = 5, .members = 3, .state = LLB_SB_FIRST_USE});
 	r.start();
@@ -259,7 +259,7 @@ TEST(Commit, AWriterDuringTheRoundInsideItsWindow)
 
 TEST(Commit, ManyWritersShareOneWrite)
 {
-	Rig r({.chunks = 3000, .state = LLB_SB_FIRST_USE}); // one block
+	Rig r({.chunks = 3000, .state = LLB_SB_FIRST_USE}); // one page
 	r.start();
 	int batches = r.h.io_batches;
 	for (u64 c = 0; c < 3000; c += 100)
@@ -291,7 +291,7 @@ TEST(Commit, ManyThreadsShareFewWrites)
 	}
 	for (auto &t : threads)
 		t.join();
-	// all came within the first round's 30 ms, but a slow machine may need more
+	// all came within the first commit's 30 ms, but a slow machine may need more
 	EXPECT_LE(r.h.io_batches - batches, kWriters / 2);
 }
 
@@ -348,9 +348,9 @@ TEST(PreCover, OnlyCleanAndUnwrittenAreCovered)
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 }
 
-// What a round covers is all confirmed, also where it lies in several windows, next
+// What a commit covers is all confirmed, also where it lies in several windows, next
 // to each other, apart, or at the end of the table.
-TEST(PreCover, EachOfManyWindowsOfOneRound)
+TEST(PreCover, EachOfManyWindowsOfOneCommit)
 {
 	const u64 chunks = 5005, window = core::kCoverChunksMax;
 	Rig r({.chunks = chunks, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
@@ -519,7 +519,7 @@ TEST(Failures, NobodyTakesIt)
 	r.begin_nowait(5);
 	int batches = r.h.io_batches;
 	llb_unplug(r.b(), 1); // returns
-	// the round and the header, then the header that goes with md's superblock
+	// the commit's tries and the header's one, then the header that goes with md's superblock
 	EXPECT_EQ(r.h.io_batches - batches, int(core::kWriteTries + 1 + core::kWriteTries));
 	EXPECT_TRUE(r.h.flags & PLAT_ARRAY_BROKEN);
 	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR), 1) << r.h.log_text();
@@ -575,7 +575,7 @@ TEST(Failures, TheFirstHeaderThatNobodyTakes)
 	EXPECT_TRUE(r.get32(0, 48) & LLB_SB_STALE);
 }
 
-// One block takes, another does not: the first writer may go on only when its own is durable.
+// One page's write is taken, another's is not: the first writer may go on only when its own is durable.
 TEST(Failures, TheSecondBatchFailsOnce)
 {
 	Rig r({.chunks = 100000, .state = LLB_SB_FIRST_USE});

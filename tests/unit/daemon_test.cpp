@@ -110,7 +110,7 @@ TEST(Daemon, AChunkThatIsBeingWrittenStaysDirty)
 	r.write(100); // in another
 	r.h.run_for(3 * kCleanBy_ms);
 	EXPECT_EQ(r.disk(5), LLB_DIRTY);
-	EXPECT_EQ(r.disk(100), LLB_CLEAN) << "an in-flight write blocks its lane only";
+	EXPECT_EQ(r.disk(100), LLB_CLEAN) << "an in-flight write holds back its group only";
 	r.end(5);
 	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
 	EXPECT_LE(clean_after(r, 6), kCleanBy_ms);
@@ -143,7 +143,7 @@ TEST(Daemon, AHotNeighbourKeepsNothingElseDirty)
 }
 
 // The unmarked chunk of the group is written: quiet has nothing to do with marks.
-TEST(Daemon, TwoChunksInOneLane)
+TEST(Daemon, TwoChunksInOneGroup)
 {
 	Rig r(kFirstUse);
 	r.start();
@@ -174,7 +174,7 @@ TEST(Daemon, AWriteBetweenMarkAndClearKeepsDirty)
 
 // barrier_idle is counted from the group's first mark. A chunk that was marked later is
 // cleared with the others, but never in the pass that marked it.
-TEST(Daemon, AChunkIsClearedWithItsLane)
+TEST(Daemon, AChunkIsClearedWithItsGroup)
 {
 	Rig r({.fill = LLB_CLEAN});
 	r.start();
@@ -220,7 +220,7 @@ TEST(Daemon, AWriteWhileCleanIsOnItsWayToTheDisk)
 	r.h.on_io_wait = [&] {
 		if (state == 0 && r.state(5) == State::Clean) {
 			state = 1;
-			r.begin_nowait(5); // cannot lead: the round is under way
+			r.begin_nowait(5); // cannot lead: a commit is under way
 			EXPECT_TRUE(llb_pending(r.b()));
 		}
 	};
@@ -237,14 +237,12 @@ TEST(Daemon, AWriteWhileCleanIsOnItsWayToTheDisk)
 // writes of one, not of all.
 TEST(Daemon, AFirstTouchDoesNotWaitForThePass)
 {
-	constexpr u32 kBlocks = 5 * core::kBatch;
-	Rig r({.chunks = kBlocks * 4096,
-	       .space = (kBlocks + 1) * 8,
-	       .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
+	constexpr u32 kPages = 5 * core::kBatch;
+	Rig r({.chunks = kPages * 4096, .space = (kPages + 1) * 8, .state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});
 	r.start();
-	for (u64 b = 0; b < kBlocks; b++)
+	for (u64 b = 0; b < kPages; b++)
 		r.write(b * 4096 + 10);
-	const u64 last = kBlocks * 4096 - 2000; // in the last block
+	const u64 last = kPages * 4096 - 2000; // in the last page
 	u32 batches = 0, waited = 0;
 	r.h.on_io_wait = [&] {
 		if (r.state(10) != State::Clean)
@@ -256,7 +254,7 @@ TEST(Daemon, AFirstTouchDoesNotWaitForThePass)
 	};
 	r.idle();
 	EXPECT_GE(batches, 5u);
-	EXPECT_LE(waited, 2u) << "its own round's writes";
+	EXPECT_LE(waited, 2u) << "its own commit's writes";
 	EXPECT_FALSE(llb_pending(r.b()));
 	EXPECT_EQ(r.disk(last), LLB_DIRTY);
 	r.end(last);
@@ -568,10 +566,10 @@ TEST(Daemon, WriteBehindThatCountsItselfAfterTheMark)
 	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
 }
 
-// A block that still waits for its write is visited by a pass that may clear nothing: what
+// A page that still waits for its write is visited by a pass that may clear nothing: what
 // else is marked in it stays dirty. 5 was cleared; 6 waits for a slow member, for a flush
 // that cannot be, or for a header that nobody takes.
-TEST(Daemon, ABlockThatIsDueIsNoReasonToClearMore)
+TEST(Daemon, APageThatIsDueIsNoReasonToClearMore)
 {
 	for (int how = 0; how < 2; how++) {
 		Rig r({.state = LLB_SB_FIRST_USE | LLB_SB_CLEAN});

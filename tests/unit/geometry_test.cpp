@@ -49,7 +49,7 @@ TEST(Geometry, Limits)
 	EXPECT_EQ(g.chunk_shift, 12u);
 }
 
-TEST(Geometry, CellsLieInOrderAndInsideTheirBlocks)
+TEST(Geometry, CellsLieInOrderAndInsideTheirPages)
 {
 	Geometry g;
 	ASSERT_FALSE(geometry_for(9000 * kChunk + 1, 256, 0, &g).failed());

@@ -27,7 +27,7 @@ namespace {
 
 constexpr u64 kChunk = 128; // sectors
 constexpr u32 kMembers = 3;
-constexpr u64 kChunks = 3500; // two blocks of the bitmap
+constexpr u64 kChunks = 3500; // two pages of the bitmap
 constexpr u64 kSpareChunks = 500; // the array grows and shrinks by these: not written
 constexpr u64 kAll = kChunks + kSpareChunks;
 constexpr u32 kHot = 96; // chunks that are written most
@@ -195,7 +195,7 @@ void Hammer::on_byte(u32 m, u32 c, u8 before, u8 after)
 		if (h.members[i]->in_sync() && done > flushed[i].load(RELAXED))
 			h.violation("W2: chunk %u becomes %u, member %u was not flushed since", c, after, i);
 	}
-	// What was cleared then may be written later, when a round can be made.
+	// What was cleared then may be written later, when a commit can be made.
 	if (last_write[c].load(RELAXED) > whole_flush.load(RELAXED))
 		h.violation("W3: chunk %u becomes %u, a slot was not filled", c, after);
 }

@@ -78,7 +78,7 @@ struct plat_array {
 	std::atomic<bool> md_error_works{true}; // not while md_run has no personality yet
 	std::atomic<bool> keep_last{true}; // raid1: the last working member does not fail
 	std::atomic<bool> real_time{false}; // the clock of the machine
-	bool inline_work = true; // a wait runs the queued lead work, in one thread
+	bool inline_work = true; // a wait runs the queued leader work, in one thread
 	bool check_space = true; // a write past the bitmap's space is a violation
 	bool keep_log = true;
 	bool failures_land = false; // a write that fails reached the disk all the same

@@ -11,7 +11,7 @@ using rig::Rig;
 namespace {
 
 constexpr u32 kRunning = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE;
-constexpr u32 kSeveralBlocks = 9000; // chunks
+constexpr u32 kSeveralPages = 9000; // chunks
 constexpr u32 kEventsCleared = 32; // byte offset in the header
 
 // A superblock of md's, as for each change that it records.
@@ -168,7 +168,7 @@ TEST(Reshape, AHeaderThatFailsIsWrittenAgain)
 // Parity: the second reshape of one assembly, too.
 TEST(Reshape, AddedMembersHaveTheWholeBitmap5)
 {
-	Rig r({.level = 5, .members = 5, .chunks = kSeveralBlocks, .fill = LLB_CLEAN});
+	Rig r({.level = 5, .members = 5, .chunks = kSeveralPages, .fill = LLB_CLEAN});
 	make_spare(r, 3);
 	make_spare(r, 4);
 	r.h.array.raid_disks = 3;
@@ -189,11 +189,11 @@ TEST(Reshape, AddedMembersHaveTheWholeBitmap5)
 // raid10 resizes first, then adds the disks.
 TEST(Reshape, AddedMembersHaveTheWholeBitmap10)
 {
-	Rig r({.level = 10, .members = 5, .chunks = kSeveralBlocks, .fill = LLB_CLEAN});
+	Rig r({.level = 10, .members = 5, .chunks = kSeveralPages, .fill = LLB_CLEAN});
 	make_spare(r, 4);
 	r.h.array.raid_disks = 4;
 	r.start();
-	r.h.array.sync_size = kSeveralBlocks * kChunk / 4 * 5;
+	r.h.array.sync_size = kSeveralPages * kChunk / 4 * 5;
 	ASSERT_EQ(llb_resize(r.b(), r.h.array.sync_size), 0);
 	give_slot(r, 4);
 	begin(r);

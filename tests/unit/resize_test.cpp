@@ -238,7 +238,7 @@ TEST(Resize, AWriteUnderWayAcrossARelayoutKeepsItsChunkDirty)
 }
 
 // A chunk much larger than a group is quiet only if all of its groups are.
-TEST(Resize, ChunksLargerThanALane)
+TEST(Resize, ChunksLargerThanAGroup)
 {
 	Rig r({.sync_size = 100 * kChunk, .fill = LLB_CLEAN});
 	r.start();

@@ -103,7 +103,7 @@ TEST(SteadyState, AskingWhetherToUnplugIsFalseAndStoresNothing)
 }
 
 // A large write over many chunks of one group counts itself once.
-TEST(SteadyState, OneCountPerLane)
+TEST(SteadyState, OneCountPerGroup)
 {
 	Rig r({.state = LLB_SB_FIRST_USE});
 	r.start();

@@ -549,7 +549,7 @@ TEST(Sync, AnOldMarkDoesNotOutliveTheSync)
 }
 
 // What load made of the bytes is durable before the sync thread reads a chunk.
-TEST(Sync, WaitsForLoadsRound)
+TEST(Sync, WaitsForLoadsCommit)
 {
 	Rig r({.fill = LLB_DIRTY});
 	r.h.flags &= ~PLAT_ARRAY_RDWR;
