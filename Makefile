@@ -27,7 +27,7 @@ modules: preflight
 # Says in one line all that is missing and how to get it.
 preflight:
 	$(if $(call have,python3),,$(error llbitmap: no python3: apt-get install $(without-python)))
-	$(call stop-if,$(shell scripts/mdheader --check $(own-cc) '$(KVER)' '$(KDIR)' $(MD_HEADERS) 2>&1))
+	$(call stop-if,$(shell scripts/build/mdheader.py --check $(own-cc) '$(KVER)' '$(KDIR)' $(MD_HEADERS) 2>&1))
 
 have = $(shell command -v $(1))
 # mdheader, which knows better, is Python.
@@ -40,10 +40,10 @@ own-cc = $(if $(filter command%,$(origin CC)),--cc='$(CC)')
 stop-if = $(if $(strip $(1)),$(error $(1)))
 
 install: modules
-	@scripts/place install '$(KVER)' '$(BUILD)/llbitmap.ko' '$(INSTALL_MOD_PATH)'
+	@scripts/build/place.sh install '$(KVER)' '$(BUILD)/llbitmap.ko' '$(INSTALL_MOD_PATH)'
 
 uninstall:
-	@scripts/place remove '$(KVER)' '$(INSTALL_MOD_PATH)'
+	@scripts/build/place.sh remove '$(KVER)' '$(INSTALL_MOD_PATH)'
 
 tool:
 	@$(MAKE) -s -C src/tool BUILD='$(CURDIR)/build/tool' all
@@ -99,24 +99,31 @@ clean:
 	rm -rf build
 
 help:
-	@echo 'make            build llbitmap.ko for the running kernel (KVER=$(KVER))'
-	@echo '                KVER=7.2.12+deb14-amd64   for another installed kernel'
-	@echo '                KDIR=folder               for a kernel build or headers folder'
-	@echo '                MD_HEADERS=folder         its drivers/md, if it has no BTF'
-	@echo 'make install    the module, and what loads it at boot (INSTALL_MOD_PATH=)'
-	@echo 'make uninstall  take both away again'
-	@echo 'make tool       build/tool/llbitmap, the command: status, doctor, map, convert, ...'
-	@echo 'make deb        Debian packages, in build/deb/SUITE/ (SUITE=forky or trixie: one)'
-	@echo 'make repo       a signed APT repository of them, in build/repo/ (KEY=your key)'
-	@echo 'make demo       see it work in a virtual machine'
-	@echo 'make test       all tests; TEST=word only those that match'
-	@echo 'make test-long  those that take longer, too'
-	@echo 'make peer-report  the in-tree driver and this one, property by property'
-	@echo 'make mdadm-suite  mdadm'\''s own tests with lockless bitmaps; TEST=word as above'
-	@echo 'make sim        SEEDS=1000: simulated power cuts, 200 for each seed'
-	@echo 'make crash-cost what a power cut costs at real sizes; QUICK=1: in less than a minute'
-	@echo 'make model      the model checker; make mutants: does it notice mistakes?'
-	@echo 'make guest-mutants  do the tests in guests?'
-	@echo 'make bench      how fast, against none, classic and in-tree; QUICK=1: in ten minutes'
-	@echo 'make check      lint'
-	@echo 'make clean      remove build/'
+	@echo 'Build and install'
+	@echo '  make                llbitmap.ko for the running kernel (KVER=$(KVER))'
+	@echo '                      KVER=7.2.12+deb14-amd64   for another installed kernel'
+	@echo '                      KDIR=folder               for a kernel build or headers folder'
+	@echo '                      MD_HEADERS=folder         its drivers/md, if it has no BTF'
+	@echo '  make install        the module, and what loads it at boot (INSTALL_MOD_PATH=)'
+	@echo '  make uninstall      take both away again'
+	@echo '  make tool           build/tool/llbitmap, the command: status, doctor, map, convert, ...'
+	@echo '  make deb            Debian packages, in build/deb/SUITE/ (SUITE=forky or trixie: one)'
+	@echo '  make repo           a signed APT repository of them, in build/repo/ (KEY=your key)'
+	@echo '  make clean          remove build/'
+	@echo 'See it work'
+	@echo '  make demo           in a virtual machine: written, cut off from power, recovered'
+	@echo 'Test'
+	@echo '  make test           all tests; TEST=regex only those whose names match (scripts/test --list)'
+	@echo '  make test-long      those that take longer, too'
+	@echo '  make check          lint'
+	@echo '  make sim            SEEDS=1000: simulated power cuts, 200 for each seed'
+	@echo '  make model          the model checker: interleavings of the core'
+	@echo '  make mdadm-suite    mdadm'\''s own tests with lockless bitmaps; TEST=regex as above'
+	@echo 'Are the tests good?'
+	@echo '  make mutants        breaks of the core: do model, simulator and unit tests notice?'
+	@echo '  make guest-mutants  do the tests in guests?'
+	@echo 'Measure and compare'
+	@echo '  make bench          how fast, against none, classic and in-tree; QUICK=1: in ten minutes'
+	@echo '  make crash-cost     what a power cut costs at real sizes; QUICK=1: in less than a minute'
+	@echo '  make peer-report    the in-tree driver and this one, property by property'
+	@echo 'More: scripts/README.md, tests/README.md'

@@ -5,7 +5,7 @@
  * md's types are private: without MODVERSIONS nothing else stops a module that
  * was built for another layout of struct mddev from being loaded. So the BTF of
  * the running md is walked, and a hash of each type's members, offsets and
- * prototypes is compared with the one that scripts/mdheader put into
+ * prototypes is compared with the one that scripts/build/mdheader.py put into
  * LLB_LAYOUT_TABLE. The walk must stay the same here and there. It names types
  * rather than following them: only md's own layout and interface count, and the
  * static asserts in md_types.h already cover what they embed.

@@ -3,8 +3,6 @@
 """What runs and judges the tests, without a guest: results of a lane whose guests die,
 limits, plans."""
 
-import importlib.machinery
-import importlib.util
 import os
 import subprocess
 import sys
@@ -14,18 +12,8 @@ import unittest.mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
-sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench']
-
-
-def script(name):
-    """A script of the tree as a module."""
-    loader = importlib.machinery.SourceFileLoader(name, f'{ROOT}/scripts/{name}')
-    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
-    loader.exec_module(module)
-    return module
-
-
-lane = script('lane')
+sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench', f'{ROOT}/tests/harness']
+import lane  # noqa: E402  pylint: disable=wrong-import-position
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
 from llb import pace, sh  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
@@ -293,7 +281,7 @@ class HostPace(unittest.TestCase):
             pace_tick; echo $pace $((paced_us / 100000))'''), ['1000', '10'])
 
     def test_within(self):
-        within = f'{ROOT}/scripts/within'
+        within = f'{ROOT}/scripts/lab.d/within'
         self.assertEqual(subprocess.run([within, '60', 'sh', '-c', 'exit 7'], check=False).returncode, 7)
         self.assertEqual(subprocess.run([within, '60', 'cat'], input='x', text=True, check=True,
                                         stdout=subprocess.PIPE).stdout, 'x')

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""scripts/object-gate on objects made for it. The assembler is the host's; the gate looks
+"""scripts/build/object-gate.sh on objects made for it. The assembler is the host's; the gate looks
 at names and sections only, so it may stand for that of another machine."""
 
 import os
@@ -8,7 +8,7 @@ import unittest
 
 from kit import TOP, Case
 
-GATE = os.path.join(TOP, 'scripts', 'object-gate')
+GATE = os.path.join(TOP, 'scripts', 'build', 'object-gate.sh')
 
 
 class Gate(Case):

@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""scripts/mdheader on BTF of both byte orders, and on what it must refuse in one line."""
+"""scripts/build/mdheader.py on BTF of both byte orders, and on what it must refuse in one line."""
 
 import gzip
 import lzma
@@ -15,7 +15,7 @@ import unittest
 import btf
 from kit import KVER, TOP, Case
 
-MDHEADER = (sys.executable, os.path.join(TOP, 'scripts', 'mdheader'))
+MDHEADER = (sys.executable, os.path.join(TOP, 'scripts', 'build', 'mdheader.py'))
 
 
 class Mdheader(Case):

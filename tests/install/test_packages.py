@@ -45,7 +45,7 @@ class Tree(Case):
         rules = text(DEBIAN, 'rules')
         copied = set(re.search(r'cp -r (Kbuild.*) \$\(source\)/\n', rules).group(1).split() +
                      re.search(r'cp -r (src/.*) \$\(source\)/src/\n', rules).group(1).split() +
-                     re.search(r'cp (scripts/.*) \$\(source\)/scripts/\n', rules).group(1).split())
+                     re.search(r'cp (scripts/.*) \$\(source\)/scripts/build/\n', rules).group(1).split())
         named = set(re.findall(r'\$\(src\)/([\w./]*\w)', text(TOP, 'Kbuild')))
         named |= {'Kbuild', 'Makefile'}
         for part in ('base', 'core', 'shim'):

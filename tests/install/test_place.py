@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
-"""scripts/place in roots made for it: with the host's depmod and modprobe, and, for what it
+"""scripts/build/place.sh in roots made for it: with the host's depmod and modprobe, and, for what it
 does to the system that it runs in, under chroot with busybox and stubs."""
 
 import os
@@ -10,7 +10,7 @@ import unittest
 
 from kit import KVER, TOP, Case
 
-PLACE = os.path.join(TOP, 'scripts', 'place')
+PLACE = os.path.join(TOP, 'scripts', 'build', 'place.sh')
 PACKAGING = os.path.join(TOP, 'scripts', 'packaging')
 SIGNATURE = b'\x30\x82 a signature' + bytes(12) + b'~Module signature appended~\n'
 APPLETS = ('sh', 'cat', 'sed', 'ls', 'cp', 'rm', 'mkdir', 'tail', 'grep', 'chmod', 'find', 'true',

@@ -8,7 +8,7 @@ import unittest
 
 from kit import GCC16, KVER, TOP, Case
 
-MDHEADER = os.path.join(TOP, 'scripts', 'mdheader')
+MDHEADER = os.path.join(TOP, 'scripts', 'build', 'mdheader.py')
 C16, CXX16 = 'x86_64-linux-gnu-gcc-16', 'x86_64-linux-gnu-g++-16'
 
 

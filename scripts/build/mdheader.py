@@ -620,7 +620,7 @@ def require(facts, kver):
 # ---------------------------------------------------------------- the header
 
 HEAD = """/* SPDX-License-Identifier: GPL-2.0 */
-/* Made by scripts/mdheader for kernel %s. Do not edit. */
+/* Made by scripts/build/mdheader.py for kernel %s. Do not edit. */
 #ifndef LLB_MD_TYPES_H
 #define LLB_MD_TYPES_H
 

@@ -3,9 +3,9 @@
 # What make crash-cost predicts, checked once in a real guest: two minutes of 50 random writes
 # per second, and of bursts, on 16 TB raid1 (sparse members), with this bitmap, the classic one
 # and, with --peer, the in-tree driver; dirty chunks are read from the members. Prints both, and
-# fails if they are further apart than 25 %.  scripts/crash-cost-check [--peer] [SECONDS]
+# fails if they are further apart than 25 %.  scripts/guests/crash-cost-check.sh [--peer] [SECONDS]
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 trackers=(llbitmap classic) seconds=120
 [[ ${1:-} != --peer ]] || { trackers+=(intree) && shift; }
@@ -20,7 +20,7 @@ cp -a tests/guest "$out/job"
 cp "${module##*$'\n'}" "$out/job/llbitmap.ko"
 if [[ " ${trackers[*]} " == *' intree '* ]]; then
 	mkdir "$out/job/peer"
-	cp "$(scripts/peer forky)" "$out/job/peer/md-mod.ko"
+	cp "$(scripts/lab peer forky)" "$out/job/peer/md-mod.ko"
 fi
 jobs=()
 for tracker in "${trackers[@]}"; do

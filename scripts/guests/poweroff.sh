@@ -3,15 +3,15 @@
 # An orderly poweroff, and a reboot, of mounted arrays that were just written leave no chunk
 # to resynchronise (tests/guest/power): two guests each, on one disk that outlives the first.
 #
-#   scripts/poweroff-test [poweroff|reboot]     both, if none is named
+#   scripts/guests/poweroff.sh [poweroff|reboot]     both, if none is named
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 case ${*-} in
 '') hows=(poweroff reboot) ;;
 poweroff | reboot) hows=("$1") ;;
 *)
-	echo 'usage: scripts/poweroff-test [poweroff|reboot]' >&2
+	echo 'usage: scripts/guests/poweroff.sh [poweroff|reboot]' >&2
 	exit 2
 	;;
 esac
@@ -41,17 +41,17 @@ for how in "${hows[@]}"; do
 	wanted=0
 	[[ $how == poweroff ]] || wanted=$died_without_a_word
 	if ((rc != wanted)) || ! grep -q "reboot: \(Restarting system\|Power down\)" "$out/$how-write/kernel.log"; then
-		echo "poweroff-test: $how: the first guest did not end by it (status $rc)"
+		echo "poweroff: $how: the first guest did not end by it (status $rc)"
 		exit 1
 	fi
 	guest "$how-check" check || {
-		echo "poweroff-test: $how: failed, see build/poweroff-test/$how-check/job.log"
+		echo "poweroff: $how: failed, see build/poweroff-test/$how-check/job.log"
 		exit 1
 	}
 	grep -c 'written chunks to resynchronise' "$out/$how-check/job.log" | grep -qx 4 || {
-		echo "poweroff-test: $how: not all arrays were checked"
+		echo "poweroff: $how: not all arrays were checked"
 		exit 1
 	}
-	echo "poweroff-test: $how: passed"
+	echo "poweroff: $how: passed"
 	rm -f "$out/disk"
 done

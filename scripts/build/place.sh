@@ -33,7 +33,7 @@ esac
 
 lib=$root/lib/modules/$kver
 ours=updates/llbitmap.ko
-boot_files=${0%/*}/packaging
+boot_files=${0%/*}/../packaging
 hooks=etc/initramfs-tools/hooks
 
 # A signature is the end of the file: strip would cut it off.

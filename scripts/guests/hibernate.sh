@@ -3,19 +3,19 @@
 # A machine with dirty arrays hibernates (tests/guest/hibernate): in one guest, which comes
 # back from its image at once; and over two, the first of which is switched off by it.
 #
-#   scripts/hibernate-test [test_resume|shutdown]     both, if none is named
+#   scripts/guests/hibernate.sh [test_resume|shutdown]     both, if none is named
 #
 # The break hibernation-unnoticed (tests/model/mutants/list; its module as LLB_MODULE) fails
 # over two guests, where the members are looked at between both. Within one it is not seen:
 # there the daemon is through before the image is taken.
 set -euo pipefail
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/../.."
 
 case ${*-} in
 '') hows=(test_resume shutdown) ;;
 test_resume | shutdown) hows=("$1") ;;
 *)
-	echo 'usage: scripts/hibernate-test [test_resume|shutdown]' >&2
+	echo 'usage: scripts/guests/hibernate.sh [test_resume|shutdown]' >&2
 	exit 2
 	;;
 esac
@@ -41,7 +41,7 @@ guest() { # TAG ARGS...
 }
 
 failed() {
-	echo "hibernate-test: $how: $*, see build/hibernate-test"
+	echo "hibernate: $how: $*, see build/hibernate-test"
 	exit 1
 }
 
@@ -64,6 +64,6 @@ for how in "${hows[@]}"; do
 		((rc == 0)) || failed "status $rc"
 	fi
 	grep -qx "$passed" "$log" || failed "no word of success"
-	echo "hibernate-test: $how: passed"
+	echo "hibernate: $how: passed"
 	rm -f "$out/swap" "$out/disk"
 done
