@@ -9,6 +9,7 @@ import time
 from llb import disk, fio, mapped
 from llb.array import Array, load, loaded, ramdisks, unload
 from llb.arrays import (LEVELS, MIB, chunks_of, filled, holds, only, settle, small)
+from llb.lanes import lanes
 from llb.sh import Direct, Failure, copy_device, equal, need, read, run, wait_until, write_at
 from llb.trace import Trace
 
@@ -38,17 +39,17 @@ def created(level):
     only(array, set())
 
 
-# lanes: stock uml backports
+@lanes('stock', 'uml', 'backports')
 def test_create_raid1():
     created(1)
 
 
-# lanes: stock backports
+@lanes('stock', 'backports')
 def test_create_raid10():
     created(10)
 
 
-# lanes: stock backports
+@lanes('stock', 'backports')
 def test_create_raid5():
     created(5)
 
@@ -71,22 +72,22 @@ def cleaned(level):
     need(not wrong, f'{len(wrong)} blocks do not read back')
 
 
-# lanes: stock backports-long
+@lanes('stock', 'backports-long')
 def test_clean_when_idle_raid1():
     cleaned(1)
 
 
-# lanes: long
+@lanes('long')
 def test_clean_when_idle_raid10():
     cleaned(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_clean_when_idle_raid5():
     cleaned(5)
 
 
-# lanes: stock
+@lanes('stock')
 def test_clean_beside_a_busy_chunk():
     """What rests becomes clean on disk although a write of the next chunk is under way
     all the time."""
@@ -117,7 +118,7 @@ def test_clean_beside_a_busy_chunk():
     array.equal_over()
 
 
-# lanes: stock
+@lanes('stock')
 def test_assume_clean():
     disks = ramdisks(2)
     write_at(disks[0], 2 * MIB, b'\x77' * MIB)
@@ -154,22 +155,22 @@ def restarted(level):
     array.equal_over()
 
 
-# lanes: stock
+@lanes('stock')
 def test_stop_and_assemble_raid1():
     restarted(1)
 
 
-# lanes: long
+@lanes('long')
 def test_stop_and_assemble_raid10():
     restarted(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_stop_and_assemble_raid5():
     restarted(5)
 
 
-# lanes: stock uml backports
+@lanes('stock', 'uml', 'backports')
 def test_load_cycles():
     for _ in range(5):
         unload()
@@ -189,7 +190,7 @@ def test_load_cycles():
     holds(array, 4)
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_beside_classic_bitmap():
     disks = ramdisks(4)
     classic = Array(1, disks[2:]).create(1, '--size=32M', bitmap='internal')
@@ -230,7 +231,7 @@ def bad_budgets(array):
         equal(array.attribute('llbitmap/resync_budget'), '3', f'resync_budget after {value!r}')
 
 
-# lanes: stock
+@lanes('stock')
 def test_crash_bytes():
     """What the module says that a crash would cost is what is dirty on the members; and so
     long as nothing was written, and when all is clean again, nothing. The budget is kept
@@ -261,7 +262,7 @@ def test_crash_bytes():
         array.stop()
 
 
-# lanes: stock
+@lanes('stock')
 def test_bad_tunables():
     array = small(1)
     filled(array, 4)
@@ -291,7 +292,7 @@ def test_bad_tunables():
     holds(array, 4)
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_set_bits():
     """Chunks named by hand are resynchronised, and no others; numbers outside
     of the array change nothing."""
@@ -320,7 +321,7 @@ def test_set_bits():
     array.equal_over()
 
 
-# lanes: stock
+@lanes('stock')
 def test_invalid_state_bytes():
     """Bytes that are no state are resynchronised; so are 2, 3 and 4."""
     array = small(1)

@@ -10,6 +10,7 @@ import time
 from llb import disk, fio, life, mapped
 from llb.array import Array, loaded, ramdisks, unload
 from llb.arrays import settle
+from llb.lanes import lanes
 from llb.life import Data
 from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
 
@@ -88,7 +89,7 @@ def only_late_one(array, data):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_counted():
     """A hundred writes are acknowledged that the write-mostly member does not have."""
     array, data, late = made()
@@ -99,7 +100,7 @@ def test_counted():
     only_late_one(array, data)
 
 
-# lanes: stock
+@lanes('stock')
 def test_at_most():
     """max_write_behind writes and not one more are acknowledged; also after a restart."""
     array, data, late = made(most=16)
@@ -124,7 +125,7 @@ def test_at_most():
         array.quick()
 
 
-# lanes: stock
+@lanes('stock')
 def test_overlapping():
     """A write over one that is behind comes to the write-mostly member after it: it is not
     sent there while the other is under way, however they overlap."""
@@ -162,7 +163,7 @@ def overlapping(array, start, end):
         device.write(start, b''.join(fio.block('96', at) for at in range(start, end, fio.BLOCK)))
 
 
-# lanes: long
+@lanes('long')
 def test_overlapping_load():
     """The same few blocks over and over, in front of a member that is 60 ms late."""
     array, data, late = made(most=64)
@@ -179,7 +180,7 @@ def test_overlapping_load():
     only_late_one(array, data)
 
 
-# lanes: stock
+@lanes('stock')
 def test_not_clean():
     """W2: while a write is behind, its chunk is Clean on no member; its data could be lost
     with the power, and the next assembly has to know."""
@@ -238,7 +239,7 @@ def under(action, check=None, limit_s=60):
     return array, data, late
 
 
-# lanes: stock
+@lanes('stock')
 def test_bitmap_none():
     """The bitmap goes while a hundred writes are behind: only when they are through; after
     it nothing is written behind, nothing differs, and the module can go."""
@@ -261,7 +262,7 @@ def test_bitmap_none():
     only_late_one(array, data)
 
 
-# lanes: long
+@lanes('long')
 def test_stop():
     """An array is stopped: only when all is through, and nothing is left to do (D9)."""
     array, data, _ = under(lambda array, *_: Task(array.stop))
@@ -275,7 +276,7 @@ def test_stop():
     only_late_one(array, data)
 
 
-# lanes: long
+@lanes('long')
 def test_late_member_fails():
     """The write-mostly member fails with a hundred writes behind, leaves, and returns."""
     array, data, late = made()
@@ -314,14 +315,14 @@ def lost(action):
     return array, data, late
 
 
-# lanes: stock
+@lanes('stock')
 def test_lost_while_bitmap_goes():
     array, data, _ = lost(lambda array: (run, 'mdadm', '--grow', array.path, '--bitmap=none'))
     wait_until('the member is failed', lambda: array.attribute('degraded') == '1', 20)
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_fast_member_fails():
     """The other member fails: whoever reads gets what was acknowledged, once it is there."""
     def reads(array, data, late):
@@ -335,7 +336,7 @@ def test_fast_member_fails():
     only_late_one(array, data)
 
 
-# lanes: long
+@lanes('long')
 def test_resize():
     """The array grows with a hundred writes behind, and more are written to what is new."""
     array, data, late = made(mib=40)
@@ -356,7 +357,7 @@ def test_resize():
     only_late_one(array, data)
 
 
-# lanes: long
+@lanes('long')
 def test_rmmod():
     """The module does not go while writes are behind."""
     array, data, late = made()
@@ -366,7 +367,7 @@ def test_rmmod():
     all_there(array, data)
 
 
-# lanes: long
+@lanes('long')
 def test_under_load():
     """Random writes in front of a late member; the bitmap goes, the array is stopped,
     started without one and with writes under way, over and over."""

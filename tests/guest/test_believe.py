@@ -5,6 +5,7 @@ that flipped; made by hand, with the array stopped."""
 
 from llb import disk
 from llb.array import ramdisks
+from llb.lanes import lanes
 from llb.life import (DISKS, MIB, Data, each_missing, fail, garbage, kernel_log, lose, make,
                       patch, settle, used, whole)
 from llb.sh import equal, need, run, write_at
@@ -76,22 +77,22 @@ def failed_one_behind(level):
     right(array, data)
 
 
-# lanes: stock
+@lanes('stock')
 def test_failed_one_behind_raid1():
     failed_one_behind(1)
 
 
-# lanes: long
+@lanes('long')
 def test_failed_one_behind_raid10():
     failed_one_behind(10)
 
 
-# lanes: long
+@lanes('long')
 def test_failed_one_behind_raid5():
     failed_one_behind(5)
 
 
-# lanes: long
+@lanes('long')
 def test_failed_one_behind_raid6():
     failed_one_behind(6)
 
@@ -119,22 +120,22 @@ def cut_one_behind(level, dirty):
     right(array, data)
 
 
-# lanes: stock
+@lanes('stock')
 def test_cut_one_behind_raid1():
     cut_one_behind(1, 'others')
 
 
-# lanes: long
+@lanes('long')
 def test_cut_one_behind_marked_only_there_raid1():
     cut_one_behind(1, 'behind')
 
 
-# lanes: long
+@lanes('long')
 def test_cut_one_behind_raid5():
     cut_one_behind(5, 'others')
 
 
-# lanes: long
+@lanes('long')
 def test_cut_one_behind_raid6():
     cut_one_behind(6, 'others')
 
@@ -170,38 +171,38 @@ def first_use(sup):
     return sup.state | disk.FIRST_USE
 
 
-# lanes: stock
+@lanes('stock')
 def test_first_use_on_one_raid1():
     damaged(1, slice(0, 1), STATE_AT, first_use)
 
 
-# lanes: long
+@lanes('long')
 def test_first_use_on_the_last_raid5():
     damaged(5, slice(2, 3), STATE_AT, first_use)
 
 
-# lanes: long
+@lanes('long')
 def test_first_use_on_one_raid10():
     damaged(10, slice(0, 1), STATE_AT, first_use)
 
 
-# lanes: long
+@lanes('long')
 def test_first_use_on_all_raid1():
     damaged(1, slice(0, 2), STATE_AT, first_use)
 
 
-# lanes: long
+@lanes('long')
 def test_first_use_on_all_raid5():
     damaged(5, slice(0, 3), STATE_AT, first_use)
 
 
-# lanes: long
+@lanes('long')
 def test_other_chunk_size_on_one_raid1():
     """What was written is where the halved number of chunks says that nothing is."""
     damaged(1, slice(0, 1), CHUNK_AT, lambda sup: sup.chunk * 2, start_mib=30)
 
 
-# lanes: long
+@lanes('long')
 def test_stale_on_one_raid1():
     """One member says that the bitmap is not to be believed: then it is not."""
     array, data, _ = prepared(1)
@@ -212,7 +213,3 @@ def test_stale_on_one_raid1():
     bits, _ = assembled(array)
     equal(bits['clean'], 0, f'chunks that are still called clean (before: {before})')
     right(array, data)
-
-
-for each in [value for name, value in globals().items() if name.startswith('test_')]:
-    each.limit_s = LIMIT_S

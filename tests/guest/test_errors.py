@@ -9,6 +9,7 @@ import struct
 from llb import disk, fio, mapped
 from llb.array import Array
 from llb.arrays import LEVELS, MIB, chunks_of, filled, holds, settle
+from llb.lanes import lanes
 from llb.mapped import wait_faulty
 from llb.sh import Direct, Failure, equal, need, read, run, wait_until
 from llb.trace import Trace
@@ -68,17 +69,17 @@ def one_member(level):
     holds(array, 8)
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_one_member_raid1():
     one_member(1)
 
 
-# lanes: long
+@lanes('long')
 def test_one_member_raid10():
     one_member(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_one_member_raid5():
     one_member(5)
 
@@ -130,17 +131,17 @@ def all_members(level):
     holds(array, 4, 20, '96')
 
 
-# lanes: long uml-long
+@lanes('long', 'uml-long')
 def test_all_members_raid1():
     all_members(1)
 
 
-# lanes: stock
+@lanes('stock')
 def test_all_members_raid5():
     all_members(5)
 
 
-# lanes: stock uml
+@lanes('stock', 'uml')
 def test_daemon():
     """The daemon's write fails on one member: it is failed, data stays, a return of the
     member brings all together again."""
@@ -162,7 +163,7 @@ def test_daemon():
     holds(array, 1, 22, '96')
 
 
-# lanes: stock
+@lanes('stock')
 def test_stop():
     """The bitmap's last write fails on one member: the array stops, the member has left
     it, and it comes back."""
@@ -195,7 +196,7 @@ def first_use(members):
             device.write(sup.bitmap, bytes(page))
 
 
-# lanes: long
+@lanes('long')
 def test_create_one_member():
     """One member refuses the new bitmap: it is failed; the other one's is complete, and
     the array is written and comes back as without that."""
@@ -218,7 +219,7 @@ def test_create_one_member():
     holds(array, 1, 20, '5a')
 
 
-# lanes: stock
+@lanes('stock')
 def test_create_all_members():
     """No member takes the new bitmap: no write is acknowledged, none is lost, and it is
     made once they do."""

@@ -10,6 +10,7 @@ from llb import disk, fio
 from llb.array import Array, ramdisks
 from llb.arrays import LEVELS, MIB, TAG, chunks_of, holds, small
 from llb.cut import MEMBERS, Cut
+from llb.lanes import lanes
 from llb.peer import Drivers, use
 from llb.sh import Direct, equal, need, run
 from llb.trace import Trace
@@ -110,32 +111,32 @@ def crashed(level, maker, reader):
     need(len(cut.array.members) == MEMBERS[level], 'a member is missing')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_crash_raid1_peer_then_ours():
     crashed('raid1', 'peer', 'ours')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_crash_raid10_peer_then_ours():
     crashed('raid10', 'peer', 'ours')
 
 
-# lanes: peer
+@lanes('peer')
 def test_crash_raid5_peer_then_ours():
     crashed('raid5', 'peer', 'ours')
 
 
-# lanes: peer
+@lanes('peer')
 def test_crash_raid1_ours_then_peer():
     crashed('raid1', 'ours', 'peer')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_crash_raid10_ours_then_peer():
     crashed('raid10', 'ours', 'peer')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_crash_raid5_ours_then_peer():
     crashed('raid5', 'ours', 'peer')
 
@@ -273,35 +274,35 @@ def states(level, maker, reader, unit):
             equal({one[chunk] for chunk in data}, {disk.CLEAN}, 'states of what was written')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_states_raid1_ours_reads():
     for unit in (SECTORS, BYTES):
         states(1, 'peer', 'ours', unit)
 
 
-# lanes: peer
+@lanes('peer')
 def test_states_raid10_ours_reads():
     for unit in (SECTORS, BYTES):
         states(10, 'peer', 'ours', unit)
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_states_raid5_ours_reads():
     for unit in (SECTORS, BYTES):
         states(5, 'peer', 'ours', unit)
 
 
-# lanes: peer
+@lanes('peer')
 def test_states_raid1_peer_reads():
     states(1, 'ours', 'peer', SECTORS)
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_states_raid10_peer_reads():
     states(10, 'ours', 'peer', SECTORS)
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_states_raid5_peer_reads():
     states(5, 'ours', 'peer', SECTORS)
 
@@ -360,12 +361,12 @@ def first_used(level, first, second):
             equal(disk.not_clean(array.cells()), set(), 'chunks not clean after a stop')
 
 
-# lanes: peer
+@lanes('peer')
 def test_first_use_raid1_by_ours():
     first_used(1, 'ours', 'peer')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_first_use_raid5_by_peer():
     first_used(5, 'peer', 'ours')
 
@@ -412,16 +413,16 @@ def handed_over(level):
         equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_handed_over_raid1():
     handed_over(1)
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_handed_over_raid10():
     handed_over(10)
 
 
-# lanes: peer
+@lanes('peer')
 def test_handed_over_raid5():
     handed_over(5)

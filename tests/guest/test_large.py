@@ -9,6 +9,7 @@ import time
 
 from llb import disk, fio, large
 from llb.array import Array
+from llb.lanes import lanes
 from llb.large import DISK, GIB, MIB, TIB, Members
 from llb.life import Data, fail, fast, freeze, grow, kernel_log, patch, remove, reshaped, slow, thaw
 from llb.peer import Drivers
@@ -72,22 +73,22 @@ def created(level, count, size):
     large.geometry(array, CHUNK_MIB[size], RESERVED)
 
 
-# lanes: stock
+@lanes('stock')
 def test_create_16tb_raid1():
     created(1, 2, DISK)
 
 
-# lanes: long
+@lanes('long')
 def test_create_60tib_raid1():
     created(1, 2, 60 * TIB)
 
 
-# lanes: long
+@lanes('long')
 def test_create_16tb_raid5():
     created(5, 3, DISK)
 
 
-# lanes: long
+@lanes('long')
 def test_create_1tib_raid10():
     """Raid10's bitmap counts the array's sectors: of two members' size here."""
     created(10, 4, TIB // 2)
@@ -150,17 +151,17 @@ def cut(level, count, size, blocks):
     large.geometry(array, CHUNK_MIB[size], RESERVED)
 
 
-# lanes: stock
+@lanes('stock')
 def test_cut_16tb_raid1():
     cut(1, 2, DISK, 8)
 
 
-# lanes: long
+@lanes('long')
 def test_cut_60tib_raid1():
     cut(1, 2, 60 * TIB, 5)
 
 
-# lanes: long
+@lanes('long')
 def test_cut_16tb_raid5():
     cut(5, 3, DISK, 5)
 
@@ -214,17 +215,17 @@ def recovered(size, blocks):
     need(large.written([new]) == expected, 'its bitmap says something else')
 
 
-# lanes: long
+@lanes('long')
 def test_new_disk_16tb():
     recovered(DISK, 10)
 
 
-# lanes: long
+@lanes('long')
 def test_new_disk_60tib():
     recovered(60 * TIB, 4)
 
 
-# lanes: long
+@lanes('long')
 def test_readd_16tb():
     """A member that comes back gets what was written meanwhile."""
     _, array = made(1, 2, DISK)
@@ -249,7 +250,7 @@ def test_readd_16tb():
     large.geometry(array, CHUNK_MIB[DISK], RESERVED)
 
 
-# lanes: long
+@lanes('long')
 def test_replace_16tb():
     members, array = made(1, 2, DISK)
     data = Data(array)
@@ -274,7 +275,7 @@ def test_replace_16tb():
     large.geometry(array, CHUNK_MIB[DISK], RESERVED)
 
 
-# lanes: long
+@lanes('long')
 def test_less_room_16tb():
     """A disk with data where the bitmap lies is not taken, in one clear line, and nothing is
     written over. Its superblock is another mdadm's: this one would give it the offset of the
@@ -310,7 +311,7 @@ def test_less_room_16tb():
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_size_1tib_to_16tb():
     """The array grows on its members; chunks grow with it, and keep what they said."""
     members = Members(2, DISK)
@@ -391,12 +392,12 @@ def shrunk_and_reshaped(level, count, change):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_shrunk_and_reshaped_raid5():
     shrunk_and_reshaped(5, 3, 1)
 
 
-# lanes: long
+@lanes('long')
 def test_shrunk_and_reshaped_raid10():
     shrunk_and_reshaped(10, 2, 2)
 
@@ -410,7 +411,7 @@ def tried(array, change):
     return status, said
 
 
-# lanes: long
+@lanes('long')
 def test_reshape_begins_16tb_raid5():
     """A reshape of 16 TB takes days; here it begins, is cut off by a stop, and goes on: data
     before and behind it is right."""
@@ -444,7 +445,7 @@ def test_reshape_begins_16tb_raid5():
     array.stop()
 
 
-# lanes: long
+@lanes('long')
 def test_grow_16tb_raid10():
     """mdadm has to move the data of a raid10 that grows; what it thinks of the room before it
     is not what there is. Done, or refused in a line and nothing changed."""
@@ -464,7 +465,7 @@ def test_grow_16tb_raid10():
     equal(status, 0, f'status of mdadm, which said {said.strip()!r}')
 
 
-# lanes: long
+@lanes('long')
 def test_convert_16tb():
     """Internal, lockless, internal, lockless: with data, and the same is dirty."""
     members = Members(2, DISK)
@@ -493,7 +494,7 @@ def test_convert_16tb():
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_incremental_16tb():
     """mdadm -I of each member, and its updates: nothing of the bitmap or the data is touched."""
     _, array = made(1, 2, DISK)
@@ -524,7 +525,7 @@ def test_incremental_16tb():
         array.stop()
 
 
-# lanes: long
+@lanes('long')
 def test_dump_and_restore_16tb():
     """mdadm saves and restores as much as it takes the bitmap for: no data is among it."""
     _, array = made(1, 2, DISK)
@@ -591,17 +592,17 @@ def to_and_fro(level, count, size, turns):
         array.stop()
 
 
-# lanes: peer
+@lanes('peer')
 def test_to_peer_and_back_16tb_raid1():
     to_and_fro(1, 2, DISK, ('peer', 'ours'))
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_to_peer_and_back_60tib_raid1():
     to_and_fro(1, 2, 60 * TIB, ('peer', 'ours', 'peer'))
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_to_peer_and_back_16tb_raid5():
     to_and_fro(5, 3, DISK, ('peer', 'ours'))
 
@@ -648,17 +649,17 @@ def crashed(maker, reader):
         array.stop()
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_crash_16tb_peer_then_ours():
     crashed('peer', 'ours')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_crash_16tb_ours_then_peer():
     crashed('ours', 'peer')
 
 
-# lanes: peer-long
+@lanes('peer-long')
 def test_new_disk_16tb_by_peer():
     """A new disk is added while the other driver runs an array with our bitmap."""
     with Drivers() as use:
@@ -696,7 +697,3 @@ def test_new_disk_16tb_by_peer():
         large.geometry(array, CHUNK_MIB[DISK], RESERVED)
         large.equal_in(array.members, large.written(array.members[:1]))
         array.stop()
-
-
-for each in [value for name, value in globals().items() if name.startswith('test_')]:
-    each.limit_s = LIMIT_S

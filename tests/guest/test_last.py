@@ -10,6 +10,7 @@ import threading
 
 from llb import fio, life, mapped
 from llb.array import Array, ramdisks
+from llb.lanes import lanes
 from llb.life import Data
 from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
 
@@ -143,32 +144,32 @@ def returned(level, disks, data, acked):
           f'returned by --{"re-" if again else ""}add', flush=True)
 
 
-# lanes: stock
+@lanes('stock')
 def test_cells_raid1():
     last_member(1, 'cells', 'clean')
 
 
-# lanes: long
+@lanes('long')
 def test_cells_unwritten_raid1():
     last_member(1, 'cells', 'unwritten')
 
 
-# lanes: stock
+@lanes('stock')
 def test_bitmap_raid1():
     last_member(1, 'bitmap', 'clean')
 
 
-# lanes: long
+@lanes('long')
 def test_bitmap_unwritten_raid1():
     last_member(1, 'bitmap', 'unwritten')
 
 
-# lanes: long
+@lanes('long')
 def test_cells_raid10():
     last_member(10, 'cells', 'clean')
 
 
-# lanes: long
+@lanes('long')
 def test_bitmap_raid10():
     last_member(10, 'bitmap', 'clean')
 
@@ -210,6 +211,6 @@ def in_a_freeze(kind):
     returned(1, spares, data, acked)
 
 
-# lanes: long
+@lanes('long')
 def test_in_a_freeze_raid1():
     in_a_freeze('bitmap')

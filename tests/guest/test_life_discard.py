@@ -6,6 +6,7 @@ import os
 
 from llb import disk
 from llb.array import ramdisks
+from llb.lanes import lanes
 from llb.life import (DISKS, MIB, Data, add, garbage, layout_of, lose, make, settle, unequal,
                       whole)
 from llb.sh import need, read, run, write
@@ -122,26 +123,26 @@ def recovered(level, without=(), spare=True):
         data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_discard_then_recovery_raid1():
     recovered(1)
 
 
-# lanes: long
+@lanes('long')
 def test_discard_one_member_without():
     recovered(1, without=[1], spare=False)
 
 
-# lanes: long
+@lanes('long')
 def test_discard_then_recovery_raid10():
     recovered(10, without=[2])
 
 
-# lanes: stock
+@lanes('stock')
 def test_discard_then_recovery_raid5():
     recovered(5)
 
 
-# lanes: long
+@lanes('long')
 def test_discard_then_readd_raid6():
     recovered(6, without=[0, 3], spare=False)

@@ -8,6 +8,7 @@ import time
 
 from llb import disk, fio, pace
 from llb.array import RAMDISK_MIB, Array, ramdisks
+from llb.lanes import lanes, limit
 from llb.life import (MIB, Data, add, lose, make, running, settle, slow, used, waiting,
                       whole)
 from llb.sh import Direct, Failure, equal, need, run, wait_until
@@ -15,7 +16,7 @@ from llb.sh import Direct, Failure, equal, need, run, wait_until
 KIB = 1 << 10
 
 
-# lanes: long
+@lanes('long')
 def test_raid0_over_lockless():
     """A raid0 over a mirror and a raid5, both lockless, written while each loses a member."""
     disks = ramdisks(5)
@@ -49,7 +50,7 @@ def test_raid0_over_lockless():
         equal(disk.not_clean(array.cells()), set(), 'chunks not clean after a stop')
 
 
-# lanes: long
+@lanes('long')
 def test_raid1_over_raid5_and_raid10():
     """Lockless over lockless of other levels; the lower one resynchronises meanwhile."""
     disks = ramdisks(7)
@@ -84,7 +85,7 @@ def stopped_during(array):
     run('mdadm', '--stop', array.path, timeout_s=30)
 
 
-# lanes: long
+@lanes('long')
 def test_stop_during_resync_recovery_proactive():
     disks = used(5)
     array = make(5, members=disks[:3], mib=32)
@@ -155,7 +156,7 @@ def test_stop_during_resync_recovery_proactive():
     whole(array)
 
 
-# lanes: long
+@lanes('long')
 def test_stop_again_and_again_raid10():
     """Written and stopped at once, twenty times: an orderly stop leaves nothing to do."""
     array = make(10, mib=24)
@@ -226,7 +227,8 @@ def settle_all(arrays, limit_s=120):
         array.wait_clean(limit_s)
 
 
-# lanes: long
+@lanes('long')
+@limit(1000)
 def test_64_arrays():
     """All are written at once, some lose and get back members meanwhile; all are clean
     after that, all stop, all come back."""
@@ -286,6 +288,3 @@ def test_64_arrays():
     for array in arrays[::16]:
         equal(array.sync('check'), 0, f'{array.name}: mismatch_cnt')
     done('compared')
-
-
-test_64_arrays.limit_s = 1000

@@ -6,6 +6,7 @@ import time
 
 from llb import disk, fio
 from llb.array import ramdisks
+from llb.lanes import lanes
 from llb.life import (DISKS, MIB, Data, add, fast, garbage, layout_of, lose, make, fail, remove,
                       settle, slow, used, whole)
 from llb.sh import need, run, wait_until, write_at
@@ -52,22 +53,22 @@ def in_sequence(layout, count, first, second):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_two_in_sequence_raid10_near():
     in_sequence('n2', 4, 0, 1)
 
 
-# lanes: long
+@lanes('long')
 def test_two_in_sequence_raid10_far():
     in_sequence('f2', 4, 1, 2)
 
 
-# lanes: long
+@lanes('long')
 def test_two_in_sequence_raid10_offset():
     in_sequence('o2', 4, 0, 3)
 
 
-# lanes: long
+@lanes('long')
 def test_two_in_sequence_raid10_three_copies():
     in_sequence('n3', 5, 0, 2)
 
@@ -99,12 +100,12 @@ def readded(layout, count):
     whole(array)
 
 
-# lanes: long
+@lanes('long')
 def test_readd_raid10_far():
     readded('f2', 3)
 
 
-# lanes: long
+@lanes('long')
 def test_readd_raid10_offset():
     readded('o2', 3)
 
@@ -140,17 +141,17 @@ def outside(level):
         break
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_readd_outside_raid1():
     outside(1)
 
 
-# lanes: long
+@lanes('long')
 def test_readd_outside_raid5():
     outside(5)
 
 
-# lanes: long
+@lanes('long')
 def test_readd_outside_raid10():
     outside(10)
 
@@ -202,27 +203,27 @@ def replaced(level):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_replace_raid1():
     replaced(1)
 
 
-# lanes: long
+@lanes('long')
 def test_replace_raid5():
     replaced(5)
 
 
-# lanes: long
+@lanes('long')
 def test_replace_raid6():
     replaced(6)
 
 
-# lanes: long
+@lanes('long')
 def test_replace_raid10():
     replaced(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_third_mirror_does_not_hide_a_difference():
     """Two copies that may differ, a third one that is recovered from one of them: the two
     still have to be compared."""
@@ -244,7 +245,7 @@ def test_third_mirror_does_not_hide_a_difference():
     whole(array)
 
 
-# lanes: stock
+@lanes('stock')
 def test_spare_activation_raid5():
     """A hot spare that is a used disk takes over while the array is written."""
     disks = used(4)

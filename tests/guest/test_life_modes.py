@@ -7,6 +7,7 @@ import time
 
 from llb import disk, fio
 from llb.array import Array, ramdisks
+from llb.lanes import lanes
 from llb.life import (MIB, Data, cut, fast, freeze, layout_of, lose, make, running,
                       settle, slow, thaw, used, waiting, whole)
 from llb.sh import Direct, equal, need, run, wait_until, write
@@ -71,17 +72,17 @@ def removed(level):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_bitmap_none_unsynced_raid10():
     removed(10)
 
 
-# lanes: long
+@lanes('long')
 def test_bitmap_none_unsynced_raid6():
     removed(6)
 
 
-# lanes: long
+@lanes('long')
 def test_bitmap_none_never_written_raid6():
     """Parity that was never built, over used disks."""
     array = make(6, members=used(4), mib=24)
@@ -133,22 +134,22 @@ def interrupted(level, how):
     whole(array, range(chunks))
 
 
-# lanes: long
+@lanes('long')
 def test_resync_interrupted_raid1():
     interrupted(1, 'freeze')
 
 
-# lanes: long
+@lanes('long')
 def test_resync_interrupted_raid10():
     interrupted(10, 'freeze')
 
 
-# lanes: long
+@lanes('long')
 def test_resync_interrupted_by_stop_raid5():
     interrupted(5, 'stop')
 
 
-# lanes: stock
+@lanes('stock')
 def test_resync_checkpointed_then_cut_raid1():
     """The daemon ends chunks while a long resync goes on; then power goes: what the copies
     call Clean is in sync, and the rest is done after the restart."""
@@ -210,27 +211,27 @@ def bounded(level, action):
     whole(array, range(chunks))
 
 
-# lanes: long
+@lanes('long')
 def test_resync_max_raid1():
     bounded(1, 'resync')
 
 
-# lanes: long
+@lanes('long')
 def test_resync_max_raid10():
     bounded(10, 'resync')
 
 
-# lanes: long
+@lanes('long')
 def test_repair_min_max_raid1():
     bounded(1, 'repair')
 
 
-# lanes: long
+@lanes('long')
 def test_repair_min_max_raid5():
     bounded(5, 'repair')
 
 
-# lanes: stock
+@lanes('stock')
 def test_read_only():
     """Read-only: nothing is written to the members, by nobody; --readwrite goes on."""
     array = make(1)
@@ -256,7 +257,7 @@ def test_read_only():
     whole(array)
 
 
-# lanes: long
+@lanes('long')
 def test_auto_read_only_after_a_cut():
     """Assembled after a cut, it waits: no resync, no write; stopped like that it still
     knows what to do, and does it at the first write."""

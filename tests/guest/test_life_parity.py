@@ -7,6 +7,7 @@ import os
 import time
 
 from llb import disk, fio, mapped
+from llb.lanes import lanes
 from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, layout_of, lose,
                       make, remove, running, settle, slow, thaw, unequal, used, waiting, whole)
 from llb.sh import Direct, equal, need, run, wait_until
@@ -49,17 +50,17 @@ def without_each(array, data, count=1):
         array.wait_whole()
 
 
-# lanes: long
+@lanes('long')
 def test_lazy_raid4():
     without_each(*first_writes(4))
 
 
-# lanes: stock uml
+@lanes('stock', 'uml')
 def test_lazy_raid5():
     without_each(*first_writes(5))
 
 
-# lanes: long
+@lanes('long')
 def test_lazy_raid6():
     array, data = first_writes(6)
     without_each(array, data, 2)
@@ -94,17 +95,17 @@ def cut_before_built(level, clean):
     after_data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_cut_before_built_raid5():
     cut_before_built(5, clean=False)
 
 
-# lanes: stock
+@lanes('stock')
 def test_cut_before_built_marked_clean_raid5():
     cut_before_built(5, clean=True)
 
 
-# lanes: long
+@lanes('long')
 def test_cut_before_built_raid6():
     cut_before_built(6, clean=True)
 
@@ -145,27 +146,27 @@ def lost_while_building(level, frozen):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_member_lost_while_building_raid5():
     lost_while_building(5, frozen=False)
 
 
-# lanes: long
+@lanes('long')
 def test_member_lost_before_building_raid5():
     lost_while_building(5, frozen=True)
 
 
-# lanes: long
+@lanes('long')
 def test_two_members_lost_while_building_raid6():
     lost_while_building(6, frozen=False)
 
 
-# lanes: long
+@lanes('long')
 def test_two_members_lost_before_building_raid6():
     lost_while_building(6, frozen=True)
 
 
-# lanes: long
+@lanes('long')
 def test_one_of_two_comes_back_raid6():
     """Two fail one after the other with writes between; only one place is filled at
     first: Q is not taken for built by a recovery that had nothing to compare it with."""
@@ -222,12 +223,12 @@ def written_while_replaced(level):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_first_writes_while_replacing_raid5():
     written_while_replaced(5)
 
 
-# lanes: long
+@lanes('long')
 def test_first_writes_while_replacing_raid6():
     written_while_replaced(6)
 
@@ -242,7 +243,7 @@ def all_built(array, limit_s=90):
     need(not any(disk.UNWRITTEN in one for one in array.cells()), 'some chunks were not built')
 
 
-# lanes: long
+@lanes('long')
 def test_proactive_written_meanwhile_raid6():
     """Written to while parity is being built everywhere."""
     array = make(6, members=used(4, mib=48), mib=24)
@@ -268,7 +269,7 @@ def test_proactive_written_meanwhile_raid6():
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_proactive_aborted_and_cut_raid5():
     """Aborted half way, written to, asked for again, cut half way: what was written has
     its parity, and nothing that was not built is called built."""
@@ -302,7 +303,7 @@ def test_proactive_aborted_and_cut_raid5():
     data.holds(after)
 
 
-# lanes: long
+@lanes('long')
 def test_proactive_then_another_disk_raid5():
     """Parity was built, and before that is called durable a used disk takes the place of
     a member. A recovery copies nothing where no data is: so nothing is built there now."""
@@ -380,12 +381,12 @@ def lost_while_read(level):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_member_lost_while_read_raid5():
     lost_while_read(5)
 
 
-# lanes: stock
+@lanes('stock')
 def test_member_lost_while_read_raid6():
     lost_while_read(6)
 
@@ -416,22 +417,22 @@ def read_while_degraded(level, back):
     data.holds()
 
 
-# lanes: stock
+@lanes('stock')
 def test_read_while_degraded_raid5():
     read_while_degraded(5, back=False)
 
 
-# lanes: long
+@lanes('long')
 def test_read_while_degraded_then_back_raid5():
     read_while_degraded(5, back=True)
 
 
-# lanes: long
+@lanes('long')
 def test_read_while_degraded_raid6():
     read_while_degraded(6, back=False)
 
 
-# lanes: long
+@lanes('long')
 def test_recovered_under_load_raid5():
     """One disk after the other takes a member's place, under writes: md is quiesced and its
     stripe cache emptied each time, while somebody else changes the cache's size."""
@@ -481,11 +482,11 @@ def written_behind_recovery(level):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_written_behind_recovery_raid5():
     written_behind_recovery(5)
 
 
-# lanes: long
+@lanes('long')
 def test_written_behind_recovery_raid6():
     written_behind_recovery(6)

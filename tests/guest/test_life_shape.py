@@ -7,6 +7,7 @@ import time
 
 from llb import disk, fio
 from llb.array import Array, ramdisks
+from llb.lanes import lanes
 from llb.life import (DISKS, MIB, Data, add, fast, kernel_log, layout_of, lose, make, refused,
                       running, settle, slow, used, whole)
 from llb.sh import copy_device, equal, need, read, run, wait_until
@@ -82,27 +83,27 @@ def resized(level, *extra):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_size_raid1():
     resized(1)
 
 
-# lanes: long
+@lanes('long')
 def test_size_raid10():
     resized(10)
 
 
-# lanes: long
+@lanes('long')
 def test_size_raid5():
     resized(5)
 
 
-# lanes: long
+@lanes('long')
 def test_size_raid6():
     resized(6)
 
 
-# lanes: stock
+@lanes('stock')
 def test_size_raid10_far_is_refused():
     """md itself cannot: nothing moves."""
     array = make(10, '--layout=f2', mib=24)
@@ -116,7 +117,7 @@ def test_size_raid10_far_is_refused():
     whole(array)
 
 
-# lanes: long
+@lanes('long')
 def test_larger_members_raid1():
     """The members are exchanged for larger ones, one after the other, then the array
     is made as large as they are."""
@@ -147,7 +148,7 @@ def test_larger_members_raid1():
     again(array, data)
 
 
-# lanes: long
+@lanes('long')
 def test_disks_raid1():
     """One more copy, then one less."""
     disks = used(3)
@@ -223,27 +224,27 @@ def data_parts(data):
     return sorted(data.blocks)[2000:2012]
 
 
-# lanes: long
+@lanes('long')
 def test_disks_raid5():
     grown(5, 1, interrupt=False)
 
 
-# lanes: stock
+@lanes('stock')
 def test_disks_interrupted_raid5():
     grown(5, 1, interrupt=True)
 
 
-# lanes: long
+@lanes('long')
 def test_disks_interrupted_raid6():
     grown(6, 1, interrupt=True)
 
 
-# lanes: long
+@lanes('long')
 def test_disks_raid10():
     grown(10, 2, interrupt=False)
 
 
-# lanes: long
+@lanes('long')
 def test_disks_interrupted_raid10():
     grown(10, 1, interrupt=True)
 
@@ -273,7 +274,7 @@ def changed_or_refused(array, data, *change):
     return True
 
 
-# lanes: long
+@lanes('long')
 def test_level_1_to_5():
     """A mirror becomes raid5 of two, then of three: its parity is built, not assumed."""
     disks = used(3)
@@ -291,7 +292,7 @@ def test_level_1_to_5():
         data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_level_5_to_6():
     disks = used(4)
     array = make(5, members=disks[:3], mib=24)
@@ -308,7 +309,7 @@ def test_level_5_to_6():
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_chunk_size_raid5():
     disks = used(3)
     array = make(5, members=disks, mib=24)
@@ -382,7 +383,7 @@ def says(words, log, *command):
     print(f'  {" ".join(command)}: {said}', flush=True)
 
 
-# lanes: long
+@lanes('long')
 def test_refused_at_creation():
     log = kernel_log()
     for options, words in AT_CREATION:
@@ -400,7 +401,7 @@ def is_now(array):
             array.attribute('bitmap_type'))
 
 
-# lanes: long
+@lanes('long')
 def test_refused_changes():
     """In one line, and nothing moves: size, level, disks and every state byte stay."""
     log = kernel_log()
@@ -418,7 +419,7 @@ def test_refused_changes():
         array.stop()
 
 
-# lanes: long
+@lanes('long')
 def test_refused_while_syncing():
     """md changes no shape while it resynchronises, and lets no bitmap go: later it does."""
     log = kernel_log()
@@ -475,12 +476,12 @@ def to_raid0(degraded):
     data.holds()
 
 
-# lanes: long
+@lanes('long')
 def test_level_10_to_0():
     to_raid0(degraded=False)
 
 
-# lanes: long
+@lanes('long')
 def test_level_10_to_0_degraded():
     to_raid0(degraded=True)
 
@@ -535,11 +536,11 @@ def cut_while_reshaping(level, count):
     data.holds(after)
 
 
-# lanes: long
+@lanes('long')
 def test_cut_while_reshaping_raid5():
     cut_while_reshaping(5, 3)
 
 
-# lanes: long
+@lanes('long')
 def test_cut_while_reshaping_raid10():
     cut_while_reshaping(10, 3)

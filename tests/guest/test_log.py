@@ -8,6 +8,7 @@ import time
 from llb import fio
 from llb.array import Array
 from llb.arrays import LEVELS, MIB, settle
+from llb.lanes import lanes, limit
 from llb.logwrites import MARK, Logged
 from llb.ordering import Replay
 from llb.sh import Direct, Failure, need
@@ -103,37 +104,37 @@ def logged(level, cuts, seconds=3):
           f'replay {time.monotonic() - begun - cut_s:.0f} s', flush=True)
 
 
-# lanes: stock
+@lanes('stock')
+@limit(600)
 def test_raid1():
     logged(1, 10)
 
 
-# lanes: long
+@lanes('long')
+@limit(600)
 def test_raid10():
     logged(10, 20)
 
 
-# lanes: stock
+@lanes('stock')
+@limit(600)
 def test_raid5():
     logged(5, 10)
 
 
-# lanes: long
+@lanes('long')
+@limit(3000)
 def test_long_raid1():
     logged(1, 200, 15)
 
 
-# lanes: long
+@lanes('long')
+@limit(3000)
 def test_long_raid10():
     logged(10, 200, 15)
 
 
-# lanes: long
+@lanes('long')
+@limit(3000)
 def test_long_raid5():
     logged(5, 200, 15)
-
-
-for test in (test_raid1, test_raid10, test_raid5):
-    test.limit_s = 600
-for test in (test_long_raid1, test_long_raid10, test_long_raid5):
-    test.limit_s = 3000

@@ -9,6 +9,7 @@ import time
 from llb import disk, fio
 from llb.array import Array, in_tree, load, loaded, ramdisks, unload
 from llb.arrays import (LEVELS, MIB, all_zero, chunks_of, filled, holds, only, settle, small)
+from llb.lanes import lanes
 from llb.sh import Direct, Failure, equal, need, read, run, wait_until, write, write_at
 from llb.trace import Trace
 
@@ -69,17 +70,17 @@ def readded(level):
     equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-# lanes: stock uml-long backports
+@lanes('stock', 'uml-long', 'backports')
 def test_readd_raid1():
     readded(1)
 
 
-# lanes: long
+@lanes('long')
 def test_readd_raid10():
     readded(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_readd_raid5():
     readded(5)
 
@@ -112,22 +113,22 @@ def replaced(level):
     holds(array, 8, 30, '3c')
 
 
-# lanes: stock backports-long
+@lanes('stock', 'backports-long')
 def test_fresh_disk_raid1():
     replaced(1)
 
 
-# lanes: long
+@lanes('long')
 def test_fresh_disk_raid10():
     replaced(10)
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_fresh_disk_raid5():
     replaced(5)
 
 
-# lanes: stock
+@lanes('stock')
 def test_writes_while_degraded_then_cut_short():
     """A raid1 that is stopped while degraded and started again still knows what
     the missing member missed."""
@@ -178,17 +179,17 @@ def discarded(level):
     array.equal_over()
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_discard_raid1():
     discarded(1)
 
 
-# lanes: long
+@lanes('long')
 def test_discard_raid10():
     discarded(10)
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_grow_size():
     """Old chunks keep their states and data, new ones begin Unwritten."""
     array = small(1, mib=32)
@@ -244,17 +245,17 @@ def removed(level):
     load()
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_bitmap_none_raid1():
     removed(1)
 
 
-# lanes: long
+@lanes('long')
 def test_bitmap_none_raid5():
     removed(5)
 
 
-# lanes: stock
+@lanes('stock')
 def test_live_addition():
     """A lockless bitmap is not taken by a running array (md would make the classic one's
     files for it): refused, the array goes on without one, and data is unharmed."""
@@ -284,7 +285,7 @@ def test_live_addition():
     equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_stacked_arrays():
     """A lockless raid1 over two lockless raid1, all of them written at once."""
     disks = ramdisks(4)
@@ -314,7 +315,7 @@ def test_stacked_arrays():
     holds(top, 12)
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_two_arrays():
     """One's members are frozen: the other goes on, is cleaned, and stops."""
     mapped = ramdisks(2, mib=64)
@@ -343,7 +344,7 @@ def test_two_arrays():
     slow.equal_over()
 
 
-# lanes: stock uml-long
+@lanes('stock', 'uml-long')
 def test_proactive_sync():
     """Parity over members of garbage: afterwards all stripes are consistent,
     and written ones still are after a cut."""
@@ -387,7 +388,7 @@ def loop_4k(number, mib):
     return run('losetup', '--find', '--show', '-b', '4096', path).strip()
 
 
-# lanes: stock
+@lanes('stock')
 def test_4k_blocks():
     """Members with blocks of 4096 bytes."""
     loops = [loop_4k(number, 64) for number in range(2)]
@@ -410,7 +411,7 @@ def test_4k_blocks():
             run('losetup', '-d', path, ok=None)
 
 
-# lanes: stock
+@lanes('stock')
 def test_mixed_block_sizes():
     """One member with blocks of 512 bytes, one of 4096; then another of 4096."""
     disk_512, loops = ramdisks(1)[0], [loop_4k(number, 128) for number in range(2)]
@@ -430,7 +431,7 @@ def test_mixed_block_sizes():
     holds(array, 8, 8, '96')
 
 
-# lanes: stock uml
+@lanes('stock', 'uml')
 def test_members_come_and_go():
     """Fail, remove and re-add again and again under writes."""
     array = small(1)
@@ -452,7 +453,7 @@ def test_members_come_and_go():
     equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-# lanes: stock uml
+@lanes('stock', 'uml')
 def test_sysfs_while_starting_and_stopping():
     """Everything in llbitmap/ is read while arrays start, are written and stop."""
     done = threading.Event()

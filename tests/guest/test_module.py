@@ -7,6 +7,7 @@ import os
 import tempfile
 
 from llb.array import MODULE, loaded, unload
+from llb.lanes import lanes
 from llb.life import kernel_log
 from llb.sh import equal, need, read, run
 
@@ -56,24 +57,24 @@ def refused_and_overridden(change, why):
     equal(said, [], 'said beside an md that it could compare')
 
 
-# lanes: stock
+@lanes('stock')
 def test_no_type_information():
     refused_and_overridden(lambda files: files.clear(), '/sys/kernel/btf/vmlinux: -2')
 
 
-# lanes: stock
+@lanes('stock')
 def test_no_type_information_of_md():
     refused_and_overridden(lambda files: files.pop('md_mod'), '/sys/kernel/btf/md_mod: -2')
 
 
-# lanes: stock
+@lanes('stock')
 def test_damaged_type_information():
     def cut(files):
         files['vmlinux'] = files['vmlinux'][:-4096]
     refused_and_overridden(cut, '/sys/kernel/btf/vmlinux: -22')
 
 
-# lanes: stock
+@lanes('stock')
 def test_another_md_is_refused_always():
     def rename(files):
         need(files['md_mod'].count(b'\0daemon_work\0') == 1, 'md has another daemon_work')
@@ -90,7 +91,7 @@ def test_another_md_is_refused_always():
         run('umount', BTF)
 
 
-# lanes: stock
+@lanes('stock')
 def test_version():
     equal(read('/sys/module/llbitmap/version'),
           run(os.path.join(os.path.dirname(MODULE), 'llbitmap'), '--version').split()[-1],

@@ -8,6 +8,7 @@ import time
 from llb import disk, fio, mapped
 from llb.array import Array
 from llb.arrays import LEVELS, MIB, chunks_of, filled
+from llb.lanes import lanes
 from llb.logwrites import Logged
 from llb.sh import equal, need, run, wait_until, write
 from llb.trace import Trace
@@ -87,17 +88,17 @@ def two_writers(level):
         need(all(disk.must_resync(cells[one]) for one in chunk), 'the chunk is not marked')
 
 
-# lanes: stock
+@lanes('stock')
 def test_slow_bitmap_raid1():
     two_writers(1)
 
 
-# lanes: long
+@lanes('long')
 def test_slow_bitmap_raid10():
     two_writers(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_slow_bitmap_raid5():
     two_writers(5)
 
@@ -146,11 +147,11 @@ def flushes(level):
              f'{path}: no flush before its first byte becomes Clean')
 
 
-# lanes: stock
+@lanes('stock')
 def test_flushes_raid1():
     flushes(1)
 
 
-# lanes: long
+@lanes('long')
 def test_flushes_raid5():
     flushes(5)

@@ -11,6 +11,7 @@ import time
 from llb import disk, fio, mapped
 from llb.array import Array, load, loaded, unload
 from llb.arrays import LEVELS, MIB, small
+from llb.lanes import lanes
 from llb.sh import need, read, run, wait_until
 from test_errors import first_use
 
@@ -90,17 +91,17 @@ def removed(level):
     need(readers.reads > TURNS, 'nothing was read meanwhile')
 
 
-# lanes: long
+@lanes('long')
 def test_removed_raid1():
     removed(1)
 
 
-# lanes: long
+@lanes('long')
 def test_removed_raid5():
     removed(5)
 
 
-# lanes: long
+@lanes('long')
 def test_stopped():
     """Stopped and started under writes and readers; the module comes and goes."""
     array = small(5, mib=32)
@@ -142,17 +143,17 @@ def load_fails(level):
     array.wait_idle()
 
 
-# lanes: long
+@lanes('long')
 def test_load_fails_raid1():
     load_fails(1)
 
 
-# lanes: long
+@lanes('long')
 def test_load_fails_raid5():
     load_fails(5)
 
 
-# lanes: long
+@lanes('long')
 def test_unloaded_while_asked_for():
     """rmmod beside assemblies: one of both is refused, or waits."""
     array = small(1, mib=32)

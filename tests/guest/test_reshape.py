@@ -6,6 +6,7 @@ import os
 
 from llb import disk, fio
 from llb.array import ramdisks
+from llb.lanes import lanes
 from llb.life import (MIB, Data, add, each_missing, fail_in_reshape, fast, freeze, grow,
                       kernel_log, lose, make, remove, reshaped, running, settle, slow,
                       slow_from_start, sparse, thaw, used, whole)
@@ -233,144 +234,144 @@ def missing_after_restart(kind, back):
     complete(array, gone, data)
 
 
-# lanes: long
+@lanes('long')
 def test_missing_after_restart_readd_raid5():
     missing_after_restart(RAID5, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_missing_after_restart_incremental_raid6():
     missing_after_restart(RAID6, back_by_incremental)
 
 
-# lanes: long
+@lanes('long')
 def test_missing_after_restart_readd_raid10():
     missing_after_restart(RAID10, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_and_is_readded_raid5():
     failed_in(RAID5, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_and_is_readded_raid10():
     """No restart is needed: raid10 forgets by itself that such a member has to be copied."""
     failed_in(RAID10, back_by_readd)
 
 
-# lanes: stock
+@lanes('stock')
 def test_fails_restart_readd_raid5():
     """md forgets with the restart that the member has to be copied wholly."""
     failed_in(RAID5, back_by_readd, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_restart_readd_raid6():
     failed_in(RAID6, back_by_readd, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_restart_readd_raid10():
     failed_in(RAID10, back_by_readd, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_restart_add_raid5():
     failed_in(RAID5, back_by_add, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_restart_incremental_raid5():
     failed_in(RAID5, back_by_incremental, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_incremental_raid10():
     failed_in(RAID10, back_by_incremental)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_add_raid10():
     failed_in(RAID10, back_by_add)
 
 
-# lanes: long
+@lanes('long')
 def test_back_in_it_by_readd_raid5():
     failed_in(RAID5, back_by_readd, late=False)
 
 
-# lanes: long
+@lanes('long')
 def test_back_in_it_by_add_raid6():
     failed_in(RAID6, back_by_add, late=False)
 
 
-# lanes: long
+@lanes('long')
 def test_back_in_it_after_restart_raid10():
     failed_in(RAID10, back_by_readd, restart=True, late=False)
 
 
-# lanes: long
+@lanes('long')
 def test_back_in_it_after_restart_raid5():
     failed_in(RAID5, back_by_readd, restart=True, late=False)
 
 
-# lanes: long
+@lanes('long')
 def test_back_in_it_incremental_raid5():
     failed_in(RAID5, back_by_incremental, restart=True, late=False)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_readd_raid10_offset():
     failed_in(RAID10_OFFSET, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_readd_raid10_chunk():
     failed_in(RAID10_CHUNK, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_readd_raid5_chunk():
     failed_in(RAID5_CHUNK, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_restart_readd_raid5_chunk():
     failed_in(RAID5_CHUNK, back_by_readd, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_readd_5_to_6():
     failed_in(FROM_5_TO_6, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_fails_readd_6_to_5():
     failed_in(FROM_6_TO_5, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_away_before_readd_raid5():
     away_before(RAID5, back_by_readd, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_away_before_readd_raid6():
     away_before(RAID6, back_by_readd, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_away_before_readd_raid10():
     away_before(RAID10, back_by_readd)
 
 
-# lanes: long
+@lanes('long')
 def test_away_before_incremental_raid10_chunk():
     away_before(RAID10_CHUNK, back_by_incremental)
 
 
-# lanes: long
+@lanes('long')
 def test_away_before_readd_raid5_chunk():
     away_before(RAID5_CHUNK, back_by_readd, restart=True)
 
@@ -441,37 +442,33 @@ def members_join(kind, *steps, members=None):
     each_missing(array, data)
 
 
-# lanes: stock
+@lanes('stock')
 def test_members_join_raid5():
     members_join(Kind(5, 3, 1), 4)
 
 
-# lanes: long
+@lanes('long')
 def test_members_join_raid10():
     members_join(Kind(10, 4, 2), 6)
 
 
-# lanes: long
+@lanes('long')
 def test_members_join_raid10_offset():
     members_join(RAID10_OFFSET, 6)
 
 
-# lanes: long
+@lanes('long')
 def test_members_join_raid6():
     members_join(Kind(6, 4, 1), 5)
 
 
-# lanes: long
+@lanes('long')
 def test_members_join_twice_raid10():
     """The bitmap has more than one block."""
     members_join(Kind(10, 4, 4, size=100), 6, 8)
 
 
-# lanes: long
+@lanes('long')
 def test_members_join_twice_raid5():
     """Here, too; five such members do not fit into the guest's memory."""
     members_join(Kind(5, 2, 2, size=200), 3, 4, members=sparse(4, 230))
-
-
-for each in [value for name, value in globals().items() if name.startswith('test_')]:
-    each.limit_s = LIMIT_S

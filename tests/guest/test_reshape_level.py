@@ -4,6 +4,7 @@ bitmap remembers of it is right, or it is not taken by the bitmap."""
 
 from llb import fio
 from llb.array import ramdisks
+from llb.lanes import lanes
 from llb.life import (DISKS, MIB, Data, add, each_missing, fail, fail_in_reshape, fast, grow, lose,
                       make, remove, reshaped, running, settle, slow, used, whole)
 from llb.sh import equal, need, run, wait_until
@@ -60,22 +61,22 @@ def size_while_away(level, restart):
     back(array, gone, data)
 
 
-# lanes: long
+@lanes('long')
 def test_size_while_away_raid1():
     size_while_away(1, restart=False)
 
 
-# lanes: long
+@lanes('long')
 def test_size_while_away_raid5():
     size_while_away(5, restart=True)
 
 
-# lanes: long
+@lanes('long')
 def test_size_while_away_raid6():
     size_while_away(6, restart=False)
 
 
-# lanes: long
+@lanes('long')
 def test_size_while_away_raid10():
     size_while_away(10, restart=True)
 
@@ -116,12 +117,12 @@ def two_to_three(away):
     back(array, gone, data)
 
 
-# lanes: long
+@lanes('long')
 def test_two_to_three():
     two_to_three(away=False)
 
 
-# lanes: long
+@lanes('long')
 def test_two_to_three_away():
     two_to_three(away=True)
 
@@ -167,12 +168,12 @@ def in_place_5_to_6(away):
         each_missing(array, data)
 
 
-# lanes: long
+@lanes('long')
 def test_in_place_5_to_6():
     in_place_5_to_6(away=False)
 
 
-# lanes: long
+@lanes('long')
 def test_in_place_5_to_6_away():
     in_place_5_to_6(away=True)
 
@@ -217,16 +218,12 @@ def state(array, path):
         return ''
 
 
-# lanes: long
+@lanes('long')
 def test_fewer_raid5():
     """None fails: md's own raid5 loses data then (K21)."""
     fewer(5, 4, 3, f'--backup-file={BACKUP}', fails=False)
 
 
-# lanes: long
+@lanes('long')
 def test_fewer_raid10():
     fewer(10, 6, 4, fails=True)
-
-
-for each in [value for name, value in globals().items() if name.startswith('test_')]:
-    each.limit_s = LIMIT_S

@@ -7,6 +7,7 @@ import struct
 
 from llb import disk, fio
 from llb.array import Array
+from llb.lanes import lanes
 from llb.life import (DISKS, MIB, Data, each_missing, fail, fast, kernel_log, make, patch,
                       remove, reshaped, settle, slow, sparse)
 from llb.sh import device_number, equal, need, read, read_at, run, wait_until, write_at
@@ -84,39 +85,39 @@ def grown(level, offset_kib, mib):
     to_max(array, data)
 
 
-# lanes: stock
+@lanes('stock')
 def test_one_block_raid1():
     """Room for one block of 4 KiB: 3072 chunks."""
     grown(1, 12, 256)
 
 
-# lanes: long
+@lanes('long')
 def test_one_block_raid10():
     grown(10, 12, 256)
 
 
-# lanes: long
+@lanes('long')
 def test_one_block_raid5():
     grown(5, 12, 256)
 
 
-# lanes: stock
+@lanes('stock')
 def test_few_blocks_raid1():
     """The bitmap would be as large as the data is far away, and larger."""
     grown(1, 32, 4200)
 
 
-# lanes: long
+@lanes('long')
 def test_few_blocks_raid5():
     grown(5, 32, 4200)
 
 
-# lanes: long
+@lanes('long')
 def test_few_blocks_raid10():
     grown(10, 32, 4200)
 
 
-# lanes: long
+@lanes('long')
 def test_larger_by_steps_raid1():
     """Each step takes more of the room, the last ones more than there is."""
     array = make(1, '--data-offset=20', '--assume-clean', mib=64, members=sparse(2, 1200))
@@ -149,7 +150,7 @@ def differing(level, *offsets_kib, spares=0, mib=64):
     return array, members[len(array.members):]
 
 
-# lanes: stock
+@lanes('stock')
 def test_least_of_the_members():
     """One member of three has less room than the others: not the first, not the last."""
     array, _ = differing(5, 1024, 12, 1024)
@@ -183,7 +184,7 @@ def taken_over(array, gone, spare, data):
     used_again(array, data)
 
 
-# lanes: stock
+@lanes('stock')
 def test_spare_with_less_room():
     """The bitmap has one block, and grows while the spare waits."""
     array, spares = differing(1, 1024, 1024, 12, spares=1, mib=100)
@@ -200,7 +201,7 @@ def test_spare_with_less_room():
     taken_over(array, array.members[1], spares[0], data)
 
 
-# lanes: long
+@lanes('long')
 def test_spare_with_less_room_comes_later():
     """The bitmap has two blocks when it comes. Its superblock is another mdadm's: this one
     would give it the data offset of the others."""
@@ -245,22 +246,22 @@ def claimed(level, which):
     equal(len(lines), 1 if array.members[which] == array.members else 0, f'lines ({lines})')
 
 
-# lanes: stock
+@lanes('stock')
 def test_header_claims_more_raid1():
     claimed(1, slice(0, 2))
 
 
-# lanes: long
+@lanes('long')
 def test_header_claims_more_raid5():
     claimed(5, slice(0, 3))
 
 
-# lanes: long
+@lanes('long')
 def test_one_header_claims_more_raid10():
     claimed(10, slice(1, 2))
 
 
-# lanes: long
+@lanes('long')
 def test_real_offsets_raid1():
     """Members so large that mdadm leaves 128 MiB before the data."""
     members = sparse(2, 130 << 10)
@@ -322,31 +323,31 @@ def moved(level, count, members_mib, *offsets_kib):
     return min(after)
 
 
-# lanes: long
+@lanes('long')
 def test_moved_offsets_raid5():
     """Members with mdadm's own offset of more than 128 MiB."""
     need(moved(5, 3, 130 << 10, 0) * disk.SECTOR > 128 * MIB, 'the offset is another')
 
 
-# lanes: long
+@lanes('long')
 def test_moved_offsets_raid10():
     need(moved(10, 4, 130 << 10, 0) * disk.SECTOR > 128 * MIB, 'the offset is another')
 
 
-# lanes: long
+@lanes('long')
 def test_moved_close_to_the_bitmap_raid5():
     """mdadm moves the data as near to the bitmap as it thinks that it may."""
     need(moved(5, 3, 256, 202, 204, 206, 208, 212, 216, 224, 236, 248, 280, 300, 330) < 16 + 256,
          'not into the space that the header claims')
 
 
-# lanes: long
+@lanes('long')
 def test_moved_close_to_the_bitmap_raid10():
     need(moved(10, 4, 256, 74, 76, 78, 80, 84, 88, 92, 100, 112, 136, 160, 192) < 16 + 256,
          'not into the space that the header claims')
 
 
-# lanes: stock
+@lanes('stock')
 def test_bad_log_with_entries():
     """A bad-block log that is in use lies where the bitmap would grow, 8 sectors behind its
     start, where mdadm puts it: it is not written over."""
@@ -377,7 +378,3 @@ def test_bad_log_with_entries():
         array.stop()
     for path in array.members:
         equal(read_at(path, log_at, 512)[:8], entry, f'{path}: the bad-block log')
-
-
-for each in [value for name, value in globals().items() if name.startswith('test_')]:
-    each.limit_s = LIMIT_S

@@ -11,6 +11,7 @@ import zlib
 from llb import disk, fio
 from llb.array import RAMDISK_MIB, Array, ramdisks
 from llb.arrays import LEVELS, MIB, filled, holds, settle, small
+from llb.lanes import lanes, limit
 from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
 from llb.tool import DAMAGED, REFUSED, UNREADABLE, apply, convert, examine, planned, tool, writes_of
 from llb.trace import Trace
@@ -97,17 +98,17 @@ def both_ways(level):
     array.stop()
 
 
-# lanes: stock backports-long
+@lanes('stock', 'backports-long')
 def test_both_ways_raid1():
     both_ways(1)
 
 
-# lanes: long
+@lanes('long')
 def test_both_ways_raid10():
     both_ways(10)
 
 
-# lanes: long
+@lanes('long')
 def test_both_ways_raid5():
     both_ways(5)
 
@@ -268,17 +269,17 @@ def crash_to_lockless(level):
     array.stop()
 
 
-# lanes: long
+@lanes('long')
 def test_crash_to_lockless_raid1():
     crash_to_lockless(1)
 
 
-# lanes: long
+@lanes('long')
 def test_crash_to_lockless_raid10():
     crash_to_lockless(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_crash_to_lockless_raid5():
     crash_to_lockless(5)
 
@@ -311,17 +312,17 @@ def crash_to_internal(level):
         crash.started(f'as {to}', name).stop()
 
 
-# lanes: long
+@lanes('long')
 def test_crash_to_internal_raid1():
     crash_to_internal(1)
 
 
-# lanes: long
+@lanes('long')
 def test_crash_to_internal_raid10():
     crash_to_internal(10)
 
 
-# lanes: stock
+@lanes('stock')
 def test_crash_to_internal_raid5():
     crash_to_internal(5)
 
@@ -353,26 +354,25 @@ def cut_everywhere(level, make, to, *options):
     crash.started('after a torn write').stop()
 
 
-# lanes: stock
+@lanes('stock')
+@limit(600)
 def test_cut_to_lockless():
     cut_everywhere(1, with_internal, 'lockless')
 
 
-# lanes: long
+@lanes('long')
+@limit(600)
 def test_cut_to_internal():
     cut_everywhere(1, with_lockless, 'internal', '--bitmap-chunk', '64')
 
 
-# lanes: long
+@lanes('long')
+@limit(600)
 def test_cut_to_lockless_raid5():
     cut_everywhere(5, with_internal, 'lockless')
 
 
-for long in (test_cut_to_lockless, test_cut_to_internal, test_cut_to_lockless_raid5):
-    long.limit_s = 600
-
-
-# lanes: stock
+@lanes('stock')
 def test_refused_running_and_degraded():
     """A running array, one that waits for a recovery, one with a member away."""
     disks = ramdisks(3)
@@ -415,7 +415,7 @@ def test_refused_running_and_degraded():
     array.stop()
 
 
-# lanes: stock
+@lanes('stock')
 def test_examine_is_what_the_module_says():
     """Of a running array and of a stopped one, with the spare; damaged and stale."""
     disks = ramdisks(3)
@@ -525,17 +525,18 @@ def mend_what_kills_mdadm(level):
     examine(two)
 
 
-# lanes: stock
+@lanes('stock')
 def test_mend_raid1():
     mend_what_kills_mdadm(1)
 
 
-# lanes: long
+@lanes('long')
 def test_mend_raid5():
     mend_what_kills_mdadm(5)
 
 
-# lanes: long
+@lanes('long')
+@limit(240)
 def test_mend_cut():
     """Cut off after each of its writes: done once more, the array comes up with its data."""
     array = killing_mdadm(1)
@@ -558,10 +559,7 @@ def test_mend_cut():
     equal(dead, [True] * len(writes) + [False], 'mdadm dies after so many writes')
 
 
-test_mend_cut.limit_s = 240
-
-
-# lanes: stock
+@lanes('stock')
 def test_mend_degraded():
     """A raid5 that lost a member, and then its header: it comes up degraded, and takes a
     new member."""
@@ -589,7 +587,7 @@ def test_mend_degraded():
     array.stop()
 
 
-# lanes: stock
+@lanes('stock')
 def test_refused_read_only():
     """A member that cannot be written to is found before the first write to another."""
     array = small(1)
@@ -608,7 +606,7 @@ def test_refused_read_only():
     tool('convert', '--to', 'none', *array.members)
 
 
-# lanes: stock
+@lanes('stock')
 def test_examine_logical_blocks():
     """What md of 6.19 and newer records of logical blocks is told, and a conversion keeps it."""
     array = small(1)

@@ -7,6 +7,7 @@ import signal
 import time
 
 from llb.array import ramdisks
+from llb.lanes import limit
 from llb.sh import Failure, need, read_at, run, wait_until, write
 
 
@@ -18,6 +19,7 @@ def test_says_why():
     raise Failure('as it should')
 
 
+@limit(2)
 def test_loops():
     """It has to be killed."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -25,22 +27,17 @@ def test_loops():
         time.sleep(1)
 
 
-test_loops.limit_s = 2
-
-
 def test_lives_after_it():
     need(os.getpid() > 1, 'this is no process')
 
 
+@limit(2)
 def test_hangs():
     """A read of a suspended device: it cannot be killed."""
     path, = ramdisks(1)
     run('dmsetup', 'create', 'stuck', '--table', f'0 2048 linear {path} 0')
     run('dmsetup', 'suspend', 'stuck')
     read_at('/dev/mapper/stuck', 0, 4096)
-
-
-test_hangs.limit_s = 2
 
 
 def test_lives_in_a_second_guest():

@@ -14,6 +14,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.dont_write_bytecode = True
 sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench', f'{ROOT}/tests/harness']
 import lane  # noqa: E402  pylint: disable=wrong-import-position
+import names  # noqa: E402  pylint: disable=wrong-import-position
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
 from llb import pace, sh  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
@@ -370,6 +371,29 @@ class Plans(unittest.TestCase):
         cuts.plan(steps, size)
         steps.fit(510, 10)
         self.assertEqual({step.group[:2] for step in steps.steps}, {('a', 'raid1'), ('f', 'raid1')})
+
+
+class Names(unittest.TestCase):
+    SOURCE = ("@lanes('stock', 'uml')\n@limit(2)\ndef test_two():\n    pass\n\n\n"
+              "def helper():\n    pass\n\n\n"
+              "# @lanes('stock')\ndef test_none():\n    pass\n\n\n"
+              "@limit(2)\n@lanes('stock', SOME)\ndef test_odd():\n    pass\n")
+
+    def test_read(self):
+        self.assertEqual([(name, lanes) for name, _, lanes in names.tests(self.SOURCE)],
+                         [('two', ['stock', 'uml']), ('none', []), ('odd', ['stock', 'SOME'])])
+
+    def test_complaints(self):
+        self.assertEqual([names.complaint(lanes) for _, _, lanes in names.tests(self.SOURCE)],
+                         ['', 'runs in no lane', 'no such lane: SOME'])
+
+    def test_every_lane_is_run(self):
+        """scripts/test has a list of its own, for it knows their kernels."""
+        said = subprocess.run([f'{ROOT}/scripts/test', '--long', '--list'], check=True,
+                              stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        wanted = subprocess.run([f'{ROOT}/tests/harness/names.py'], check=True,
+                                stdout=subprocess.PIPE, text=True).stdout.splitlines()
+        self.assertEqual({line.replace(' ', '/', 1) for line in wanted} - set(said), set())
 
 
 if __name__ == '__main__':
