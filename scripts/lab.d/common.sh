@@ -4,7 +4,7 @@
 cache=${XDG_CACHE_HOME:-${HOME:-/root}/.cache}/llbitmap
 
 host_packages=(mmdebstrap debian-archive-keyring qemu-system-x86 e2fsprogs
-	busybox-static cpio rsync kmod xz-utils zstd util-linux)
+	busybox-static cpio rsync kmod xz-utils zstd util-linux python3-minimal)
 
 say() { printf '%s\n' "$*" >&2; }
 

@@ -18,21 +18,9 @@ boot_silence_s=20 # the kernel's log; typical is 1 s
 poweroff_timeout_s=30
 most_boots=3
 
-# Lines of a kernel log that fail a run.
-bad_log_lines='WARNING:|BUG:|kernel BUG at|Oops|general protection|UBSAN|KASAN'
-bad_log_lines+='|possible circular locking|possible recursive locking'
-bad_log_lines+='|inconsistent lock state|suspicious RCU usage|lock held when returning'
-bad_log_lines+='|lockdep|blocked for more than|hung task|hung_task'
-bad_log_lines+='|rcu.*(stall|detected expedited)|soft lockup|hard LOCKUP'
-bad_log_lines+='|Call Trace|Kernel panic|refcount_t:|list_(add|del) corruption'
-# Announcements of the same words at boot.
-good_log_lines='Lock dependency validator|lockdep_depth|MAX_LOCKDEP|RCU lockdep checking is enabled'
-good_log_lines+='|KernelAddressSanitizer initialized'
-good_log_lines+='|[Cc]ommand line(:| parameters) |RCU CPU stall warnings timeout set to'
-
 guest_options() {
 	suite=forky kernel=stock cpus=2 mem=2G timeout_s=300 silence_s=0 append=''
-	out='' job='' udev=1 count=0 allow_log=() disks=()
+	out='' job='' udev=1 count=0 disks=()
 	while [[ $# -gt 0 && $1 != -- ]]; do
 		case $1 in
 		--no-udev)
@@ -46,7 +34,7 @@ guest_options() {
 			continue
 			;;
 		--suite | --kernel | --cpus | --mem | --timeout | --silence | --append | --out | \
-			--job | --allow-log | --disk)
+			--job | --disk)
 			[[ $# -ge 2 ]] || usage_error "guest: $1 needs a value"
 			;;
 		*) usage_error "guest: unknown option '$1'" ;;
@@ -61,7 +49,6 @@ guest_options() {
 		--append) append+=" $2" ;;
 		--out) out=$2 ;;
 		--job) job=$2 ;;
-		--allow-log) allow_log+=("$2") ;;
 		--disk) disks+=("$2") ;;
 		esac
 		shift 2
@@ -82,13 +69,9 @@ guest_options() {
 	((${#disks[@]} == 0)) || [[ $kernel == stock ]] || usage_error "guest: --disk needs --kernel stock"
 	((count == 0)) || [[ $kernel == stock ]] ||
 		usage_error "guest: --count-instructions needs --kernel stock"
-	local regex disk
+	local disk
 	for disk in "${disks[@]}"; do
 		[[ -f $disk ]] || usage_error "guest: no such file: $disk"
-	done
-	for regex in "${allow_log[@]}"; do
-		grep -qE -e "$regex" </dev/null || [[ $? -eq 1 ]] ||
-			usage_error "guest: --allow-log '$regex' is no regular expression"
 	done
 }
 
@@ -329,27 +312,10 @@ job_status() {
 }
 
 # bad_log: the lines of the kernel log that must not be there.
-bad_log() {
-	local regex allow=$good_log_lines
-	for regex in "${allow_log[@]}"; do
-		allow+="|$regex"
-	done
-	tr -d '\r\000' <"$out/kernel.log" | without_blocked_tasks | grep -aE -e "$bad_log_lines" |
-		grep -avE -e "$allow" || true
-}
-
-# What a job asked the kernel to show (guest-job) is no fault, if it came to its end.
-without_blocked_tasks() {
-	awk '
-		/lab: blocked tasks:$/ && !shown { shown = 1; kept = "" }
-		!shown { print; next }
-		{ kept = kept $0 "\n" }
-		/lab: end of blocked tasks$/ { shown = 0 }
-		END { if (shown) printf "%s", kept }'
-}
+bad_log() { python3 "$repo/tests/guest/llb/faults.py" "$out/kernel.log"; }
 
 cmd_guest() {
-	local suite kernel cpus mem timeout_s silence_s append out job udev allow_log disks job_args
+	local suite kernel cpus mem timeout_s silence_s append out job udev disks job_args
 	local root kver tmp nonce label guest_pid t0 t0_ns boot_s='-'
 	local problem='' problem_status=0 stood_still='' status lines boots=1
 	guest_options "$@"
@@ -407,7 +373,7 @@ collect_out() {
 # judge: one line to stderr and the exit status.
 judge() {
 	status=$(job_status)
-	lines=$(bad_log)
+	lines=$(bad_log) || lines='nobody could read it'
 	[[ -z $lines ]] || say "kernel log:"$'\n'"$(head -n 20 <<<"$lines")"
 	if [[ -n $problem ]]; then
 		problem+="; its log ends: $(tr -d '\r\000' <"$out/kernel.log" | tail -n 1)"

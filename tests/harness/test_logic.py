@@ -6,6 +6,7 @@ limits, plans."""
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
 import unittest.mock
@@ -16,7 +17,7 @@ sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench', f'{ROOT}/tests/har
 import lane  # noqa: E402  pylint: disable=wrong-import-position
 import names  # noqa: E402  pylint: disable=wrong-import-position
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
-from llb import pace, sh  # noqa: E402  pylint: disable=wrong-import-position
+from llb import faults, pace, sh  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
 
 DIED = (122, 'guest forky/stock tcg: ended without a final word: Kernel panic')
@@ -139,10 +140,32 @@ class Results(unittest.TestCase):
 
 class KernelLog(unittest.TestCase):
     def left(self, *lines):
-        return subprocess.run(
-            ['bash', '-c', f'source {ROOT}/scripts/lab.d/guest.sh; without_blocked_tasks'],
-            input=''.join(line + '\n' for line in lines), capture_output=True, text=True,
-            check=True).stdout.splitlines()
+        return list(faults.without_blocked_tasks(lines))
+
+    def found(self, log):
+        """By the command, in a log of these bytes."""
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(log)
+            file.flush()
+            return subprocess.run([f'{ROOT}/tests/guest/llb/faults.py', file.name], check=True,
+                                  stdout=subprocess.PIPE, env={'LC_ALL': 'C'}).stdout.decode()
+
+    def test_faults(self):
+        self.assertEqual(self.found(
+            b'[0] Command line: slub_debug lockdep\r\n[1] \xff KASAN: x\0\r\n[2] rcu: INFO: rcu_sched '
+            b'self-detected stall\n[3] mdadm: WARNING\n[4] a: lab: blocked tasks:\nCall Trace:\n'
+            b'[5] lab: end of blocked tasks\n[6] list_del corruption'),
+            '[1] \ufffd KASAN: x\n[2] rcu: INFO: rcu_sched self-detected stall\n'
+            '[6] list_del corruption\n')
+        self.assertEqual(self.found(b'[0] Linux version\n'), '')
+
+    def test_a_log_that_cannot_be_read_is_not_clean(self):
+        """judge() of the lab, with a log that is not there."""
+        said = subprocess.run(
+            ['bash', '-c', f'source {ROOT}/scripts/lab.d/guest.sh; repo={ROOT} out=/nowhere\n'
+             'say() { echo "$*"; }; job_status() { echo 0; }; elapsed() { :; }; judge'],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=False)
+        self.assertEqual((said.returncode, 'kernel log has a line' in said.stdout), (121, True))
 
     def test_blocked_tasks_that_were_asked_for(self):
         shown = ['x is not done: lab: blocked tasks:', 'Call Trace:', 'lab: end of blocked tasks']

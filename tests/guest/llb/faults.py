@@ -1,0 +1,56 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0
+"""faults.py LOG: prints the lines of a kernel log that must not be there. What they are is
+said here only: scripts/lab asks it of a guest's whole log, tests/guest/tests of what came
+while a test ran."""
+
+import re
+import sys
+
+BAD = re.compile('|'.join((
+    'WARNING:', 'BUG:', 'kernel BUG at', 'Oops', 'general protection', 'UBSAN', 'KASAN',
+    'possible circular locking', 'possible recursive locking', 'inconsistent lock state',
+    'suspicious RCU usage', 'lock held when returning', 'lockdep',
+    'blocked for more than', 'hung task', 'hung_task', r'rcu.*(stall|detected expedited)',
+    'soft lockup', 'hard LOCKUP',
+    'Call Trace', 'Kernel panic', 'refcount_t:', 'list_(add|del) corruption')))
+# Announcements of the same words at boot.
+GOOD = re.compile('|'.join((
+    'Lock dependency validator', 'lockdep_depth', 'MAX_LOCKDEP', 'RCU lockdep checking is enabled',
+    'KernelAddressSanitizer initialized', r'[Cc]ommand line(:| parameters) ',
+    'RCU CPU stall warnings timeout set to')))
+# What a job asked the kernel to show (show_blocked() of tests/guest/tests) is between these.
+BLOCKED, END_OF_BLOCKED = 'lab: blocked tasks:', 'lab: end of blocked tasks'
+
+
+def bad(line):
+    return bool(BAD.search(line)) and not GOOD.search(line)
+
+
+def without_blocked_tasks(lines):
+    """What was asked for is no fault, if it came to its end."""
+    shown, kept = False, []
+    for line in lines:
+        if not shown and line.endswith(BLOCKED):
+            shown, kept = True, []
+        if not shown:
+            yield line
+            continue
+        kept.append(line)
+        shown = not line.endswith(END_OF_BLOCKED)
+    if shown:
+        yield from kept
+
+
+def main():
+    path, = sys.argv[1:]
+    with open(path, encoding='utf-8', errors='replace', newline='\n') as file:
+        lines = file.read().replace('\r', '').replace('\0', '').split('\n')
+    sys.stdout.reconfigure(encoding='utf-8')
+    for line in without_blocked_tasks(lines):
+        if bad(line):
+            print(line)
+
+
+if __name__ == '__main__':
+    main()
