@@ -10,6 +10,7 @@ GUEST... is the lab's command ("scripts/lab guest --suite ..."); it gets --timeo
 and --out BASE, BASE-2, ... and its stderr goes to BASE.err, ... Exit status 0 if every test
 passed and every guest ended in an orderly way with a clean kernel log."""
 
+import collections
 import subprocess
 import sys
 import time
@@ -20,6 +21,20 @@ PER_TEST_S = 3600  # each has a limit of its own, 3000 s at most: this is only t
 SILENCE_S = 150  # the job says something every 10 s
 # What the job ends with: all passed, some failed, and the guest is spent (tests/guest/tests).
 ORDERLY = ALL_PASSED, SOME_FAILED, SPENT = 0, 1, 3
+
+
+class Result(collections.namedtuple('Result', 'name passed seconds why')):
+    """What the job, or a lane, says of a test: seconds as they were said."""
+
+    @classmethod
+    def of(cls, line):
+        """None: the line says something else."""
+        word, _, rest = line.strip().partition(' ')
+        if word not in ('PASS', 'FAIL'):
+            return None
+        name, _, rest = rest.partition(' ')
+        seconds, _, why = rest.partition(' ')
+        return cls(name, word == 'PASS', seconds.rstrip(':'), why)
 
 
 class Lane:

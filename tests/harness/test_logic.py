@@ -14,8 +14,11 @@ import unittest.mock
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
 sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench', f'{ROOT}/tests/harness']
+import guest_mutants  # noqa: E402  pylint: disable=wrong-import-position
+import guests  # noqa: E402  pylint: disable=wrong-import-position
 import lane  # noqa: E402  pylint: disable=wrong-import-position
 import names  # noqa: E402  pylint: disable=wrong-import-position
+import peer_report  # noqa: E402  pylint: disable=wrong-import-position
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
 from llb import faults, pace, sh  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
@@ -394,6 +397,51 @@ class Plans(unittest.TestCase):
         cuts.plan(steps, size)
         steps.fit(510, 10)
         self.assertEqual({step.group[:2] for step in steps.steps}, {('a', 'raid1'), ('f', 'raid1')})
+
+
+class Reports(unittest.TestCase):
+    def test_result(self):
+        self.assertEqual(lane.Result.of('FAIL a.b 1.5: it: lied\n'), ('a.b', False, '1.5', 'it: lied'))
+        self.assertEqual(lane.Result.of('PASS a.b 0.1'), ('a.b', True, '0.1', ''))
+        self.assertIsNone(lane.Result.of('RUN a.b'))
+        self.assertIsNone(lane.Result.of('GUESTS bad 1: x'))
+
+    def test_a_guest_that_came_to_no_test(self):
+        checked = guests.started(Guests(([], DIED)))
+        with self.assertRaisesRegex(guests.NotStarted, 'ended without a final word'):
+            lane.run(lane.Lane(['a.b', 'a.c']), checked, 5)
+
+    def test_guests_that_die_in_a_test(self):
+        results = []
+        checked = guests.started(Guests((['RUN a.b'], DIED), (['RUN a.c', 'PASS a.c 1'], FINE)))
+        lane.run(lane.Lane(['a.b', 'a.c'], lambda line: results.append(lane.Result.of(line))), checked, 5)
+        self.assertEqual([(one.name, one.passed) for one in results if one],
+                         [('a.b', False), ('a.c', True)])
+
+    def test_properties(self):
+        """All of them are tests that there are."""
+        texts = peer_report.properties()
+        known = {f'{module}.{name}' for path in names.GUEST.glob('test_*.py')
+                 for module in [path.stem.removeprefix('test_')]
+                 for name, _, _ in names.tests(path.read_text(encoding='utf-8'))}
+        self.assertEqual(set(texts) - known, set())
+        self.assertEqual(texts['log.raid10'], texts['log.raid1'].replace('raid1:', 'raid10:'))
+
+    def test_rows(self):
+        seen = {'intree': {'a.b': lane.Result('a.b', False, '1', 'x | y')},
+                'llbitmap': {'a.b': lane.Result('a.b', True, '1', '')}}
+        table = peer_report.rows({'a.b': 'it holds'}, seen)
+        self.assertEqual(table, [{'property': 'it holds', 'test': 'a.b', 'intree': 'fail',
+                                  'llbitmap': 'pass', 'observed': 'intree: x | y'}])
+        self.assertIn('| it holds | fail | pass | intree: x / y |', peer_report.markdown(table, 'k'))
+
+    def test_mutants(self):
+        self.assertEqual(guest_mutants.read_line('+delays@uml race.a race.b\n'),
+                         ('delays@uml', 'delays', True, 'uml', ['race.a', 'race.b']))
+        self.assertEqual(guest_mutants.read_line('no-flush log.raid1'),
+                         ('no-flush', 'no-flush', False, 'stock', ['log.raid1']))
+        for nothing in ('# no-flush log.raid1', 'no-flush', ''):
+            self.assertIsNone(guest_mutants.read_line(nothing))
 
 
 class Names(unittest.TestCase):
