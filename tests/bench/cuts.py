@@ -129,14 +129,8 @@ def classic_bytes(*paths):
 
 
 def chunks_of(path, offsets):
-    """The bitmap's chunks of the array's bytes at these offsets. For raid5 md asks for
-    whole stripes: all of a raid chunk on the members."""
-    layout = disk.Layout(disk.supers([path])[0])
-    found = {layout.chunk_at(offset) for offset in offsets}
-    if layout.level != 5:
-        return found
-    row = layout.raid_chunk // layout.chunk
-    return {chunk // row * row + number for chunk in found for number in range(row)}
+    """The bitmap's chunks of the array's bytes at these offsets."""
+    return disk.Layout(disk.supers([path])[0]).chunks_at(offsets)
 
 
 def after(level, variant, number, load, members, say, touched=None):

@@ -17,7 +17,7 @@ from llb.sh import Failure, equal, need, run, wait_until, write
 from cuts import done, sectors
 from measure import emit
 from members import empty_ramdisks
-from variants import ALL, LOCKLESS, MEMBERS, Measured, in_turn, use
+from variants import ALL, MEMBERS, Measured, in_turn, use
 
 MIB = 1 << 20
 SIZE_MIB = 128 # of each member

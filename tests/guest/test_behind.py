@@ -189,7 +189,7 @@ def test_not_clean():
     array, data, late = made()
     data.fill(0, 40)
     settle(array)
-    layout = life.layout_of(array)
+    layout = disk.layout_of(array)
     with mapped.keeping(late):
         written_behind(data, late, SPREAD, '3c')
         chunks = layout.chunks_at(SPREAD)
@@ -223,7 +223,7 @@ def under(action, check=None, limit_s=60):
     array, data, late = made()
     data.fill(0, 40)
     settle(array)
-    chunks = life.layout_of(array).chunks_at(SPREAD)
+    chunks = disk.layout_of(array).chunks_at(SPREAD)
     with mapped.keeping(late):
         written_behind(data, late, SPREAD, '3c')
         task = action(array, data, late)

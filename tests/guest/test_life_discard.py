@@ -7,8 +7,7 @@ import os
 from llb import disk
 from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, garbage, layout_of, lose, make, settle, unequal,
-                      whole)
+from llb.life import (DISKS, MIB, Data, add, garbage, lose, make, settle, unequal, whole)
 from llb.sh import need, read, run, write
 
 KIB = 1 << 10
@@ -55,7 +54,7 @@ class WithoutDiscard:
 def holes(array, data, before):
     """Discards whole chunks, parts of chunks, and from one chunk's middle into
     another's: only the chunks that were discarded wholly are forgotten."""
-    layout = layout_of(array)
+    layout = disk.layout_of(array)
     discard(array, data, 4 * MIB, 4 * MIB)
     discard(array, data, 10 * MIB + 8 * KIB, 16 * KIB)
     discard(array, data, 12 * MIB + 32 * KIB, 4 * MIB)

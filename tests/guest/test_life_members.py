@@ -7,8 +7,8 @@ import time
 from llb import disk, fio
 from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, fast, garbage, layout_of, lose, make, fail, remove,
-                      settle, slow, used, whole)
+from llb.life import (DISKS, MIB, Data, add, fast, garbage, lose, make, fail, remove, settle,
+                      slow, used, whole)
 from llb.sh import need, run, wait_until, write_at
 from llb.trace import Trace
 
@@ -84,7 +84,7 @@ def readded(layout, count):
     lose(array, gone)
     data.sprinkle(range(2 * MIB, 4 * MIB, 160 * KIB), '3c')
     data.sprinkle(range(20 * MIB, 22 * MIB, 160 * KIB), '3c')
-    layout_now = layout_of(array)
+    layout_now = disk.layout_of(array)
     with Trace([gone]) as trace:
         run('mdadm', array.path, '--re-add', gone)
         array.wait_whole()

@@ -6,10 +6,10 @@ import os
 import time
 
 from llb import disk, fio
-from llb.array import Array, ramdisks
+from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (MIB, Data, cut, fast, freeze, layout_of, lose, make, running,
-                      settle, slow, thaw, used, waiting, whole)
+from llb.life import (MIB, Data, cut, fast, freeze, lose, make, running, settle, slow, thaw, used,
+                      waiting, whole)
 from llb.sh import Direct, equal, need, run, wait_until, write
 from llb.trace import Trace
 
@@ -23,7 +23,7 @@ def parts(array, step=400 * KIB):
 def differ(array, chunks):
     """Makes the copies of these chunks differ behind md's back: the last copy, or parity."""
     order, sup = disk.by_role(array.members)
-    layout = layout_of(array)
+    layout = disk.layout_of(array)
     for chunk in chunks:
         sector = chunk * sup.chunk + 16
         role, at = layout.places(sector)[-1]

@@ -8,8 +8,8 @@ import time
 
 from llb import disk, fio, mapped
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, layout_of, lose,
-                      make, remove, running, settle, slow, thaw, unequal, used, waiting, whole)
+from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, lose, make, remove, running,
+                      settle, slow, thaw, unequal, used, waiting, whole)
 from llb.sh import Direct, equal, need, run, wait_until
 
 KIB = 1 << 10
@@ -25,7 +25,7 @@ def first_writes(level):
     data = Data(array)
     freeze(array)
     data.sprinkle(PARTS_OF_4)
-    touched = layout_of(array).chunks_at(PARTS_OF_4)
+    touched = disk.layout_of(array).chunks_at(PARTS_OF_4)
     equal(waiting(array), len(touched), 'chunks that wait for their parity')
     thaw(array)
     settle(array)
@@ -82,7 +82,7 @@ def cut_before_built(level, clean):
     need(waiting(array), 'nothing waits for its parity')
     after = cut(array, disks[DISKS[level]:])
     missing = disk.not_clean(after.cells())
-    touched = layout_of(after).chunks_at(PARTS_OF_4)
+    touched = disk.layout_of(after).chunks_at(PARTS_OF_4)
     need(touched <= missing, f'{len(touched - missing)} chunks without parity are not marked')
     after.assemble()
     after.quick()

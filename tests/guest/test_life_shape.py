@@ -8,8 +8,8 @@ import time
 from llb import disk, fio
 from llb.array import Array, ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, fast, kernel_log, layout_of, lose, make, refused,
-                      running, settle, slow, used, whole)
+from llb.life import (DISKS, MIB, Data, add, fast, kernel_log, lose, make, refused, running,
+                      settle, slow, used, whole)
 from llb.sh import copy_device, equal, need, read, run, wait_until
 
 KIB = 1 << 10
@@ -164,7 +164,7 @@ def test_disks_raid1():
     settle(array)
     data.holds()
     # The rest of a chunk that was written in part is what the disks held before.
-    whole(array, layout_of(array).chunks_at(range(0, 6 * MIB, fio.BLOCK)), check=False)
+    whole(array, disk.layout_of(array).chunks_at(range(0, 6 * MIB, fio.BLOCK)), check=False)
     lose(array, disks[0])
     run('mdadm', '--grow', array.path, '-n2')
     array.members = disks[1:]

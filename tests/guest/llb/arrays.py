@@ -18,15 +18,8 @@ def small(level, *extra, members=None, mib=48, number=0):
 
 
 def chunks_of(array, offsets):
-    """The bitmap's chunks of the array's bytes at these offsets. For raid5 md
-    asks for whole stripes: all of a raid chunk on the members."""
-    sup = disk.supers(array.members[:1])[0]
-    layout = disk.Layout(disk.supers(array.members[:1])[0])
-    found = {layout.chunk_at(offset) for offset in offsets}
-    if layout.level != 5:
-        return found
-    row = layout.raid_chunk // layout.chunk
-    return {chunk // row * row + number for chunk in found for number in range(row)}
+    """The bitmap's chunks of the array's bytes at these offsets."""
+    return disk.layout_of(array).chunks_at(offsets)
 
 
 def settle(array, limit_s=60):

@@ -4,7 +4,7 @@
 
 import struct
 
-from .sh import Direct, Failure, need
+from .sh import Direct, need
 
 SECTOR = 512
 PAGE_SECTORS = 8  # the unit in which data is compared and I/O is counted
@@ -20,6 +20,9 @@ NAMES = ('unwritten', 'clean', 'dirty', 'need sync', 'syncing', 'need sync unwri
          'syncing unwritten', 'clean unwritten')
 FIRST_USE, MADE_CLEAN = 1 << 3, 1 << 4
 SLICE = 4096
+PARITIES = {4: 1, 5: 1, 6: 2}  # by level
+OFFSET_LAYOUT = 1 << 16  # of raid10
+LEFT_SYMMETRIC = 2
 
 
 def must_resync(state):
@@ -114,47 +117,63 @@ def written(states):
 
 
 class Layout:
-    """Where the data of a chunk of the bitmap is on the members. Raid1 and
-    raid4/5/6 count a bitmap's sectors on the members, raid10 on the array."""
+    """Where the chunks of the bitmap are on the members, for each level and each raid10
+    layout that mdadm makes. Sectors: raid1 and raid4/5/6 count a bitmap's on the members,
+    raid10 on the array."""
 
     def __init__(self, sup):
         self.level, self.disks, self.chunk, self.chunks = \
             sup.level, sup.disks, sup.chunk, sup.chunks
         self.sync_size, self.data_offset, self.raid_chunk = \
             sup.sync_size, sup.data_offset, sup.raid_chunk
-        self.member_size = sup.size
+        self.parities, self.layout = PARITIES.get(self.level, 0), sup.layout
+        need(self.level in (1, 10, *PARITIES), f'level {self.level} is not known here')
         if self.level == 10:
-            self.near = sup.layout & 0xFF
-            if (sup.layout >> 8) & 0xFF != 1:
-                raise Failure(f'raid10 layout {sup.layout:#x} is not a near one')
-        elif self.level not in (1, 4, 5, 6):
-            raise Failure(f'level {self.level} is not known here')
+            self.near, self.far = sup.layout & 0xFF, sup.layout >> 8 & 0xFF
+            need(sup.layout < OFFSET_LAYOUT * 2, f'raid10 layout {sup.layout:#x} is not known here')
+            self.offset = bool(sup.layout & OFFSET_LAYOUT)
+            self.stride = self.raid_chunk if self.offset else \
+                sup.size // self.raid_chunk // self.far * self.raid_chunk
 
     def places(self, sector):
-        """[(role, member's data sector)] of what a bitmap's sector covers."""
+        """[(role, member's data sector)] of a bitmap's sector. Raid10: near copies
+        side by side; the far ones one stride below and near roles to the right, the
+        stride being a raid chunk (offset) or an equal part of the member (far)."""
         if self.level != 10:
             return [(role, sector) for role in range(self.disks)]
         chunk, rest = divmod(sector, self.raid_chunk)
         found = []
-        for copy in range(self.near):
-            row, role = divmod(chunk * self.near + copy, self.disks)
-            found.append((role, row * self.raid_chunk + rest))
+        for near in range(self.near):
+            row, role = divmod(chunk * self.near + near, self.disks)
+            row *= self.far if self.offset else 1
+            for far in range(self.far):
+                found.append(((role + far * self.near) % self.disks,
+                              row * self.raid_chunk + rest + far * self.stride))
         return found
 
     def sector_of(self, role, sector):
-        """The bitmap's sector at a member's data sector."""
+        """The bitmap's sector at a member's data sector; of raid10 near layouts only."""
         if self.level != 10:
             return sector
+        need(self.far == 1, f'raid10 layout {self.layout:#x} is not a near one')
         row, rest = divmod(sector, self.raid_chunk)
         return (row * self.disks + role) // self.near * self.raid_chunk + rest
 
     def chunk_at(self, offset):
         """The bitmap's chunk of a byte of the array."""
         sector = offset // SECTOR
-        if self.level in (4, 5):
-            stripe, rest = divmod(sector, self.raid_chunk)
-            sector = stripe // (self.disks - 1) * self.raid_chunk + rest
+        if self.parities:
+            row, rest = divmod(sector, self.raid_chunk)
+            sector = row // (self.disks - self.parities) * self.raid_chunk + rest
         return sector // self.chunk
+
+    def chunks_at(self, offsets):
+        """For parity levels md asks for whole stripes: all of a raid chunk."""
+        found = {self.chunk_at(offset) for offset in offsets}
+        if not self.parities:
+            return found
+        row = max(self.raid_chunk // self.chunk, 1)
+        return {chunk // row * row + number for chunk in found for number in range(row)}
 
     def pages(self, chunk):
         """The bitmap's sectors of a chunk, one per page."""
@@ -162,18 +181,53 @@ class Layout:
                      min((chunk + 1) * self.chunk, self.sync_size), PAGE_SECTORS)
 
     def runs(self, chunk):
-        """[(first sector, sectors)] of a chunk, none across a raid10 chunk's end."""
+        """[(first sector, sectors)] of a chunk, none across a raid chunk's end."""
         start, end = chunk * self.chunk, min((chunk + 1) * self.chunk, self.sync_size)
-        unit = self.raid_chunk if self.level == 10 else end
+        unit = end if self.level == 1 else self.raid_chunk
         while start < end:
             stop = min(end, (start // unit + 1) * unit)
             yield start, stop - start
             start = stop
 
     def parity(self, row_sector):
-        """The role that holds raid5's parity at a member's data sector
-        (left-symmetric, mdadm's default)."""
+        """The role that holds the (first) parity at a member's data sector (left-symmetric,
+        mdadm's default)."""
         return self.disks - 1 - row_sector // self.raid_chunk % self.disks
+
+    def agree(self, sector, parts):
+        """Whether the members' parts at that sector belong together."""
+        if not self.parities:
+            return all(part == parts[0] for part in parts[1:])
+        if self.parities == 1:
+            return xor(parts) == 0
+        need(self.layout == LEFT_SYMMETRIC, f'raid6 layout {self.layout} is not known here')
+        parity = self.parity(sector)
+        data = [parts[(parity + 2 + number) % self.disks] for number in range(self.disks - 2)]
+        return xor(data) == as_number(parts[parity]) and \
+            syndrome(data) == as_number(parts[(parity + 1) % self.disks])
+
+
+def as_number(part):
+    return int.from_bytes(part, 'little')
+
+
+def xor(parts):
+    total = 0
+    for part in parts:
+        total ^= as_number(part)
+    return total
+
+
+def syndrome(data):
+    """Raid6's Q: the sum of 2^n * data[n] in GF(256) with the polynomial 0x11d, for
+    all bytes at once: one large number, whose bytes are doubled side by side."""
+    size = len(data[0])
+    low, keep = as_number(b'\x01' * size), as_number(b'\xfe' * size)
+    total = 0
+    for part in reversed(data):
+        carry = total >> 7 & low
+        total = (total << 1 & keep) ^ carry * 0x1D ^ as_number(part)
+    return total
 
 
 def by_role(paths):
@@ -186,26 +240,23 @@ def by_role(paths):
     return order, found[0]
 
 
+def layout_of(array):
+    return Layout(supers(array.members[:1])[0])
+
+
 def unequal(paths, chunks):
-    """The chunks whose copies differ: raid1 and raid10 compare them, raid5
-    the XOR of all members with zero. Byte for byte, on the members."""
+    """The chunks whose members do not agree: copies byte for byte, parity computed again."""
     order, sup = by_role(paths)
     need(None not in order, 'a member is missing')
     layout = Layout(sup)
+    begins = [one.data_offset for one in supers(order)]  # a returned member's may differ
     devices = [Direct(path) for path in order]
     bad = set()
     for chunk in sorted(chunks):
         for start, length in layout.runs(chunk):
-            parts = [devices[role].read((layout.data_offset + sector) * SECTOR, length * SECTOR)
+            parts = [devices[role].read((begins[role] + sector) * SECTOR, length * SECTOR)
                      for role, sector in layout.places(start)]
-            if layout.level in (4, 5):
-                total = 0
-                for part in parts:
-                    total ^= int.from_bytes(part, 'little')
-                same = total == 0
-            else:
-                same = all(part == parts[0] for part in parts[1:])
-            if not same:
+            if not layout.agree(start, parts):
                 bad.add(chunk)
     for device in devices:
         device.__exit__()

@@ -15,128 +15,14 @@ from .sh import (Direct, Failure, KernelLog, copy_device, equal, need, read, rea
 MIB = 1 << 20
 BLOCK = fio.BLOCK
 DISKS = {1: 2, 10: 4, 4: 3, 5: 3, 6: 4}
-PARITIES = {4: 1, 5: 1, 6: 2}
-OFFSET_LAYOUT = 1 << 16
-LEFT_SYMMETRIC = 2
-
-
-class Map:
-    """Where the chunks of the bitmap are on the members, for each level and each
-    raid10 layout that mdadm makes. Sectors; as disk.Layout otherwise."""
-
-    def __init__(self, sup):
-        self.level, self.disks, self.chunk, self.chunks = \
-            sup.level, sup.disks, sup.chunk, sup.chunks
-        self.sync_size, self.data_offset, self.raid_chunk = \
-            sup.sync_size, sup.data_offset, sup.raid_chunk
-        self.parities, self.layout = PARITIES.get(self.level, 0), sup.layout
-        need(self.level in DISKS, f'level {self.level} is not known here')
-        if self.level == 10:
-            self.near, self.far = sup.layout & 0xFF, sup.layout >> 8 & 0xFF
-            need(sup.layout < OFFSET_LAYOUT * 2, f'raid10 layout {sup.layout:#x} is not known here')
-            self.offset = bool(sup.layout & OFFSET_LAYOUT)
-            self.stride = self.raid_chunk if self.offset else \
-                sup.size // self.raid_chunk // self.far * self.raid_chunk
-
-    def places(self, sector):
-        """[(role, member's data sector)] of a bitmap's sector. Raid10: near copies
-        side by side; the far ones one stride below and near roles to the right, the
-        stride being a raid chunk (offset) or an equal part of the member (far)."""
-        if self.level != 10:
-            return [(role, sector) for role in range(self.disks)]
-        chunk, rest = divmod(sector, self.raid_chunk)
-        found = []
-        for near in range(self.near):
-            row, role = divmod(chunk * self.near + near, self.disks)
-            row *= self.far if self.offset else 1
-            for far in range(self.far):
-                found.append(((role + far * self.near) % self.disks,
-                              row * self.raid_chunk + rest + far * self.stride))
-        return found
-
-    def chunk_at(self, offset):
-        """The bitmap's chunk of a byte of the array."""
-        sector = offset // disk.SECTOR
-        if self.parities:
-            row, rest = divmod(sector, self.raid_chunk)
-            sector = row // (self.disks - self.parities) * self.raid_chunk + \
-                rest % self.raid_chunk
-        return sector // self.chunk
-
-    def chunks_at(self, offsets):
-        """For parity levels md asks for whole stripes: all of a raid chunk."""
-        found = {self.chunk_at(offset) for offset in offsets}
-        if not self.parities:
-            return found
-        row = max(self.raid_chunk // self.chunk, 1)
-        return {chunk // row * row + number for chunk in found for number in range(row)}
-
-    def runs(self, chunk):
-        """[(first sector, sectors)] of a chunk, none across a raid chunk's end."""
-        start, end = chunk * self.chunk, min((chunk + 1) * self.chunk, self.sync_size)
-        unit = end if self.level == 1 else self.raid_chunk
-        while start < end:
-            stop = min(end, (start // unit + 1) * unit)
-            yield start, stop - start
-            start = stop
-
-    def agree(self, sector, parts):
-        """Whether the members' parts at that sector belong together."""
-        if not self.parities:
-            return all(part == parts[0] for part in parts[1:])
-        if self.parities == 1:
-            return xor(parts) == 0
-        need(self.layout == LEFT_SYMMETRIC, f'raid6 layout {self.layout} is not known here')
-        parity = self.disks - 1 - sector // self.raid_chunk % self.disks
-        data = [parts[(parity + 2 + number) % self.disks] for number in range(self.disks - 2)]
-        return xor(data) == as_number(parts[parity]) and \
-            syndrome(data) == as_number(parts[(parity + 1) % self.disks])
-
-
-def as_number(part):
-    return int.from_bytes(part, 'little')
-
-
-def xor(parts):
-    total = 0
-    for part in parts:
-        total ^= as_number(part)
-    return total
-
-
-def syndrome(data):
-    """Raid6's Q: the sum of 2^n * data[n] in GF(256) with the polynomial 0x11d, for
-    all bytes at once: one large number, whose bytes are doubled side by side."""
-    size = len(data[0])
-    low, keep = as_number(b'\x01' * size), as_number(b'\xfe' * size)
-    total = 0
-    for part in reversed(data):
-        carry = total >> 7 & low
-        total = (total << 1 & keep) ^ carry * 0x1D ^ as_number(part)
-    return total
 
 
 def unequal(paths, chunks=None):
-    """(the chunks whose members do not agree, how many were compared): copies byte
-    for byte, parity computed again. None: all that was ever written."""
-    order, sup = disk.by_role(paths)
-    need(None not in order, 'a member is missing')
-    layout = Map(sup)
-    begins = [one.data_offset for one in disk.supers(order)]  # a returned member's may differ
+    """(the chunks whose members do not agree, how many were compared). None: all that was
+    ever written."""
     if chunks is None:
-        chunks = disk.written(disk.cells(order))
-    devices = [Direct(path) for path in order]
-    bad = set()
-    for chunk in sorted(chunks):
-        for start, length in layout.runs(chunk):
-            parts = [devices[role].read((begins[role] + sector) * disk.SECTOR,
-                                        length * disk.SECTOR)
-                     for role, sector in layout.places(start)]
-            if not layout.agree(start, parts):
-                bad.add(chunk)
-    for device in devices:
-        device.__exit__()
-    return bad, len(chunks)
+        chunks = disk.written(disk.cells(paths))
+    return disk.unequal(paths, chunks), len(chunks)
 
 
 def whole(array, chunks=None, check=True):
@@ -252,10 +138,6 @@ def make(level, *extra, members=None, mib=48, number=0, size=True):
         extra = ('--chunk=64', *extra)
     sized = (f'--size={mib}M',) if size else ()
     return array.create(level, *sized, *extra)
-
-
-def layout_of(array):
-    return Map(disk.supers(array.members[:1])[0])
 
 
 def settle(array, limit_s=60, also=()):
