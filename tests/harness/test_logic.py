@@ -3,7 +3,9 @@
 """What runs and judges the tests, without a guest: results of a lane whose guests die,
 limits, plans."""
 
+import json
 import os
+import pathlib
 import subprocess
 import sys
 import tempfile
@@ -14,9 +16,12 @@ import unittest.mock
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
 sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench', f'{ROOT}/tests/harness']
+import crash_cost_check  # noqa: E402  pylint: disable=wrong-import-position
+import demo_report  # noqa: E402  pylint: disable=wrong-import-position
 import guest_mutants  # noqa: E402  pylint: disable=wrong-import-position
 import guests  # noqa: E402  pylint: disable=wrong-import-position
 import lane  # noqa: E402  pylint: disable=wrong-import-position
+import mdadm_report  # noqa: E402  pylint: disable=wrong-import-position
 import names  # noqa: E402  pylint: disable=wrong-import-position
 import peer_report  # noqa: E402  pylint: disable=wrong-import-position
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
@@ -435,6 +440,19 @@ class Reports(unittest.TestCase):
                                   'llbitmap': 'pass', 'observed': 'intree: x | y'}])
         self.assertIn('| it holds | fail | pass | intree: x / y |', peer_report.markdown(table, 'k'))
 
+    def test_mdadm(self):
+        one = {'test': 'a', 'result': 'pass', 'reason': ''}
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder)
+            (out / 'report-1.json').write_text(json.dumps([one]), encoding='utf-8')
+            self.assertEqual(mdadm_report.merged(out, ['a', 'b']),
+                             [one, {'test': 'b', 'result': 'fail', 'reason': 'no result'}])
+
+    def test_crash_cost(self):
+        said = subprocess.CompletedProcess([], 0, 'x: mean 1.5 GB  max 20 MB\n')
+        with unittest.mock.patch('subprocess.run', return_value=said):
+            self.assertEqual(crash_cost_check.predicted('a50', 'classic', '9'), (1.5e9, 20e6))
+
     def test_mutants(self):
         self.assertEqual(guest_mutants.read_line('+delays@uml race.a race.b\n'),
                          ('delays@uml', 'delays', True, 'uml', ['race.a', 'race.b']))
@@ -442,6 +460,44 @@ class Reports(unittest.TestCase):
                          ('no-flush', 'no-flush', False, 'stock', ['log.raid1']))
         for nothing in ('# no-flush log.raid1', 'no-flush', ''):
             self.assertIsNone(guest_mutants.read_line(nothing))
+
+
+class Demo(unittest.TestCase):
+    FACTS = {'level': 'raid1', 'chunks': 9, 'dirty_at_cut': 3, 'resynced': 3, 'mismatch_cnt': 0,
+             'verify_errors': 0, 'seconds': 1.5}
+
+    def judge(self, log=None, ok=True, **facts):
+        log = log or ''.join(f'ok: raid1: {step}: x\n' for step in demo_report.STEPS)
+        with tempfile.TemporaryDirectory() as folder:
+            out = pathlib.Path(folder)
+            (out / 'job.log').write_text(log, encoding='utf-8')
+            (out / 'report.json').write_text(
+                json.dumps({'ok': ok, 'levels': [{**self.FACTS, **facts}]}), encoding='utf-8')
+            return demo_report.judge(out, ['raid1'])
+
+    def test_all_is_well(self):
+        self.assertEqual(self.judge(), '')
+
+    def test_not_ok(self):
+        for ok in (False, 'true', 1):
+            self.assertEqual(self.judge(ok=ok), 'the report does not say ok')
+
+    def test_a_step_is_missing(self):
+        for step in demo_report.STEPS:
+            log = ''.join(f'ok: raid1: {one}: {"" if one == step else "x"}\n' for one in demo_report.STEPS)
+            self.assertEqual(self.judge(log), f'raid1: no word of the step {step}')
+
+    def test_numbers(self):
+        for name in demo_report.NUMBERS:
+            for odd in ('3', None, True):
+                self.assertEqual(self.judge(**{name: odd}), f'raid1: the report has no {name}')
+        for odd in ({'dirty_at_cut': 0, 'resynced': 0}, {'resynced': 2}, {'mismatch_cnt': 8},
+                    {'verify_errors': 1}):
+            self.assertIn('tells of a failure', self.judge(**odd))
+        self.assertEqual(self.judge(level='raid10'), 'raid1 is not in the report')
+
+    def test_no_report(self):
+        self.assertIn('left no report', demo_report.judge(pathlib.Path('/nowhere'), ['raid1']))
 
 
 class Names(unittest.TestCase):
