@@ -16,6 +16,8 @@
 #ifndef LLBITMAP_ABI_H
 #define LLBITMAP_ABI_H
 
+#include "llbitmap/format.h"
+
 #if defined(__KERNEL__) && !defined(__cplusplus)
 #include <linux/types.h>
 typedef u8 llb_u8;
@@ -62,23 +64,22 @@ struct plat_counters; /* per-CPU counters */
 #define PLAT_ARRAY_SYNC (1u << 3) /* it is a resync, check or repair */
 #define PLAT_ARRAY_REQUESTED (1u << 4) /* check or repair */
 #define PLAT_ARRAY_CHECK (1u << 5)
-#define PLAT_ARRAY_RECOVER (1u << 6)
-#define PLAT_ARRAY_RESHAPE (1u << 7) /* the sync thread reshapes */
-#define PLAT_ARRAY_INTR (1u << 8) /* the sync thread is told to stop */
-#define PLAT_ARRAY_RESHAPE_PENDING (1u << 9) /* a reshape is not finished */
-#define PLAT_ARRAY_BROKEN (1u << 10) /* md fails all writes */
-#define PLAT_ARRAY_LIVE (1u << 11) /* the array is running and stays so */
-#define PLAT_ARRAY_CLUSTERED (1u << 12)
-#define PLAT_ARRAY_DM (1u << 13) /* dm-raid */
-#define PLAT_ARRAY_BITMAP_FILE (1u << 14)
-#define PLAT_ARRAY_BARE (1u << 15) /* runs without a bitmap: one would be added now */
-#define PLAT_ARRAY_OTHER_META (1u << 16) /* metadata other than 1.2 */
-#define PLAT_ARRAY_SUSPENDED (1u << 18) /* no write is under way, and none begins */
-#define PLAT_ARRAY_SNAPSHOT (1u << 17) /* hibernation: memory is, or will be, an image that comes back */
+#define PLAT_ARRAY_RESHAPE (1u << 6) /* the sync thread reshapes */
+#define PLAT_ARRAY_INTR (1u << 7) /* the sync thread is told to stop */
+#define PLAT_ARRAY_RESHAPE_PENDING (1u << 8) /* a reshape is not finished */
+#define PLAT_ARRAY_BROKEN (1u << 9) /* md fails all writes */
+#define PLAT_ARRAY_LIVE (1u << 10) /* the array is running and stays so */
+#define PLAT_ARRAY_CLUSTERED (1u << 11)
+#define PLAT_ARRAY_DM (1u << 12) /* dm-raid */
+#define PLAT_ARRAY_BITMAP_FILE (1u << 13)
+#define PLAT_ARRAY_BARE (1u << 14) /* runs without a bitmap: one would be added now */
+#define PLAT_ARRAY_OTHER_META (1u << 15) /* metadata other than 1.2 */
+#define PLAT_ARRAY_SUSPENDED (1u << 17) /* no write is under way, and none begins */
+#define PLAT_ARRAY_RESYNC_DUE (1u << 18) /* by md's own mark */
+#define PLAT_ARRAY_SNAPSHOT (1u << 16) /* hibernation: memory is, or will be, an image that comes back */
 struct plat_array_info {
 	llb_u64 events;
 	llb_u64 sync_size; /* sectors that the bitmap must cover */
-	llb_u64 resync_offset; /* sectors; ~0 = nothing to resync */
 	llb_s64 bitmap_offset; /* sectors from the member's superblock */
 	llb_u64 bitmap_space; /* sectors; 0 = md does not know */
 	llb_s32 level;
@@ -86,18 +87,16 @@ struct plat_array_info {
 	llb_s32 degraded;
 	llb_u32 flags;
 	llb_u32 raid_chunk; /* sectors; 0: none */
-	llb_u32 reserved; /* 0 */
 	llb_u8 uuid[16];
 };
-LLB_STATIC_ASSERT(sizeof(struct plat_array_info) == 80);
+LLB_STATIC_ASSERT(sizeof(struct plat_array_info) == 72);
 
 #define PLAT_MEMBER_IN_SYNC (1u << 0)
 #define PLAT_MEMBER_FAULTY (1u << 1)
-#define PLAT_MEMBER_REPLACEMENT (1u << 2)
-#define PLAT_MEMBER_JOURNAL (1u << 3)
-#define PLAT_MEMBER_OLD (1u << 4) /* being re-added: its bitmap is not current */
-#define PLAT_MEMBER_BBL (1u << 5) /* has an enabled bad-block log */
-#define PLAT_MEMBER_MISSED (1u << 6) /* not in sync, and was not at a plat_absent_missed, or is new */
+#define PLAT_MEMBER_JOURNAL (1u << 2)
+#define PLAT_MEMBER_OLD (1u << 3) /* being re-added: its bitmap is not current */
+#define PLAT_MEMBER_BBL (1u << 4) /* has an enabled bad-block log */
+#define PLAT_MEMBER_MISSED (1u << 5) /* not in sync, and was not at a plat_absent_missed, or is new */
 struct plat_member {
 	llb_u64 sb_start; /* sectors on the metadata device */
 	llb_u64 data_offset; /* sectors */
@@ -124,9 +123,7 @@ struct plat_slots {
 };
 
 struct plat_io_result {
-	llb_u32 tried; /* members the batch was sent to */
 	llb_u32 in_sync_ok; /* in-sync members that took all of it */
-	llb_u32 in_sync_tried;
 };
 
 /* ---- memory [sleep] ---- */
@@ -206,7 +203,6 @@ __attribute__((format(printf, 3, 4))) void plat_log(struct plat_array *h, llb_u3
 #define PLAT_LOG_ERR 3
 #define PLAT_LOG_WARN 4
 #define PLAT_LOG_NOTICE 5
-#define PLAT_LOG_INFO 6
 
 /* ---- member I/O [sleep], never with a bio list of submit_bio open ---- */
 /* May members be picked now? hold = 1: the caller knows that they stay (it holds
@@ -283,7 +279,7 @@ struct llb_metadata {
 	llb_u64 resync_budget_mib; /* 0: none */
 };
 void llb_metadata_get(struct llb_bitmap *b, struct llb_metadata *out); /* [any] */
-void llb_bits_count(struct llb_bitmap *b, llb_u64 counts[8]); /* [sleep] by state */
+void llb_bits_count(struct llb_bitmap *b, llb_u64 counts[LLB_STATES]); /* [sleep] by state */
 #define LLB_TUNE_DAEMON_SLEEP 0
 #define LLB_TUNE_BARRIER_IDLE 1
 #define LLB_TUNE_RESYNC_BUDGET 2

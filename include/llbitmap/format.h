@@ -54,5 +54,16 @@
 #define LLB_SYNCING_UNWRITTEN 6
 #define LLB_CLEAN_UNWRITTEN 7
 #define LLB_STATES 8
+/* All of them, in the order of their numbers: X(a name in C, the byte, as sysfs has it) */
+#define LLB_STATE_TEXT(name, byte, text) text,
+#define LLB_STATE_LIST(X) \
+	X(Unwritten, LLB_UNWRITTEN, "unwritten") \
+	X(Clean, LLB_CLEAN, "clean") \
+	X(Dirty, LLB_DIRTY, "dirty") \
+	X(NeedSync, LLB_NEED_SYNC, "need sync") \
+	X(Syncing, LLB_SYNCING, "syncing") \
+	X(NeedSyncUnwritten, LLB_NEED_SYNC_UNWRITTEN, "need sync unwritten") \
+	X(SyncingUnwritten, LLB_SYNCING_UNWRITTEN, "syncing unwritten") \
+	X(CleanUnwritten, LLB_CLEAN_UNWRITTEN, "clean unwritten")
 
 #endif

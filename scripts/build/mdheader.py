@@ -34,22 +34,13 @@ ENUMS = ["md_submodule_type", "md_submodule_id", "sync_action", "flag_bits",
          "mddev_flags", "mddev_sb_flags", "recovery_flags", "md_ro_state"]
 TYPEDEFS = ["md_bitmap_fn"]
 FUNCS = ["register_md_submodule", "unregister_md_submodule", "sync_page_io",
-         "md_error", "__md_wakeup_thread", "md_wakeup_thread", "md_allow_write",
-         "md_update_sb", "mddev_suspend", "mddev_resume", "mddev_unlock",
-         "rdev_set_badblocks", "rdev_clear_badblocks"]
+         "md_error", "__md_wakeup_thread", "md_wakeup_thread",
+         "md_update_sb", "mddev_unlock"]
 # An enum without a name is found by one of its constants.
 ANON_ENUM = "MD_RESYNC_NONE"
 
-# Members and constants that some kernels have and others do not.
-MEMBERS = {
-    "bitmap_operations": ["prepare_range", "reshape_finish",
-                          "reshape_can_start", "reshape_mark"],
-    "md_personality": ["bitmap_sector", "bitmap_sector_map",
-                       "bitmap_sync_size", "bitmap_array_sectors"],
-    "mddev": ["resync_offset", "recovery_cp", "normal_io_events", "last_events",
-              "logical_block_size", "bitmap_id", "has_superblocks",
-              "serialize_policy", "fail_last_dev", "is_dm"],
-}
+# Operations that some kernels ask for and others do not.
+MEMBERS = ["prepare_range"]
 # All that md's bitmap is known to have: those of src/shim/ops.c, and those that md asks for
 # only if they are there. Of one more nobody knows whether md calls it without asking.
 OPERATIONS = set("""head groups enabled create resize load destroy flush write_all dirty_bits
@@ -58,11 +49,6 @@ OPERATIONS = set("""head groups enabled create resize load destroy flush write_a
     end_discard skip_sync_blocks blocks_synced start_sync end_sync cond_end_sync close_sync
     update_sb get_stats sync_with_cluster get_from_slot copy_from_slot set_pages free""".split())
 ANY_OPERATIONS = "LLB_ANY_OPERATIONS"  # of the environment: 1 builds for an md with more
-
-PREFIX = {"bitmap_operations": "", "md_personality": "PERS_", "mddev": "MDDEV_"}
-CONSTS = ["MD_RECOVERY_LAZY_RECOVER", "MD_HAS_SUPERBLOCK", "MD_FAILLAST_DEV",
-          "MD_SERIALIZE_POLICY", "MD_DM_SUSPENDING", "MD_DELETED",
-          "MD_DO_DELETE", "ACTION_RESHAPE"]
 
 ONLY_64 = ("this kernel has 32 bits, and llbitmap is for 64-bit kernels only (its words of "
            "state and its sector numbers have 64)")
@@ -580,18 +566,10 @@ def probes(facts):
         returns = "BOOL" if seen.startswith("bool") else "VOID"
         nowait = "_NOWAIT" if "," in seen else ""
         define("LLB_WAIT_BEHIND_%s%s" % (returns, nowait), seen)
-    for struct_name, members in MEMBERS.items():
-        for member in members:
-            seen = facts.member(struct_name, member)
-            if seen:
-                define("LLB_HAVE_%s%s" % (PREFIX[struct_name], member.upper()), seen)
-    for const in CONSTS:
-        if facts.has_const(const):
-            define("LLB_HAVE_" + const)
-    seen = facts.function("rdev_set_badblocks")
-    if seen:
-        long = len(re.findall(r"\bsector_t\b", seen)) > 1
-        define("LLB_SET_BADBLOCKS_" + ("SECTOR_T" if long else "INT"), seen)
+    for member in MEMBERS:
+        seen = facts.member("bitmap_operations", member)
+        if seen:
+            define("LLB_HAVE_%s" % member.upper(), seen)
     return out
 
 

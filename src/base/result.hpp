@@ -11,7 +11,6 @@ class [[nodiscard]] Result {
     public:
 	static constexpr Result ok() { return Result(0); }
 	static constexpr Result error(int number) { return Result(-number); }
-	static constexpr Result from(int value) { return Result(value); }
 	constexpr bool failed() const { return value_ != 0; }
 	constexpr int value() const { return value_; }
 

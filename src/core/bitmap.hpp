@@ -317,4 +317,9 @@ class Bitmap : public llb_bitmap {
 	base::Atomic<u8> written_marked_{0}; // no chunk is unwritten: a reshape runs
 };
 
+static inline Bitmap &of(llb_bitmap *b)
+{
+	return static_cast<Bitmap &>(*b);
+}
+
 } // namespace core

@@ -22,15 +22,10 @@
 namespace core {
 
 enum class State : u8 {
-	Unwritten = LLB_UNWRITTEN,
-	Clean = LLB_CLEAN,
-	Dirty = LLB_DIRTY,
-	NeedSync = LLB_NEED_SYNC,
-	Syncing = LLB_SYNCING,
-	NeedSyncUnwritten = LLB_NEED_SYNC_UNWRITTEN,
-	SyncingUnwritten = LLB_SYNCING_UNWRITTEN,
-	CleanUnwritten = LLB_CLEAN_UNWRITTEN,
-	None = 255, // as a result of next(): no transition
+#define LLB_STATE(name, byte, text) name = byte,
+	LLB_STATE_LIST(LLB_STATE)
+#undef LLB_STATE
+		None = 255, // as a result of next(): no transition
 };
 
 enum class Event : u8 {

@@ -723,3 +723,40 @@ Result Bitmap::write_header(Hold hold)
 }
 
 } // namespace core
+
+// ---- entries: include/llbitmap/abi.h ----
+
+using core::of;
+
+extern "C" {
+
+void llb_write_all(llb_bitmap *b)
+{
+	of(b).write_all();
+}
+
+void llb_unplug(llb_bitmap *b, u32 may_submit)
+{
+	of(b).unplug(may_submit);
+}
+
+void llb_leader_work(llb_bitmap *b)
+{
+	of(b).leader_work();
+}
+
+void llb_update_sb(llb_bitmap *b)
+{
+	of(b).update_sb();
+}
+
+bool llb_pending(llb_bitmap *b)
+{
+	return of(b).pending();
+}
+
+int llb_wait_done(llb_bitmap *b, u32 kind, u64 arg)
+{
+	return of(b).wait_done(kind, arg);
+}
+}

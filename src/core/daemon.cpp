@@ -270,7 +270,7 @@ void Bitmap::walk(Table *t, Pass p)
 	}
 	if (p.keep)
 		hand_ = (first + done) % pages;
-	for (u32 g = 0; g < groups_; g++)
+	for (u32 g = 0; g < groups_; g++) // an old answer clears nothing
 		quiet_[g] = 0;
 	if (any) // a section that loaded a cell before its mark has left by then: its count is
 		plat_grace_period(); // in the sums that are read later
@@ -596,3 +596,30 @@ void Bitmap::daemon_work()
 }
 
 } // namespace core
+
+// ---- entries: include/llbitmap/abi.h ----
+
+using core::of;
+
+extern "C" {
+
+void llb_flush(llb_bitmap *b)
+{
+	of(b).flush();
+}
+
+void llb_daemon_work(llb_bitmap *b)
+{
+	of(b).daemon_work();
+}
+
+void llb_daemon(llb_bitmap *b)
+{
+	of(b).daemon();
+}
+
+int llb_tune(llb_bitmap *b, u32 what, u64 value)
+{
+	return of(b).tune(what, value).value();
+}
+}

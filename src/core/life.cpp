@@ -84,7 +84,7 @@ Result take_place(plat_array *h, plat_array_info *a)
 			"a lockless bitmap is not added to a running array like this; use llbitmap convert --to lockless");
 		return Result::error(LLB_EOPNOTSUPP);
 	}
-	if (a->degraded || a->resync_offset != kNoLimit || (a->flags & PLAT_ARRAY_RESHAPE_PENDING) ||
+	if (a->degraded || (a->flags & (PLAT_ARRAY_RESYNC_DUE | PLAT_ARRAY_RESHAPE_PENDING)) ||
 	    !(a->flags & PLAT_ARRAY_RDWR)) {
 		plat_log(
 			h, PLAT_LOG_ERR,
@@ -646,3 +646,49 @@ void Bitmap::count_bits(u64 counts[LLB_STATES]) const
 }
 
 } // namespace core
+
+// ---- entries: include/llbitmap/abi.h ----
+
+using core::of;
+
+extern "C" {
+
+int llb_create(plat_array *h, llb_bitmap **out)
+{
+	core::Bitmap *b = nullptr;
+	int err = core::Bitmap::create(h, &b).value();
+	*out = b;
+	return err;
+}
+
+int llb_load(llb_bitmap *b)
+{
+	return of(b).load().value();
+}
+
+void llb_destroy(llb_bitmap *b)
+{
+	if (b)
+		of(b).destroy();
+}
+
+void llb_remove_live(llb_bitmap *b)
+{
+	of(b).remove_live();
+}
+
+void llb_stats_get(llb_bitmap *b, llb_stats *out)
+{
+	of(b).stats(out);
+}
+
+void llb_metadata_get(llb_bitmap *b, llb_metadata *out)
+{
+	of(b).metadata(out);
+}
+
+void llb_bits_count(llb_bitmap *b, u64 counts[LLB_STATES])
+{
+	of(b).count_bits(counts);
+}
+}

@@ -222,3 +222,15 @@ Result Bitmap::relayout(const Geometry &geo)
 }
 
 } // namespace core
+
+// ---- entries: include/llbitmap/abi.h ----
+
+using core::of;
+
+extern "C" {
+
+int llb_resize(llb_bitmap *b, u64 sync_size)
+{
+	return of(b).resize(sync_size).value();
+}
+}

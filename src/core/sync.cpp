@@ -399,3 +399,50 @@ Result Bitmap::proactive_sync()
 }
 
 } // namespace core
+
+// ---- entries: include/llbitmap/abi.h ----
+
+using core::of;
+
+extern "C" {
+
+void llb_dirty_bits(llb_bitmap *b, u64 first, u64 last)
+{
+	of(b).dirty_bits(first, last);
+}
+
+u64 llb_skip_sync(llb_bitmap *b, u64 sector)
+{
+	return of(b).skip_sync(sector);
+}
+
+bool llb_blocks_synced(llb_bitmap *b, u64 sector)
+{
+	return of(b).blocks_synced(sector);
+}
+
+u32 llb_start_sync(llb_bitmap *b, u64 sector, u64 *sectors, u32 degraded)
+{
+	return of(b).start_sync(sector, sectors, degraded);
+}
+
+void llb_end_sync(llb_bitmap *b, u64 sector, u64 *sectors)
+{
+	of(b).end_sync(sector, sectors);
+}
+
+void llb_cond_end_sync(llb_bitmap *b, u64 sector, u32 force)
+{
+	of(b).cond_end_sync(sector, force);
+}
+
+void llb_close_sync(llb_bitmap *b)
+{
+	of(b).close_sync();
+}
+
+int llb_proactive_sync(llb_bitmap *b)
+{
+	return of(b).proactive_sync().value();
+}
+}

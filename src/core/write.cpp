@@ -218,3 +218,50 @@ void Bitmap::wait_behind()
 }
 
 } // namespace core
+
+// ---- entries: include/llbitmap/abi.h ----
+
+using core::of;
+
+extern "C" {
+
+void llb_start_write(llb_bitmap *b, u64 sector, u64 sectors)
+{
+	of(b).start(sector, sectors);
+}
+
+void llb_end_write(llb_bitmap *b, u64 sector, u64 sectors)
+{
+	of(b).end(sector, sectors);
+}
+
+void llb_start_discard(llb_bitmap *b, u64 sector, u64 sectors)
+{
+	of(b).start_discard(sector, sectors);
+}
+
+void llb_end_discard(llb_bitmap *b, u64 sector, u64 sectors)
+{
+	of(b).end(sector, sectors);
+}
+
+void llb_start_behind(llb_bitmap *b)
+{
+	of(b).start_behind();
+}
+
+void llb_end_behind(llb_bitmap *b)
+{
+	of(b).end_behind();
+}
+
+void llb_wait_behind(llb_bitmap *b)
+{
+	of(b).wait_behind();
+}
+
+u32 llb_behind_idle(llb_bitmap *b)
+{
+	return of(b).wait_done(PLAT_WAIT_BEHIND, 0);
+}
+}

@@ -223,8 +223,7 @@ void plat_io_wait(struct plat_array *h, struct plat_io_result *out)
 	struct plat_batch *b = &h->writes;
 	unsigned int i;
 
-	memset(out, 0, sizeof(*out));
-	out->tried = b->count;
+	out->in_sync_ok = 0;
 	if (WARN_ON_ONCE(h->piece_count > PLAT_IO_ADDS_MAX))
 		h->piece_count = 0; /* nothing was written, and nobody took it */
 	for (i = 0; i < b->count; i++)
@@ -233,7 +232,6 @@ void plat_io_wait(struct plat_array *h, struct plat_io_result *out)
 	for (i = 0; i < b->count; i++) {
 		struct plat_target *t = &b->targets[i];
 
-		out->in_sync_tried += t->was_in_sync;
 		out->in_sync_ok += h->piece_count && t->was_in_sync && !t->failed && !t->left_out &&
 				   test_bit(In_sync, &t->rdev->flags);
 	}

@@ -84,16 +84,13 @@ static ssize_t show(struct mddev *mddev, char *page,
 
 static ssize_t bits_print(struct plat_array *h, char *page)
 {
-	static const char *const names[8] = {
-		"unwritten", "clean", "dirty", "need sync", "syncing",
-		"need sync unwritten", "syncing unwritten", "clean unwritten",
-	};
-	u64 counts[8];
+	static const char *const names[LLB_STATES] = { LLB_STATE_LIST(LLB_STATE_TEXT) };
+	u64 counts[LLB_STATES];
 	ssize_t len = 0;
 	int i;
 
 	llb_bits_count(h->bitmap, counts);
-	for (i = 0; i < 8; i++)
+	for (i = 0; i < LLB_STATES; i++)
 		len += sysfs_emit_at(page, len, "%s %llu\n", names[i], counts[i]);
 	return len;
 }

@@ -19,10 +19,7 @@ namespace tool {
 namespace {
 
 // The names of llbitmap/bits.
-constexpr const char *kStateNames[LLB_STATES] = {
-	"unwritten",	     "clean",		"dirty", "need sync", "syncing", "need sync unwritten",
-	"syncing unwritten", "clean unwritten",
-};
+constexpr const char *kStateNames[LLB_STATES] = {LLB_STATE_LIST(LLB_STATE_TEXT)};
 
 // For scripts: without blanks.
 std::string key(std::string name)

@@ -416,7 +416,6 @@ plat_array_info Member::as_array() const
 	plat_array_info a{};
 	a.events = super.events;
 	a.sync_size = super.sync_size();
-	a.resync_offset = super.resync_offset;
 	a.bitmap_offset = super.bitmap_offset;
 	a.level = super.level;
 	a.raid_disks = s32(super.raid_disks);

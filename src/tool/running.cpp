@@ -11,10 +11,7 @@
 
 namespace tool {
 
-const char *const kBitNames[LLB_STATES] = {
-	"unwritten",	     "clean",		"dirty", "need sync", "syncing", "need sync unwritten",
-	"syncing unwritten", "clean unwritten",
-};
+const char *const kBitNames[LLB_STATES] = {LLB_STATE_LIST(LLB_STATE_TEXT)};
 
 const char *const kStateKeys[LLB_STATES] = {
 	"unwritten",	     "clean",		"dirty", "need_sync", "syncing", "need_sync_unwritten",

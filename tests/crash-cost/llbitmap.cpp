@@ -503,7 +503,6 @@ void plat_array_get(plat_array *h, plat_array_info *out)
 	*out = {};
 	out->events = h->events;
 	out->sync_size = h->device_bytes / 512;
-	out->resync_offset = ~u64{0};
 	out->bitmap_offset = kBitmapOffset;
 	out->level = 1;
 	out->raid_disks = kMembers;
@@ -634,7 +633,7 @@ void plat_io_wait(plat_array *h, plat_io_result *out)
 		for (Area &a : h->area)
 			memcpy(a.bytes + p.offset, p.from, p.bytes);
 	}
-	*out = {kMembers, kMembers, kMembers};
+	*out = {kMembers};
 }
 
 int plat_flush(plat_array *h, llb_u32, plat_slots *out)

@@ -289,7 +289,6 @@ void plat_array_get(struct plat_array *h, struct plat_array_info *out)
 	memset(out, 0, sizeof(*out));
 	out->events = is_second(h) ? w.md_events : w.events;
 	out->sync_size = w.array_size;
-	out->resync_offset = w.resync_offset;
 	out->bitmap_offset = 8;
 	out->bitmap_space = 8;
 	out->level = s32(w.level);

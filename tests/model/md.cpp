@@ -181,7 +181,7 @@ void sync_array(unsigned how)
 
 	w.sync_active = 1;
 	w.resync_wanted = 0;
-	w.flags |= PLAT_ARRAY_RUNNING | (recover ? PLAT_ARRAY_RECOVER : PLAT_ARRAY_SYNC);
+	w.flags |= PLAT_ARRAY_RUNNING | (recover ? 0 : PLAT_ARRAY_SYNC);
 	u64 c = 0;
 	while (c * 128 < w.array_size) {
 		u64 skip = llb_skip_sync(bm, c * 128);
@@ -243,7 +243,7 @@ void sync_array(unsigned how)
 	point("sync ends");
 	md_release();
 	w.md_pending = 1; // mdX reaps it, and asks daemon_work
-	w.flags &= ~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER | PLAT_ARRAY_SYNC | PLAT_ARRAY_INTR);
+	w.flags &= ~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_SYNC | PLAT_ARRAY_INTR);
 	w.sync_active = 0;
 }
 

@@ -160,15 +160,13 @@ void plat_io_wait(struct plat_array *, struct plat_io_result *out)
 			fail_member(i);
 	}
 	for (Member &m : w.m) {
-		out->tried += m.target != 0;
-		out->in_sync_tried += m.target == 2;
 		out->in_sync_ok += m.target == 2 && !m.io_failed && m.in_sync;
 		m.target = 0;
 	}
 	w.io_open = w.hdr_io = w.cells_io = 0;
 	w.io_buf[0] = w.io_buf[1] = nullptr;
 	w.io_at[0] = w.io_at[1] = 0;
-	observe(out->in_sync_ok | out->in_sync_tried << 4 | out->tried << 8);
+	observe(out->in_sync_ok);
 }
 
 static void normalize(int c)

@@ -252,7 +252,6 @@ void plat_array_get(plat_array *h, plat_array_info *out)
 	memset(out, 0, sizeof(*out));
 	out->events = h->events;
 	out->sync_size = h->sync_size;
-	out->resync_offset = h->resync_offset;
 	out->bitmap_offset = kBitmapOffset;
 	out->bitmap_space = kSpaceSectors;
 	out->level = h->level;
@@ -395,8 +394,6 @@ void plat_io_wait(plat_array *h, plat_io_result *out)
 			continue;
 		bool was_in_sync = m.in_sync;
 		bool error = m.bitmap_fails || (h->io_error_one_in && h->rng->one_in(h->io_error_one_in));
-		out->tried++;
-		out->in_sync_tried += was_in_sync;
 		for (const plat_array::Write &w : h->batch) {
 			for (uint32_t at = 0; at < w.bytes; at += 512) {
 				// cut or failed: each sector is the old or the new one

@@ -41,6 +41,7 @@ constexpr uint64_t kLargeRoom = (1 << 14) + 64 * kLargeSpace; // what leaves so 
 constexpr uint32_t kLargeChunk = 1 << 13; // sectors
 constexpr uint64_t kLargeChunks = 3600; // at least: fewer would have smaller ones
 constexpr uint32_t kHot = 3; // the chunk
+constexpr uint32_t kRecover = 0; // an action: neither of those that have a flag
 
 constexpr Workload kWorkloads[] = {
 	{"random", 600, 8, 2, 100, false, 0, 0, 0, false},
@@ -79,7 +80,7 @@ struct Op {
 };
 
 struct Sync {
-	uint32_t action; // PLAT_ARRAY_SYNC, PLAT_ARRAY_RECOVER or PLAT_ARRAY_RESHAPE
+	uint32_t action; // PLAT_ARRAY_SYNC, PLAT_ARRAY_RESHAPE or kRecover
 	bool full = false;
 	uint64_t pos = 0; // sectors
 };
@@ -289,7 +290,7 @@ class Run {
 			}
 			if (any) {
 				trace("recovery starts%s\n", full ? ", full" : "");
-				sync_ = Sync{PLAT_ARRAY_RECOVER, full};
+				sync_ = Sync{kRecover, full};
 				llb_write_all(h_.bitmap);
 				totals_.recoveries++;
 			}
@@ -419,7 +420,7 @@ class Run {
 		uint32_t from = source(half);
 		for (uint32_t i = 0; i < h_.members.size(); i++) {
 			Member &m = h_.members[i];
-			bool to = s.action == PLAT_ARRAY_RECOVER ? !m.in_sync : m.in_sync;
+			bool to = s.action == kRecover ? !m.in_sync : m.in_sync;
 			if (i == from || !m.active || m.faulty || !to)
 				continue;
 			m.write(h_.place(half), h_.members[from].now(h_.place(half)));
@@ -438,7 +439,7 @@ class Run {
 		stopped |= (h_.flags & PLAT_ARRAY_INTR) != 0;
 		if (!stopped && sync_->action == PLAT_ARRAY_SYNC)
 			h_.resync_offset = ~0ull;
-		if (!stopped && sync_->action == PLAT_ARRAY_RECOVER) {
+		if (!stopped && sync_->action == kRecover) {
 			for (Member &m : h_.members) {
 				if (m.active && !m.faulty)
 					m.in_sync = true, m.old = false;

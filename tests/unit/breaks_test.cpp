@@ -17,7 +17,7 @@ using rig::Rig;
 namespace {
 
 constexpr u32 kResync = PLAT_ARRAY_RUNNING | PLAT_ARRAY_SYNC;
-constexpr u32 kRecover = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
+constexpr u32 kRecover = PLAT_ARRAY_RUNNING; // and no PLAT_ARRAY_SYNC
 constexpr u32 kReshape = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE;
 constexpr u32 kActions =
 	kResync | kRecover | kReshape | PLAT_ARRAY_REQUESTED | PLAT_ARRAY_CHECK | PLAT_ARRAY_INTR;

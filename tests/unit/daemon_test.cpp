@@ -378,7 +378,7 @@ TEST(Daemon, AReplacementThatIsNotInSyncDoesNotCount)
 	Rig r({.members = 3, .state = LLB_SB_FIRST_USE});
 	r.h.array.raid_disks = 2;
 	r.h.members[2]->slot = 1;
-	r.h.members[2]->flags = PLAT_MEMBER_REPLACEMENT;
+	r.h.members[2]->flags = fake::kReplacement;
 	r.start();
 	r.write(5);
 	r.idle();
@@ -439,7 +439,7 @@ TEST(Daemon, AMemberReturns)
 	EXPECT_EQ(r.state(5), State::NeedSync);
 	r.h.members[1]->flags = 0; // re-added, not in sync
 	llb_write_all(r.b());
-	r.h.flags |= PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
+	r.h.flags |= PLAT_ARRAY_RUNNING;
 	for (u64 s = 0; s < r.o.sync_size;) {
 		u64 blocks = llb_skip_sync(r.b(), s);
 		if (!blocks)
@@ -452,7 +452,7 @@ TEST(Daemon, AMemberReturns)
 	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY == r.disk(0, 5) ? LLB_DIRTY : LLB_NEED_SYNC);
 	r.h.members[1]->flags = PLAT_MEMBER_IN_SYNC;
 	r.h.degraded = 0;
-	r.h.flags &= ~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER);
+	r.h.flags &= ~PLAT_ARRAY_RUNNING;
 	EXPECT_LE(clean_after(r, 5), kCleanBy_ms);
 }
 

@@ -405,7 +405,7 @@ bool Hammer::sync_once(Rng &rng, bool may_abort)
 			}
 		}
 		recover = targets != 0;
-		h.flags.fetch_or(PLAT_ARRAY_RUNNING | (recover ? PLAT_ARRAY_RECOVER : PLAT_ARRAY_SYNC));
+		h.flags.fetch_or(PLAT_ARRAY_RUNNING | (recover ? 0 : PLAT_ARRAY_SYNC));
 	}
 	(recover ? n_recoveries : n_syncs).fetch_add(1, RELAXED);
 	u64 end = size.load();
@@ -469,7 +469,7 @@ bool Hammer::sync_once(Rng &rng, bool may_abort)
 	} else if (!aborted) {
 		h.resync_offset.store(~0ull);
 	}
-	h.flags.fetch_and(~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER | PLAT_ARRAY_SYNC | PLAT_ARRAY_INTR));
+	h.flags.fetch_and(~(PLAT_ARRAY_RUNNING | PLAT_ARRAY_SYNC | PLAT_ARRAY_INTR));
 	return true;
 }
 

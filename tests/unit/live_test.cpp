@@ -109,7 +109,7 @@ TEST(Live, OnlyAWholeArray)
 	}
 	{
 		Live r;
-		r.h.resync_offset = 4096;
+		r.h.flags |= PLAT_ARRAY_RESYNC_DUE;
 		r.refused(LLB_EBUSY, "in sync");
 	}
 	{

@@ -268,7 +268,7 @@ void plat_array::fail_member(u32 i, bool at_last)
 		on_member_fail(i);
 	u32 before = m.flags.fetch_or(PLAT_MEMBER_FAULTY, std::memory_order_seq_cst);
 	m.flags.fetch_and(~PLAT_MEMBER_IN_SYNC, std::memory_order_seq_cst);
-	if ((before & PLAT_MEMBER_IN_SYNC) && !(before & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_REPLACEMENT)) &&
+	if ((before & PLAT_MEMBER_IN_SYNC) && !(before & (PLAT_MEMBER_FAULTY | fake::kReplacement)) &&
 	    m.slot.load(RELAXED) >= 0)
 		degraded.fetch_add(1, std::memory_order_seq_cst);
 }
@@ -546,7 +546,6 @@ void plat_array_get(struct plat_array *h, struct plat_array_info *out)
 	out->flags = h->flags.load(RELAXED);
 	out->degraded = h->degraded.load(RELAXED);
 	out->events = h->events.load(RELAXED);
-	out->resync_offset = h->resync_offset.load(RELAXED);
 }
 
 static void count_slots(struct plat_array *h, const std::vector<bool> *flushed, struct plat_slots *out)
@@ -854,10 +853,8 @@ void plat_io_wait(struct plat_array *h, struct plat_io_result *out)
 			h->violation("W6: a buffer changed under I/O, at %u", piece.offset);
 	}
 	*out = {};
-	out->tried = u32(h->targets.size());
 	for (auto &t : h->targets) {
 		Member &m = *h->members[t.member];
-		out->in_sync_tried += t.was_in_sync;
 		out->in_sync_ok += t.was_in_sync && !t.failed && m.has(PLAT_MEMBER_IN_SYNC);
 	}
 	h->batch_open = false;

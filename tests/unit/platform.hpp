@@ -22,6 +22,7 @@
 
 namespace fake {
 
+constexpr u32 kReplacement = 1u << 31; // a flag of a member, that the core is not told of
 constexpr u32 kThreads = 64; // "CPUs": one per thread
 constexpr u32 kGuardBytes = 64 * 1024; // beyond the bitmap's space: the member's data
 

@@ -312,7 +312,7 @@ TEST(Reshape, AMemberThatMissedItGetsEverything)
 		llb_write_all(r.b());
 		r.h.run_lead();
 		EXPECT_EQ(r.h.distrusted.size(), missed);
-		r.h.flags |= PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
+		r.h.flags |= PLAT_ARRAY_RUNNING;
 		r.set_raw(9, LLB_CLEAN);
 		u64 blocks;
 		EXPECT_EQ(llb_skip_sync(r.b(), 9 * kChunk), 0u);

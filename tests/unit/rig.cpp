@@ -226,9 +226,9 @@ std::vector<Image> Rig::cuts(const Image &base) const
 
 const char *name(State s)
 {
-	static const char *const names[] = {"Unwritten",	"Clean",	 "Dirty",
-					    "NeedSync",		"Syncing",	 "NeedSyncUnwritten",
-					    "SyncingUnwritten", "CleanUnwritten"};
+#define NAME(name, byte, text) #name,
+	static const char *const names[] = {LLB_STATE_LIST(NAME)};
+#undef NAME
 	return s == State::None ? "-" : names[static_cast<u8>(s)];
 }
 

@@ -14,7 +14,7 @@ namespace {
 constexpr u32 kResync = PLAT_ARRAY_RUNNING | PLAT_ARRAY_SYNC;
 constexpr u32 kCheck = kResync | PLAT_ARRAY_REQUESTED | PLAT_ARRAY_CHECK;
 constexpr u32 kRepair = kResync | PLAT_ARRAY_REQUESTED;
-constexpr u32 kRecover = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RECOVER;
+constexpr u32 kRecover = PLAT_ARRAY_RUNNING; // and no PLAT_ARRAY_SYNC
 constexpr u32 kReshape = PLAT_ARRAY_RUNNING | PLAT_ARRAY_RESHAPE;
 constexpr u32 kActions = kCheck | kRecover | kReshape | PLAT_ARRAY_INTR;
 

@@ -178,7 +178,6 @@ void plat_array_get(plat_array *h, plat_array_info *out)
 	*out = {};
 	out->events = 100;
 	out->sync_size = h->sync_size;
-	out->resync_offset = ~0ull;
 	out->bitmap_offset = 8;
 	out->bitmap_space = kSpaceBytes / 512;
 	out->level = 1;
