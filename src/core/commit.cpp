@@ -2,7 +2,7 @@
 // Group commit. A writer that made a cell dirty flags its page and takes a number
 // (requested). One holder of the leader lock at a time writes all flagged pages to all
 // members, and then says up to which number everything is durable.
-#include "core/bitmap.hpp"
+#include "core/commit.hpp"
 
 using base::Result;
 
@@ -66,47 +66,38 @@ class BatchBuffers {
 constexpr u32 kRecordPoll_ms = 20;
 constexpr u32 kRecordTries = 250; // five seconds
 
-// A window lies inside its page.
-static_assert(LLB_CELLS_OFFSET % kCoverChunksMax == 0 && kPageBytes % kCoverChunksMax == 0);
-
-bool is_fresh(u8 raw)
-{
-	return dirty_like(state_of(raw)) && !(raw & kDirtyOnDisk);
-}
-
-// How many cells of [from, from + size) are written: size is a power of two, from a
-// multiple of it.
-u32 count_dirty(const Cell *cells, u32 from, u32 size)
-{
-	u32 n = 0;
-
-	if (size < 8) {
-		for (u32 i = from; i < from + size; i++)
-			n += dirty_like(state_of(cells[i].load_relaxed()));
-		return n;
-	}
-	for (u32 i = from; i < from + size; i += 8)
-		n += eight::count_dirty(base::load_eight_acquire(&cells[i]));
-	return n;
-}
-
 } // namespace
+
+bool Commit::make_commit(const Geometry &geo, u64 space_sectors)
+{
+	page_capacity_ =
+		u32(base::max<u64>(base::div_up(space_sectors << kSectorShift, kPageBytes), geo.pages));
+	flags_ = static_cast<base::Atomic<u8> *>(plat_alloc(page_capacity_));
+	return flags_ && make_due(page_capacity_);
+}
+
+void Commit::free_commit()
+{
+	free_due();
+	plat_free(flags_);
+	plat_page_free(io_buf_);
+}
 
 // ---- the leader lock ----
 
-bool Bitmap::leader_trylock()
+bool Commit::leader_trylock()
 {
 	// full: what the last leader did is seen; pairs with leader_unlock()
 	return !leader_.load_relaxed() && !leader_.exchange_full(1);
 }
 
-void Bitmap::leader_lock()
+void Commit::leader_lock()
 {
 	while (!leader_trylock())
 		plat_wait(host_, this, PLAT_WAIT_LEADER, kNoLimit);
 }
 
-void Bitmap::leader_unlock()
+void Commit::leader_unlock()
 {
 	// release: pairs with leader_trylock(). Then a full fence before waiters are looked
 	// for: in another order one of them sleeps for ever.
@@ -115,30 +106,10 @@ void Bitmap::leader_unlock()
 	plat_wake(host_);
 }
 
-bool Bitmap::wait_done(u32 kind, u64 arg)
-{
-	switch (kind) {
-	case PLAT_WAIT_DURABLE:
-		// acquire: pairs with the store of durable in commit_once() step 6
-		return durable_.load_acquire() >= arg ||
-		       recorded_.load_acquire(); // pairs with record_failure()
-	case PLAT_WAIT_LEADER:
-		return !leader_.load_acquire() || durable_.load_acquire() >= arg;
-	case PLAT_WAIT_BEHIND:
-		return behind_.load_acquire() == 0; // pairs with end_behind()
-	case PLAT_WAIT_DAEMON:
-		return !daemon_busy_.load_acquire(); // pairs with daemon_give()
-	case PLAT_WAIT_THAW:
-		// pairs with publish() and with the thaw in relayout()
-		return reinterpret_cast<u64>(table()) != arg || !table()->frozen.load_acquire();
-	}
-	return true;
-}
-
 // ---- what callers ask ----
 
 // Make everything up to target durable. False: cannot now (suspended) or never.
-bool Bitmap::commit_upto(u64 target, Hold hold)
+bool Commit::commit_upto(u64 target, Hold hold)
 {
 	for (;;) {
 		// acquire: pairs with the store in commit_once() step 6
@@ -162,7 +133,7 @@ bool Bitmap::commit_upto(u64 target, Hold hold)
 // A worker's commit_upto(): whoever waits inside submit_bio holds the members in place, but only
 // until what it waits for is durable. So each commit looks anew, under the leader lock: then nobody
 // else makes that durable.
-bool Bitmap::commit_upto_for_bios(u64 target)
+bool Commit::commit_upto_for_bios(u64 target)
 {
 	while (durable_.load_acquire() < target) { // pairs with commit_once() step 6
 		if (broken_.load_acquire())
@@ -182,7 +153,7 @@ bool Bitmap::commit_upto_for_bios(u64 target)
 	return true;
 }
 
-void Bitmap::unplug(bool may_submit)
+void Commit::unplug(bool may_submit)
 {
 	// acquire: the caller's own request is in program order before this
 	u64 target = requested_.load_acquire();
@@ -203,7 +174,7 @@ void Bitmap::unplug(bool may_submit)
 	plat_wait(host_, this, PLAT_WAIT_DURABLE, target);
 }
 
-void Bitmap::leader_work()
+void Commit::leader_work()
 {
 	if (!commit_upto_for_bios(requested_.load_acquire()) &&
 	    broken_.load_acquire()) // pairs with give_up()
@@ -215,7 +186,7 @@ void Bitmap::leader_work()
 // the header; else md's superblock gets a newer event count than the bitmap has. Whoever
 // holds md's mutex may be waiting for this very writer (to freeze the array): then md
 // writes the superblock when it is let go, and the wait ends here. [sleep]
-void Bitmap::record_failure()
+void Commit::record_failure()
 {
 	for (u32 i = 0; i < kRecordTries && !recorded_.load_acquire(); i++) {
 		if (plat_superblock_write(host_) == 0)
@@ -225,116 +196,59 @@ void Bitmap::record_failure()
 	tell_recorded();
 }
 
-void Bitmap::tell_recorded()
+void Commit::tell_recorded()
 {
 	recorded_.store_release(1); // pairs with wait_done(DURABLE)
 	base::fence_full(); // before the waiters are looked for, as in leader_unlock()
 	plat_wake(host_);
 }
 
-void Bitmap::flag_all(Table *t)
+void Commit::flag_all(const Table *t)
 {
 	for (u32 b = 0; b < t->geo.pages; b++)
-		page_info_[b].flagged.fetch_or_full(kFlagWrite); // before request(), as in flag()
-}
-
-void Bitmap::write_all()
-{
-	leader_lock();
-	(void)check_members(table()->geo.bytes(), Unfit::Fail).failed(); // never refuses
-	distrust_members();
-	header_dirty_ = true;
-	leader_unlock();
-	flag_all(table());
-	request();
-	sync_floor_seq_.store_release(requested_.load_acquire()); // pairs with close_sync()
-	plat_leader_queue(host_);
-}
-
-// Members that are to be recovered now and were away when the bitmap's knowledge became void.
-// md asks for events_cleared when a member is bound; not when one that was bound then gets
-// its slot back later, or one that had failed is taken back through its state file. [rm]
-void Bitmap::distrust_members()
-{
-	plat_member m;
-
-	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-		if (m.slot < 0 || !(m.flags & PLAT_MEMBER_MISSED) ||
-		    (m.flags & (PLAT_MEMBER_IN_SYNC | PLAT_MEMBER_FAULTY | PLAT_MEMBER_JOURNAL)))
-			continue;
-		plat_member_distrust(host_, i);
-		recover_all_.exchange_full(1); // pairs with start_sync(); until a recovery is done
-	}
-}
-
-// md writes its superblocks next. It does so when a reshape starts, before its first stripe
-// moves; at each of its checkpoints; for each member that fails or comes; and when it is over.
-// A reshape moves data, so that what the bitmap knows of members that are away is about
-// other places: each of these headers says that nothing is known of who has not seen this
-// event. One more follows when a reshape is over. Another level is like a reshape.
-// Members that it adds are in sync from its start, and md does not call write_all() for them:
-// they get the check, the header and all cells here.
-void Bitmap::update_sb()
-{
-	const Hold held{true};
-	Table *t = table();
-	plat_array_info a;
-
-	plat_array_get(host_, &a);
-	bool moving = a.flags & PLAT_ARRAY_RESHAPE_PENDING;
-	leader_lock();
-	bool first = init_pending_.load_relaxed();
-	bool broken = broken_.load_relaxed();
-	bool begins = moving && !moving_ && !broken;
-	if (begins) // chunks may have come since the last one
-		written_marked_.exchange_full(0);
-	if (begins) {
-		(void)check_members(t->geo.bytes(), Unfit::Fail).failed(); // never refuses
-		flag_all(t);
-	}
-	absent_void_ = moving || moving_ || a.level != level_seen_;
-	if (absent_void_)
-		plat_absent_missed(host_);
-	events_due_ = !broken; // else the old ones, and the stale mark
-	// W5: what a stale bitmap, or one of a first use, became is durable first: a
-	// commit, and its header takes them. All is flagged.
-	header_dirty_ = header_dirty_ || begins;
-	Result r = (first && !broken) || begins ? commit_wide(held) : write_header(held);
-	events_due_ = false;
-	absent_void_ = false;
-	if (!r.failed()) {
-		moving_ = moving;
-		level_seen_ = a.level;
-	}
-	events_cleared_.store_relaxed(sb_.events_cleared); // md asks under reconfig_mutex
-	leader_unlock();
+		flag(b, kFlagWrite); // before request()
 }
 
 // ---- commits: the holder of the leader lock only ----
 
-Result Bitmap::commit(Hold hold)
+// Until some member takes it, kWriteTries times at most.
+template <Result (Commit::*write)()>
+Result Commit::tried()
+{
+	Result r = (this->*write)();
+	for (u32 i = 1; r.failed() && i < kWriteTries; i++)
+		r = (this->*write)();
+	return r;
+}
+
+// What members are there stays while it is written.
+template <Result (Commit::*write)()>
+Result Commit::on_members(Hold hold)
 {
 	if (!plat_members_get(host_, hold.held))
 		return Result::error(LLB_EBUSY);
-	Result r = commit_once();
-	for (u32 i = 1; r.failed() && i < kWriteTries; i++)
-		r = commit_once();
+	Result r = tried<write>();
 	if (r.failed())
 		give_up();
 	plat_members_put(host_, hold.held);
 	return r;
 }
 
+Result Commit::commit(Hold hold)
+{
+	return on_members<&Commit::commit_once>(hold);
+}
+
 // W7: no member takes the bitmap. What md writes from now on would be unknown. The header
 // lies in sectors of its own, and may still be taken: then the next assembly sees there
 // that all must be resynchronised. Under the leader lock; the caller keeps the members in place.
-void Bitmap::give_up()
+void Commit::give_up()
 {
 	if (broken_.exchange_full(1))
 		return;
 	sb_.state |= LLB_SB_STALE;
 	plat_broken_set(host_);
-	events_due_ = false; // the old events, older than md's next superblock
+	says_ = Header::Same; // the old events, older than md's next superblock
 	plat_members_get(host_, 1);
 	bool taken = !write_header_once().failed();
 	plat_members_put(host_, 1);
@@ -347,7 +261,7 @@ void Bitmap::give_up()
 }
 
 // Writes what is flagged, batch by batch.
-Result Bitmap::write_flagged(BatchItem *batch, u32 most)
+Result Commit::write_flagged(BatchItem *batch, u32 most)
 {
 	Table *t = table();
 	BatchBuffers buffers(io_buf_, batch);
@@ -383,7 +297,7 @@ Result Bitmap::write_flagged(BatchItem *batch, u32 most)
 		plat_io_wait(host_, &io); // 4
 		if (io.in_sync_ok == 0) {
 			for (u32 i = 0; i < write; i++)
-				page_info_[batch[i].flagged.page].flagged.fetch_or_full(kFlagWrite);
+				flag(batch[i].flagged.page, kFlagWrite);
 			return Result::error(LLB_EIO);
 		}
 		for (u32 i = 0; i < write; i++)
@@ -395,13 +309,13 @@ Result Bitmap::write_flagged(BatchItem *batch, u32 most)
 }
 
 // In a function of its own, so that its batch is on the stack only where it is used.
-[[gnu::noinline]] Result Bitmap::write_narrow()
+[[gnu::noinline]] Result Commit::write_narrow()
 {
 	BatchItem batch[kBatch];
 	return write_flagged(batch, kBatch);
 }
 
-Result Bitmap::commit_once()
+Result Commit::commit_once()
 {
 	// 1: acquire, before any flag is taken: pairs with (b) in request()
 	u64 seq = requested_.load_acquire();
@@ -409,7 +323,7 @@ Result Bitmap::commit_once()
 
 	if (r.failed())
 		return r;
-	if (init_pending_.load_relaxed()) {
+	if (init_pending()) {
 		// The whole bitmap is durable as load() made it. Before a write relies on
 		// that, the header stops saying that it is not to be read.
 		sb_.state &= ~(LLB_SB_FIRST_USE | LLB_SB_CLEAN | LLB_SB_STALE);
@@ -420,7 +334,7 @@ Result Bitmap::commit_once()
 		if (r.failed())
 			return r;
 	}
-	init_pending_.store_release(0); // pairs with skip_sync()
+	became_durable();
 	watch_budget();
 	// 6: release, pairs with (d) and with commit_upto()
 	durable_.store_release(seq);
@@ -429,11 +343,13 @@ Result Bitmap::commit_once()
 
 // A commit over most pages of a bitmap that may be large: in few, large writes, if there is
 // memory. The caller has the leader lock, and may wait for memory.
-Result Bitmap::commit_wide(Hold hold)
+Result Commit::commit_wide(Hold hold, Header says)
 {
 	if (table()->geo.pages > kBatch)
 		wide_ = static_cast<BatchItem *>(plat_alloc(kBatchWide * sizeof(BatchItem)));
+	says_ = says;
 	Result r = commit(hold);
+	says_ = Header::Same;
 	plat_free(wide_);
 	wide_ = nullptr;
 	return r;
@@ -441,17 +357,17 @@ Result Bitmap::commit_wide(Hold hold)
 
 // How many pages are flagged, up to most. Relaxed: request()'s number was read after
 // the flags that it stands for.
-u32 Bitmap::flagged_from(const Table *t, u32 from, u32 most) const
+u32 Commit::flagged_from(const Table *t, u32 from, u32 most) const
 {
 	u32 n = 0;
 
 	for (u32 b = from; b < t->geo.pages && n < most; b++)
-		n += page_info_[b].flagged.load_relaxed() != 0;
+		n += flagged(b);
 	return n;
 }
 
 // 2: take the flags of up to room pages, before they are copied.
-u32 Bitmap::gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_page)
+u32 Commit::gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_page)
 {
 	u32 n = 0;
 	u32 b = from;
@@ -459,9 +375,9 @@ u32 Bitmap::gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_pag
 	for (; b < t->geo.pages && n < room; b++) {
 		// full: pairs with (a) and flag(): either we copy the new cell, or the
 		// flag is set again after this
-		if (!page_info_[b].flagged.load_relaxed())
+		if (!flagged(b))
 			continue;
-		u8 flags = page_info_[b].flagged.exchange_full(0);
+		u8 flags = flags_[b].exchange_full(0);
 		if (flags)
 			batch[n++].flagged = {b, flags};
 	}
@@ -469,90 +385,11 @@ u32 Bitmap::gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_pag
 	return n;
 }
 
-// How far first touches may reach now: as far as the budget allows that more is called dirty
-// than is written, and never over half of what is left of it. [the leader lock]
-Reach Bitmap::reach(const Table *t) const
-{
-	const u32 shift = t->geo.chunk_shift;
-	u64 window = base::min<u64>(kCoverChunksMax, base::max<u64>(kCoverSectorsMax >> shift, 1));
-	u64 budget = budget_bytes();
-	u64 crash = crash_bytes();
-
-	if (budget == kNoLimit)
-		return {true, u32(window), kPageBytes};
-	u64 left = crash < budget ? (budget - crash) / 2 >> shift >> kSectorShift : 0;
-	if (!left)
-		return {false, 1, 0};
-	return {crash < budget / 4, u32(base::min(window, u64{1} << base::log2(left))),
-		u32(base::min<u64>(left, kPageBytes))};
-}
-
-// What a first touch at this byte of the page covers. A lone one: its chunk. Where others are
-// written beside it, the aligned window that they share; where a run of them lies right
-// behind it, or before it, half as much again on the other side. The cells are the
-// evidence, so that no state and no clock is needed. Hints: what they say a moment later
-// does not matter.
-Span Bitmap::cover_of(const Table *t, u32 page, u32 at, Reach reach) const
-{
-	const Cell *cells = t->pages[page];
-	const u64 start = u64{page} << kPageShift;
-	const u32 first = u32(t->page_first(page) + LLB_CELLS_OFFSET - start);
-	const u32 end = u32(t->page_end(page) + LLB_CELLS_OFFSET - start);
-	Span span = {u16(at), u16(at + 1)};
-	u32 dirty = 1;
-
-	if (!reach.ahead)
-		return span;
-	for (u32 size = 2; size <= reach.window; size *= 2) {
-		u32 from = at & ~(size - 1);
-		// the half of the window that was not counted yet
-		dirty += count_dirty(cells, from + (at & (size / 2) ? 0 : size / 2), size / 2);
-		if (dirty > 1 && (reach.near || dirty * kCoverDensity >= size))
-			span = {u16(from), u16(from + size)};
-	}
-	u32 low = at, high = at + 1;
-	while (low > first && dirty_like(state_of(cells[low - 1].load_relaxed())))
-		low--;
-	while (high < end && dirty_like(state_of(cells[high].load_relaxed())))
-		high++;
-	if (low < at && high == at + 1)
-		span.to = u16(base::max<u32>(span.to, at + 1 + base::min((at - low) / 2, reach.ahead)));
-	if (low == at && high > at + 1)
-		span.from = u16(base::min<u32>(
-			span.from, at - base::min(at, base::min((high - at - 1) / 2, reach.ahead))));
-	// All of the run, so that none of it is looked at again.
-	return {u16(base::max<u32>(base::min<u32>(span.from, low), first)),
-		u16(base::min<u32>(base::max<u32>(span.to, high), end))};
-}
-
-// The first touches in these words of a copy: what each covers is called dirty on the page,
-// where it is clean or unwritten. Returns where all that lies.
-Span Bitmap::cover_touches(const Table *t, u32 page, u8 *buf, Span words) const
-{
-	const Reach far = reach(t);
-	Span all = words;
-	Span span = {0, 0};
-
-	for (u32 at = words.from; at < words.to; at++) {
-		// What became fresh after the copy is the next commit's.
-		if ((at >= span.from && at < span.to) || !is_fresh(t->pages[page][at].load_relaxed()) ||
-		    !dirty_like(static_cast<State>(buf[at])))
-			continue;
-		span = cover_of(t, page, at, far);
-		for (u32 i = span.from; i < span.to; i++) {
-			if (buf[i] == LLB_UNWRITTEN || buf[i] == LLB_CLEAN)
-				buf[i] = LLB_DIRTY;
-		}
-		all = {base::min(all.from, span.from), base::max(all.to, span.to)};
-	}
-	return all;
-}
-
 // 3: the bytes to write. A first touch covers neighbours: clean and unwritten ones are
 // called dirty on disk, while memory keeps the truth. Returns where these lie, or nothing
 // if no cell of the page is fresh: elsewhere all that is written as dirty is DIRTY_ON_DISK
 // already, and only the holder of the leader lock takes that off.
-Span Bitmap::copy_page(Table *t, u32 page, u8 *buf, bool may_cover)
+Span Commit::copy_page(Table *t, u32 page, u8 *buf, bool may_cover)
 {
 	const u64 start = u64{page} << kPageShift;
 	const u32 first = u32(t->page_first(page) + LLB_CELLS_OFFSET - start);
@@ -578,7 +415,7 @@ Span Bitmap::copy_page(Table *t, u32 page, u8 *buf, bool may_cover)
 			fresh = {base::min(fresh.from, u16(at)), u16(base::min(at + 8, end))};
 	}
 	if (fresh.to && may_cover)
-		fresh = cover_touches(t, page, buf, fresh);
+		fresh = cover_touches(t, page, buf, fresh, reach(t));
 	for (u32 i = end; i < kPageBytes; i++)
 		buf[i] = 0;
 	return fresh;
@@ -586,7 +423,7 @@ Span Bitmap::copy_page(Table *t, u32 page, u8 *buf, bool may_cover)
 
 // 5: what was written as dirty may be written without asking. Only the bytes as
 // written count: a cell may have changed meanwhile.
-void Bitmap::confirm_page(Table *t, u32 page, const u8 *buf, Span fresh)
+void Commit::confirm_page(Table *t, u32 page, const u8 *buf, Span fresh)
 {
 	Cell *cells = t->pages[page];
 	u64 more = 0;
@@ -597,17 +434,13 @@ void Bitmap::confirm_page(Table *t, u32 page, const u8 *buf, Span fresh)
 		cells[at].fetch_or_release(kDirtyOnDisk); // pairs with start()'s load
 		more++;
 	}
-	dirty_on_disk_.store_relaxed(dirty_on_disk_.load_relaxed() + more);
-	u16 due = page_info_[page].due.load_relaxed();
-	if (due) { // what was cleared in memory is clean on disk
-		page_info_[page].due.store_relaxed(0);
-		due_.store_relaxed(due_.load_relaxed() - due);
-	}
+	became_dirty_on_disk(more);
+	page_written(page);
 }
 
 // The part of a page that is written: the header's own sectors only with the
 // header, the tail only as far as there are cells.
-void Bitmap::add_page_io(Table *t, u32 page, u8 *buf)
+void Commit::add_page_io(Table *t, u32 page, u8 *buf)
 {
 	u32 from = page == 0 && header_bytes() == LLB_CELLS_OFFSET ? LLB_CELLS_OFFSET : 0;
 	u64 start = u64{page} << kPageShift;
@@ -618,80 +451,21 @@ void Bitmap::add_page_io(Table *t, u32 page, u8 *buf)
 	plat_io_add(host_, start + from, buf + from, u32(end - start - from));
 }
 
-// ---- what a crash costs ----
-
-// Chunks that are dirty on disk, in bytes of what is synchronised: a member's, raid10's
-// array's. [any]
-u64 Bitmap::crash_bytes() const
-{
-	const Table *t = table();
-	u64 chunks = init_pending_.load_relaxed() ? loaded_dirty_.load_relaxed()
-						  : dirty_on_disk_.load_relaxed() + due_.load_relaxed();
-
-	return base::min(chunks << t->geo.chunk_shift, t->geo.sync_size) << kSectorShift;
-}
-
-// What it may cost; kNoLimit: anything. An array that can be resynchronised in that time as
-// a whole has no limit. [any]
-u64 Bitmap::budget_bytes() const
-{
-	u32 mib = budget_mib_.load_relaxed();
-
-	if (mib == 0)
-		mib = table()->geo.sync_size >> 11 <= kBudgetDefault_mib ? LLB_BUDGET_NONE
-									 : kBudgetDefault_mib;
-	return mib == LLB_BUDGET_NONE ? kNoLimit : u64{mib} << 20;
-}
-
-// Is half of the budget spent, on what can be cleaned? What waits for a resync costs as much
-// whatever the daemon does. [any]
-bool Bitmap::over_half() const
-{
-	u64 budget = budget_bytes();
-
-	return budget != kNoLimit &&
-	       crash_bytes() > base::min(waiting_bytes_.load_relaxed(), kNoLimit - budget) + budget / 2;
-}
-
-// Then the daemon looks each second. [the leader lock]
-void Bitmap::watch_budget()
-{
-	if (!over_half() || hurried_.load_relaxed())
-		return;
-	hurried_.exchange_full(1);
-	armed_.exchange_full(1); // as in arm(); perhaps earlier than what is armed
-	plat_daemon_arm(host_, base::min(kHurry_ms, sleep_ms()));
-}
-
-// After another table was published. [the leader lock]
-void Bitmap::recount(const Table *t)
-{
-	u64 dirty = 0, due = 0;
-
-	for (u32 b = 0; b < t->geo.pages; b++) {
-		for (u64 c = t->page_first(b); c < t->page_end(b); c++)
-			dirty += (t->cell(c).load_relaxed() & kDirtyOnDisk) != 0;
-		due += page_info_[b].due.load_relaxed();
-		plat_relax();
-	}
-	dirty_on_disk_.store_relaxed(dirty);
-	due_.store_relaxed(due);
-}
-
 // ---- header ----
 
-Result Bitmap::write_header_once()
+Result Commit::write_header_once()
 {
 	const u64 before = sb_.events, cleared = sb_.events_cleared;
 	plat_io_result io;
 
-	if (events_due_) {
+	if (says_ != Header::Same) {
 		u64 events = plat_events(host_);
 		// md takes the last event back when an array becomes clean again. A cut
 		// before it wrote that must not find a bitmap older than the array.
 		if (sb_.events != events + 1)
 			sb_.events = events;
-		sb_.events_cleared = absent_void_ ? events : base::min(sb_.events_cleared, events);
+		sb_.events_cleared =
+			says_ == Header::EventsOnly ? events : base::min(sb_.events_cleared, events);
 	}
 	// cells behind the header in the same logical block go along, as they are
 	copy_page(table(), 0, io_buf_, false);
@@ -699,7 +473,7 @@ Result Bitmap::write_header_once()
 	plat_io_add(host_, 0, io_buf_, header_bytes());
 	plat_io_wait(host_, &io);
 	if (io.in_sync_ok == 0) {
-		if (events_due_) {
+		if (says_ != Header::Same) {
 			sb_.events = before;
 			sb_.events_cleared = cleared;
 		}
@@ -709,54 +483,50 @@ Result Bitmap::write_header_once()
 	return Result::ok();
 }
 
-Result Bitmap::write_header(Hold hold)
+Result Commit::write_header(Hold hold, Header says)
 {
-	if (!plat_members_get(host_, hold.held))
-		return Result::error(LLB_EBUSY);
-	Result r = write_header_once();
-	for (u32 i = 1; r.failed() && i < kWriteTries; i++)
-		r = write_header_once();
-	if (r.failed())
-		give_up();
-	plat_members_put(host_, hold.held);
+	says_ = says;
+	Result r = on_members<&Commit::write_header_once>(hold);
+	says_ = Header::Same;
 	return r;
 }
 
+// The header as it is in sb_, and behind it, up to bytes, all cells dirty: on every
+// member. Under the leader lock.
+Result Commit::mark_all_on_disk(u64 bytes)
+{
+	plat_io_result io;
+	Result r = Result::ok();
+
+	if (!plat_members_get(host_, 1))
+		return Result::error(LLB_EBUSY);
+	super_encode(sb_, io_buf_);
+	for (u32 i = LLB_SB_BYTES; i < LLB_CELLS_OFFSET; i++)
+		io_buf_[i] = 0;
+	for (u32 i = LLB_CELLS_OFFSET; i < kPageBytes; i++)
+		io_buf_[i] = LLB_DIRTY;
+	bytes = base::round_up(bytes, io_align_);
+	for (u64 at = 0; at < bytes && !r.failed();) {
+		// Behind the first page there is no header: all are this page.
+		u32 most = at ? PLAT_IO_ADDS_MAX : 1;
+		plat_io_begin(host_);
+		for (u32 i = 0; i < most && at < bytes; i++, at += kPageBytes)
+			plat_io_add(host_, at, io_buf_, u32(base::min<u64>(kPageBytes, bytes - at)));
+		plat_io_wait(host_, &io);
+		for (u32 i = 0; i < LLB_CELLS_OFFSET; i++)
+			io_buf_[i] = LLB_DIRTY;
+		if (io.in_sync_ok == 0)
+			r = Result::error(LLB_EIO);
+	}
+	plat_members_put(host_, 1);
+	return r;
+}
+
+// A header that was not taken may have landed: this one is, over dirty cells, or none any more.
+void Commit::take_back_header()
+{
+	if (tried<&Commit::mark_header_on_disk>().failed())
+		give_up();
+}
+
 } // namespace core
-
-// ---- entries: include/llbitmap/abi.h ----
-
-using core::of;
-
-extern "C" {
-
-void llb_write_all(llb_bitmap *b)
-{
-	of(b).write_all();
-}
-
-void llb_unplug(llb_bitmap *b, u32 may_submit)
-{
-	of(b).unplug(may_submit);
-}
-
-void llb_leader_work(llb_bitmap *b)
-{
-	of(b).leader_work();
-}
-
-void llb_update_sb(llb_bitmap *b)
-{
-	of(b).update_sb();
-}
-
-bool llb_pending(llb_bitmap *b)
-{
-	return of(b).pending();
-}
-
-int llb_wait_done(llb_bitmap *b, u32 kind, u64 arg)
-{
-	return of(b).wait_done(kind, arg);
-}
-}

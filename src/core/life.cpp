@@ -131,12 +131,10 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 			return r;
 	}
 
-	Bitmap *b = allocate<Bitmap>();
+	Bitmap *b = allocate<Bitmap>(h, a.level);
 	if (!b)
 		return Result::error(LLB_ENOMEM);
-	b->host_ = h;
-	b->parity_.store_relaxed(is_parity(a.level)); // not shared yet
-	b->level_seen_ = a.level;
+	b->not_shared();
 	b->io_buf_ = static_cast<u8 *>(plat_page_alloc(1));
 	Result r = b->io_buf_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
 	if (!r.failed() && live)
@@ -162,7 +160,7 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 			"the bitmap's header reserves %llu sectors, but on a member only %llu are free: these are used",
 			static_cast<unsigned long long>(b->claimed_sectors_),
 			static_cast<unsigned long long>(b->space_sectors_));
-	plat_chunk_bytes_set(h, geo.chunk_sectors() << kSectorShift, b->daemon_sleep_s_.load_relaxed());
+	plat_chunk_bytes_set(h, geo.chunk_sectors() << kSectorShift, b->sleep_s());
 	*out = b;
 	return Result::ok();
 }
@@ -207,7 +205,7 @@ Result Bitmap::read_superblocks(const plat_array_info &a)
 			 "the bitmap superblock could not be read from any in-sync member");
 		return worst;
 	}
-	events_cleared_.store_relaxed(sb_.events_cleared); // not shared yet
+	show_events_cleared();
 	return Result::ok();
 }
 
@@ -236,37 +234,7 @@ Result Bitmap::begin_live()
 void Bitmap::clear_past(u64 events)
 {
 	sb_.events_cleared = events;
-	events_cleared_.store_relaxed(events); // not shared yet
-}
-
-// Sectors where the bitmap may lie, by what else lies on the members. spares: those without a
-// slot count, too: they may get one. [rm]
-u64 Bitmap::room_now(const plat_array_info &a, bool spares) const
-{
-	u64 least = kNoLimit;
-	plat_member m;
-
-	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-		if (m.slot < 0)
-			m.bbl_entries = 0; // asked when it gets a slot, and then only it fails
-		if ((m.slot >= 0 || spares) && !(m.flags & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_JOURNAL)))
-			least = base::min(least, room(a, m));
-	}
-	return least;
-}
-
-// Would a load find this geometry in a header that reserves so much?
-bool Bitmap::reads_back(const Geometry &geo, u64 space_sectors) const
-{
-	return chunk_shift_from_disk(geo.sync_size, space_sectors, u32(geo.chunk_sectors())) ==
-	       geo.chunk_shift;
-}
-
-// What the header says that the bitmap may use: the truth, unless that made the chunk size
-// be taken for bytes.
-u64 Bitmap::reserve_for(const Geometry &geo) const
-{
-	return reads_back(geo, space_sectors_) ? space_sectors_ : claimed_sectors_;
+	show_events_cleared();
 }
 
 Result Bitmap::choose_geometry(const plat_array_info &a, Geometry *out)
@@ -309,79 +277,26 @@ Result Bitmap::make_parts(const Geometry &geo)
 {
 	bool chosen = !sb_.first_use() || sb_.daemon_sleep_s != kMdadmDelayDefault_s;
 	if (chosen && sb_.daemon_sleep_s >= 1 && sb_.daemon_sleep_s <= kDaemonSleepMax_s)
-		daemon_sleep_s_.store_relaxed(sb_.daemon_sleep_s);
+		set_sleep_s(sb_.daemon_sleep_s);
 
-	// Neighbours are in different groups: one that is never quiet keeps few others dirty, and
-	// those are far from it.
-	group_shift_ = geo.chunk_shift;
-	groups_ = 1;
-	while (groups_ < kGroupsMax && groups_ < geo.chunks)
-		groups_ *= 2;
-	counters_ = plat_counters_alloc(groups_ * 2);
-	quiet_ = static_cast<u8 *>(plat_alloc(groups_));
-	page_capacity_ =
-		u32(base::max<u64>(base::div_up(claimed_sectors_ << kSectorShift, kPageBytes), geo.pages));
-	page_info_ = static_cast<PageInfo *>(plat_alloc(u64{page_capacity_} * sizeof(PageInfo)));
-	Table *t = Table::make(geo, group_shift_, nullptr);
+	bool made = make_groups(geo);
+	made = make_commit(geo, claimed_sectors_) && made;
+	Table *t = Table::make(geo, group_shift(), nullptr);
 	if (t)
-		table_.store_release(t);
-	if (!t || !counters_ || !quiet_ || !page_info_)
+		publish(t);
+	if (!t || !made)
 		return Result::error(LLB_ENOMEM);
-	budget_mib_.store_relaxed(sb_.resync_budget); // not shared yet
-	return Result::ok();
-}
-
-// Every member with a slot must have room for a bitmap of so many bytes. One that has not:
-// the caller is refused; or the member fails, if it has come to a running array. Under
-// the leader lock, or before any I/O. [rm]
-Result Bitmap::check_members(u64 bytes, Unfit unfit)
-{
-	plat_array_info a;
-	plat_member m;
-	u32 align = io_align_;
-
-	plat_array_get(host_, &a);
-	auto present = [&m] { return !(m.flags & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_JOURNAL)); };
-	// All members are written in the largest logical block of any. Spares count: a reshape
-	// gives them a slot some time before it is told here.
-	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-		if (present() && m.logical_block <= kPageBytes)
-			align = base::max(align, m.logical_block);
-	}
-	space_sectors_ = claimed_sectors_;
-	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-		if (m.slot < 0 || !present())
-			continue;
-		Result r = check_member(host_, a, m, base::round_up(bytes, align), claimed_sectors_);
-		if (r.failed() && unfit == Unfit::Refuse)
-			return r;
-		if (r.failed()) {
-			plat_log(host_, PLAT_LOG_ERR,
-				 "slot %d: its member cannot take the bitmap and is failed", m.slot);
-			plat_member_fail(host_, i);
-			continue;
-		}
-		space_sectors_ = base::min(space_sectors_, room(a, m));
-		if (bad_log_inside(a, m, bytes, claimed_sectors_) && !m.bbl_entries) {
-			plat_log(
-				host_, PLAT_LOG_NOTICE,
-				"slot %d: its empty bad-block log lies inside the bitmap's space and is switched off: a bad block fails the member",
-				m.slot);
-			plat_bbl_disable(host_, i);
-		}
-	}
-	io_align_ = align;
+	set_budget_mib(sb_.resync_budget);
+	write_behind_ = sb_.write_behind;
 	return Result::ok();
 }
 
 void Bitmap::destroy()
 {
+	not_shared();
 	Table::destroy(table());
-	if (counters_)
-		plat_counters_free(counters_);
-	plat_free(quiet_);
-	plat_free(page_info_);
-	plat_page_free(io_buf_);
+	free_groups();
+	free_commit();
 	plat_free(this);
 }
 
@@ -426,17 +341,17 @@ Result Bitmap::read_state(const plat_array_info &a)
 	}
 	u64 counts[LLB_STATES];
 	count_bits(counts);
-	loaded_dirty_.store_relaxed(counts[LLB_DIRTY] + counts[LLB_NEED_SYNC]); // not shared yet
+	const u64 dirty = counts[LLB_DIRTY] + counts[LLB_NEED_SYNC];
 	if (first) // it knows of all there is until now
 		sb_.events = a.events;
 	sb_.sync_size = t->geo.sync_size;
 	sb_.chunksize = u32(t->geo.chunk_sectors());
-	sb_.daemon_sleep_s = daemon_sleep_s_.load_relaxed();
+	sb_.daemon_sleep_s = sleep_s();
 	sb_.sectors_reserved = u32(reserve_for(t->geo));
-	init_pending_.exchange_full(1);
+	loaded(dirty);
 	flag_all(t);
 	request();
-	sync_floor_seq_.store_release(requested_.load_relaxed()); // pairs with skip_sync()
+	sync_waits_for_now();
 	return Result::ok();
 }
 
@@ -454,9 +369,8 @@ Result Bitmap::load()
 	set_write_behind(a);
 	// A read-only array is not written: the commit waits for its first write.
 	if (a.flags & PLAT_ARRAY_RDWR) {
-		leader_lock(); // acquire below: pairs with commit_once(); md may have had it written
-		bool durable = durable_.load_acquire() >= requested_.load_relaxed();
-		bool failed = broken_.load_relaxed() || (!durable && commit_wide(Hold{true}).failed());
+		leader_lock(); // md may have had it written
+		bool failed = broken() || (pending() && commit_wide(Hold{true}).failed());
 		leader_unlock();
 		if (failed)
 			return Result::error(LLB_EIO);
@@ -499,14 +413,14 @@ Result Bitmap::check_mapping(const plat_array_info &a)
 
 void Bitmap::set_write_behind(const plat_array_info &a)
 {
-	if (!sb_.write_behind || a.level != 1)
+	if (!write_behind_ || a.level != 1)
 		return;
-	if (sb_.write_behind > kWriteBehindMax)
+	if (write_behind_ > kWriteBehindMax)
 		plat_log(host_, PLAT_LOG_WARN,
 			 "the bitmap's write_behind is %u, more than the possible %u: write-behind is off",
-			 sb_.write_behind, kWriteBehindMax);
+			 write_behind_, kWriteBehindMax);
 	else
-		plat_write_behind_set(host_, sb_.write_behind);
+		plat_write_behind_set(host_, write_behind_);
 }
 
 void Bitmap::set_all(Table *t, State s)
@@ -606,45 +520,6 @@ void Bitmap::remove_live()
 	}
 }
 
-// ---- observation ----
-
-void Bitmap::stats(llb_stats *out) const
-{
-	Table *t = table();
-
-	out->events_cleared = events_cleared_.load_relaxed();
-	out->sync_size = t->geo.sync_size;
-	out->pages = t->geo.pages;
-	out->behind_writes = behind_.load_relaxed();
-	out->behind_wait = behind_waiters_.load_relaxed() > 0;
-	out->crash_bytes = crash_bytes();
-}
-
-void Bitmap::metadata(llb_metadata *out) const
-{
-	Table *t = table();
-
-	out->chunk_sectors = t->geo.chunk_sectors();
-	out->chunks = t->geo.chunks;
-	out->chunk_shift = t->geo.chunk_shift;
-	out->daemon_sleep_s = daemon_sleep_s_.load_relaxed();
-	out->barrier_idle_s = barrier_idle_s_.load_relaxed();
-	u32 mib = budget_mib_.load_relaxed();
-	if (mib == 0)
-		mib = u32(base::min<u64>(base::div_up(t->geo.sync_size, 2048), kBudgetDefault_mib));
-	out->resync_budget_mib = mib == LLB_BUDGET_NONE ? 0 : mib;
-}
-
-void Bitmap::count_bits(u64 counts[LLB_STATES]) const
-{
-	Table *t = table();
-
-	for (u32 i = 0; i < LLB_STATES; i++)
-		counts[i] = 0;
-	for (u64 c = 0; c < t->geo.chunks; c++)
-		counts[t->cell(c).load_relaxed() & kStateMask]++;
-}
-
 } // namespace core
 
 // ---- entries: include/llbitmap/abi.h ----
@@ -675,20 +550,5 @@ void llb_destroy(llb_bitmap *b)
 void llb_remove_live(llb_bitmap *b)
 {
 	of(b).remove_live();
-}
-
-void llb_stats_get(llb_bitmap *b, llb_stats *out)
-{
-	of(b).stats(out);
-}
-
-void llb_metadata_get(llb_bitmap *b, llb_metadata *out)
-{
-	of(b).metadata(out);
-}
-
-void llb_bits_count(llb_bitmap *b, u64 counts[LLB_STATES])
-{
-	of(b).count_bits(counts);
 }
 }

@@ -16,11 +16,11 @@ inline void *operator new(__SIZE_TYPE__, void *p) noexcept
 
 namespace core {
 
-template <class T>
-[[nodiscard]] static inline T *allocate()
+template <class T, class... Args>
+[[nodiscard]] static inline T *allocate(Args... args)
 {
 	void *p = plat_alloc(sizeof(T));
-	return p ? new (p) T : nullptr;
+	return p ? new (p) T(args...) : nullptr;
 }
 
 } // namespace core

@@ -10,12 +10,6 @@ using base::Result;
 
 namespace core {
 
-void Bitmap::publish(Table *t)
-{
-	t->retired = table();
-	table_.store_release(t); // pairs with table()
-}
-
 Result Bitmap::resize(u64 sync_size)
 {
 	Table *t = table();
@@ -33,7 +27,7 @@ Result Bitmap::resize(u64 sync_size)
 	// One that would be read back as bytes is not used: chunk_shift_from_disk().
 	if (!r.failed() && !reads_back(geo, reserve_for(geo)))
 		r = geometry_for(sync_size, space_sectors_, geo.chunk_shift + 1, &geo);
-	if (r.failed() || geo.pages > page_capacity_) {
+	if (r.failed() || !has_room(geo)) {
 		plat_log(host_, PLAT_LOG_ERR,
 			 "resize to %llu sectors refused: the bitmap's %llu sectors are too few",
 			 static_cast<unsigned long long>(sync_size),
@@ -53,7 +47,7 @@ Result Bitmap::resize(u64 sync_size)
 	arm(pass_ms()); // also after a failure: what is on disk may be taken back
 	if (r.failed())
 		return r;
-	plat_chunk_bytes_set(host_, geo.chunk_sectors() << kSectorShift, daemon_sleep_s_.load_relaxed());
+	plat_chunk_bytes_set(host_, geo.chunk_sectors() << kSectorShift, sleep_s());
 	if (anything_to_sync(table()))
 		want_sync();
 	return Result::ok();
@@ -63,7 +57,7 @@ Result Bitmap::extend(const Geometry &geo)
 {
 	const Hold held{true};
 	Table *old = table();
-	Table *t = Table::make(geo, group_shift_, old);
+	Table *t = Table::make(geo, group_shift(), old);
 
 	if (!t)
 		return Result::error(LLB_ENOMEM);
@@ -72,8 +66,7 @@ Result Bitmap::extend(const Geometry &geo)
 		t->cell(c).store_relaxed(static_cast<u8>(State::Unwritten)); // nobody writes there yet
 	leader_lock(); // no commit works with the old table now
 	// A short last chunk becomes longer by a part that has no parity.
-	if (parity_.load_relaxed() && geo.sync_size > old->geo.sync_size &&
-	    old->geo.sync_size % geo.chunk_sectors())
+	if (parity() && geo.sync_size > old->geo.sync_size && old->geo.sync_size % geo.chunk_sectors())
 		apply(t->cell(old->geo.chunks - 1), Event::Stale, Context{true, false});
 	// The header speaks of cells that are there: of fewer before they go (and with
 	// what lies behind it in a 4096-byte block as it was), of more after they came.
@@ -90,8 +83,7 @@ Result Bitmap::extend(const Geometry &geo)
 	if (!r.failed()) {
 		publish(t);
 		for (u32 b = t->page_of(base::min(old->geo.chunks, geo.chunks) - 1); b < geo.pages; b++)
-			page_info_[b].flagged.fetch_or_full(
-				kFlagWrite); // before the commit: pairs with gather()
+			flag(b, kFlagWrite); // before the commit: pairs with gather()
 		recount(t);
 		r = commit_wide(held);
 	} else {
@@ -106,37 +98,6 @@ Result Bitmap::extend(const Geometry &geo)
 		sb_.sectors_reserved = reserved;
 	}
 	leader_unlock();
-	return r;
-}
-
-// The header as it is in sb_, and behind it, up to bytes, all cells dirty: on every
-// member. Under the leader lock.
-Result Bitmap::mark_all_on_disk(u64 bytes)
-{
-	plat_io_result io;
-	Result r = Result::ok();
-
-	if (!plat_members_get(host_, 1))
-		return Result::error(LLB_EBUSY);
-	super_encode(sb_, io_buf_);
-	for (u32 i = LLB_SB_BYTES; i < LLB_CELLS_OFFSET; i++)
-		io_buf_[i] = 0;
-	for (u32 i = LLB_CELLS_OFFSET; i < kPageBytes; i++)
-		io_buf_[i] = LLB_DIRTY;
-	bytes = base::round_up(bytes, io_align_);
-	for (u64 at = 0; at < bytes && !r.failed();) {
-		// Behind the first page there is no header: all are this page.
-		u32 most = at ? PLAT_IO_ADDS_MAX : 1;
-		plat_io_begin(host_);
-		for (u32 i = 0; i < most && at < bytes; i++, at += kPageBytes)
-			plat_io_add(host_, at, io_buf_, u32(base::min<u64>(kPageBytes, bytes - at)));
-		plat_io_wait(host_, &io);
-		for (u32 i = 0; i < LLB_CELLS_OFFSET; i++)
-			io_buf_[i] = LLB_DIRTY;
-		if (io.in_sync_ok == 0)
-			r = Result::error(LLB_EIO);
-	}
-	plat_members_put(host_, 1);
 	return r;
 }
 
@@ -175,7 +136,7 @@ Result Bitmap::relayout(const Geometry &geo)
 {
 	const Hold held{true};
 	Table *old = table();
-	Table *t = Table::make(geo, group_shift_, nullptr);
+	Table *t = Table::make(geo, group_shift(), nullptr);
 
 	if (!t)
 		return Result::error(LLB_ENOMEM);
@@ -184,7 +145,7 @@ Result Bitmap::relayout(const Geometry &geo)
 	// on no cell changes. Pairs with start_slow().
 	old->frozen.exchange_full(1);
 	plat_grace_period();
-	merge_cells(old, t, parity_.load_relaxed());
+	merge_cells(old, t, parity());
 	u64 size = sb_.sync_size;
 	u32 chunk = sb_.chunksize;
 	u32 reserved = sb_.sectors_reserved;
@@ -194,7 +155,7 @@ Result Bitmap::relayout(const Geometry &geo)
 		sb_.chunksize = u32(geo.chunk_sectors());
 		sb_.sectors_reserved = u32(reserve_for(geo));
 		// cells in the header's logical block are dirty still: they have a new meaning
-		r = mark_all_on_disk(header_bytes());
+		r = mark_header_on_disk();
 	}
 	if (r.failed()) {
 		sb_.sync_size = size;
@@ -202,11 +163,7 @@ Result Bitmap::relayout(const Geometry &geo)
 		sb_.sectors_reserved = reserved;
 		// A write that failed may have landed. The old header first, over dirty
 		// cells, and only then cells with the old meaning again; or none any more.
-		Result back = mark_all_on_disk(header_bytes());
-		for (u32 i = 1; back.failed() && i < kWriteTries; i++)
-			back = mark_all_on_disk(header_bytes());
-		if (back.failed())
-			give_up();
+		take_back_header();
 		old->frozen.store_release(0); // pairs with wait_done(THAW)
 		flag_all(old);
 		Table::destroy(t);

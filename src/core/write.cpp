@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// Start and end of writes and discards. In the steady state a write touches only
+// Starts of writes and discards; their ends: inflight.cpp. In the steady state a write touches only
 // this CPU's counters: the cell, the table and the commit's line are read.
 #include "core/bitmap.hpp"
 
@@ -77,23 +77,10 @@ Bitmap::Start Bitmap::start_slow(Table *t, u64 chunk, bool discard, bool whole)
 				want_sync();
 			if (want & kDirtyOnDisk)
 				return Start::Ready;
-			flag(t, chunk);
+			flag(t->page_of(chunk), kFlagFresh);
 			return Start::NeedsCommit;
 		}
 	}
-}
-
-// Full, so that it precedes request() and follows the cell: pairs with the exchange
-// of commit_once() step 2.
-void Bitmap::flag(Table *t, u64 chunk)
-{
-	page_info_[t->page_of(chunk)].flagged.fetch_or_full(kFlagFresh);
-}
-
-// (b) full, after the flags: pairs with the load of requested in commit_once() step 1.
-void Bitmap::request()
-{
-	requested_.fetch_add_full(1);
 }
 
 // The chunks of [sector, stop), in one group and one section.
@@ -114,9 +101,7 @@ Bitmap::Start Bitmap::start_chunks(Table *t, u64 sector, u64 stop, bool discard)
 			return done;
 		if (done == Start::NeedsCommit)
 			all = done;
-		// relaxed: the daemon looks again after it disarms (full there)
-		if (!armed_.load_relaxed())
-			arm(pass_ms());
+		arm_for_pass();
 	}
 	return all;
 }
@@ -125,18 +110,14 @@ Bitmap::Start Bitmap::start_chunks(Table *t, u64 sector, u64 stop, bool discard)
 // this look at its cell. What lies behind the last chunk is its business, too.
 void Bitmap::start(u64 sector, u64 sectors)
 {
-	u32 starts = group_of(sector) * 2;
-
 	if (sectors == 0)
 		return;
-	// The count and the cells' loads are one section: the daemon marks, waits for a
-	// grace period, and then reads the sums.
-	plat_section_enter(counters_, starts);
+	enter(sector);
 	Table *t = table();
 	u64 chunk = sector >> (t->geo.chunk_shift & 63);
 	if (t->in_one_piece(sector, sectors) && chunk < t->geo.chunks &&
 	    fast_path(t->cell(chunk).load_relaxed()))
-		plat_section_leave();
+		leave();
 	else
 		start_range(t, sector, sectors, false);
 }
@@ -145,7 +126,7 @@ void Bitmap::start_discard(u64 sector, u64 sectors)
 {
 	if (sectors == 0) // raid4/5/6: no whole stripe
 		return;
-	plat_section_enter(counters_, group_of(sector) * 2);
+	enter(sector);
 	start_range(table(), sector, sectors, true);
 }
 
@@ -156,12 +137,12 @@ void Bitmap::start_range(Table *t, u64 sector, u64 sectors, bool discard)
 	bool need = false;
 
 	for (;;) {
-		u64 stop = base::min(end, ((sector >> group_shift_) + 1) << group_shift_);
+		u64 stop = base::min(end, group_end(sector));
 		Start done = start_chunks(t, sector, stop, discard);
 
-		plat_section_leave();
+		leave();
 		if (done == Start::Frozen) { // a new layout is being made: as if we had not come yet
-			plat_counter_inc(counters_, group_of(sector) * 2 + 1);
+			count_end(sector);
 			plat_wait(host_, this, PLAT_WAIT_THAW, reinterpret_cast<u64>(t));
 		} else {
 			need |= done == Start::NeedsCommit;
@@ -169,52 +150,11 @@ void Bitmap::start_range(Table *t, u64 sector, u64 sectors, bool discard)
 			if (sector >= end)
 				break;
 		}
-		plat_section_enter(counters_, group_of(sector) * 2);
+		enter(sector);
 		t = table();
 	}
 	if (need)
 		request();
-}
-
-// The groups of [sector, end), end > sector.
-void Bitmap::end_groups(u64 sector, u64 end)
-{
-	while (sector < end) {
-		plat_counter_inc(counters_, group_of(sector) * 2 + 1);
-		sector = ((sector >> group_shift_) + 1) << group_shift_;
-	}
-}
-
-void Bitmap::end(u64 sector, u64 sectors)
-{
-	if (sectors == 0)
-		return;
-	// (c) release: the write is complete before it is counted as ended; pairs with
-	// the full fence between the two sums in find_quiet()
-	base::fence_release();
-	if (sector >> (group_shift_ & 63) == (sector + sectors - 1) >> (group_shift_ & 63))
-		plat_counter_inc(counters_, group_of(sector) * 2 + 1); // nearly always
-	else
-		end_groups(sector, sector + sectors);
-}
-
-void Bitmap::start_behind()
-{
-	behind_.fetch_add_full(1); // full: pairs with find_quiet()'s load after the sums
-}
-
-void Bitmap::end_behind()
-{
-	// full: the write is complete before the count falls; pairs as above
-	if (behind_.fetch_sub_full(1) == 1)
-		plat_wake(host_);
-}
-
-void Bitmap::wait_behind()
-{
-	behind_waiters_.fetch_add_full(1); // read by stats(): no new write-behind meanwhile
-	plat_wait(host_, this, PLAT_WAIT_BEHIND, 0);
-	behind_waiters_.fetch_sub_full(1);
 }
 
 } // namespace core
@@ -230,38 +170,8 @@ void llb_start_write(llb_bitmap *b, u64 sector, u64 sectors)
 	of(b).start(sector, sectors);
 }
 
-void llb_end_write(llb_bitmap *b, u64 sector, u64 sectors)
-{
-	of(b).end(sector, sectors);
-}
-
 void llb_start_discard(llb_bitmap *b, u64 sector, u64 sectors)
 {
 	of(b).start_discard(sector, sectors);
-}
-
-void llb_end_discard(llb_bitmap *b, u64 sector, u64 sectors)
-{
-	of(b).end(sector, sectors);
-}
-
-void llb_start_behind(llb_bitmap *b)
-{
-	of(b).start_behind();
-}
-
-void llb_end_behind(llb_bitmap *b)
-{
-	of(b).end_behind();
-}
-
-void llb_wait_behind(llb_bitmap *b)
-{
-	of(b).wait_behind();
-}
-
-u32 llb_behind_idle(llb_bitmap *b)
-{
-	return of(b).wait_done(PLAT_WAIT_BEHIND, 0);
 }
 }

@@ -153,7 +153,7 @@ bool reload_check(u32 seed)
 		violation("reload", "the bitmap that a cut leaves cannot be read: error %d", err);
 	} else {
 		core::Bitmap *n2 = static_cast<core::Bitmap *>(b);
-		core::Table *t = n2->table();
+		core::Table *t = Peek::table_now(n2);
 		for (int c = 0; c < kCh; c++) {
 			u64 at = (chunk_of(c) * 128) >> t->geo.chunk_shift;
 			if (at >= t->geo.chunks)
@@ -179,7 +179,7 @@ static bool g_want_clean;
 static void epilogue_body()
 {
 	// two passes and the idle time bound W4; then one that finds nothing to do
-	const u64 until = w.now_ms + 4 * u64(bm->sleep_ms()) + bm->idle_ms();
+	const u64 until = w.now_ms + Peek::passes_ms(bm);
 	for (int turn = 0; w.due_ms != kNever || w.leader_pending || w.md_pending; turn++) {
 		if (w.leader_pending) {
 			w.leader_pending = 0;
@@ -193,7 +193,7 @@ static void epilogue_body()
 		if (w.due_ms == kNever)
 			continue;
 		if (w.due_ms > until || turn > 200) {
-			if (whole && g_want_clean && !bm->sync_wanted_.load_relaxed())
+			if (whole && g_want_clean && !Peek::sync_wanted(bm).load_relaxed())
 				violation("W4", "the daemon still runs after %d idle turns", turn);
 			break;
 		}
@@ -206,7 +206,7 @@ static void epilogue_body()
 	// D10: what waits for a sync has one coming
 	if (w.degraded == 0 && !w.broken && (w.flags & PLAT_ARRAY_RDWR) && !w.resync_wanted &&
 	    !w.sync_active) {
-		for (u64 c = 0; c < kCh && c < bm->table()->geo.chunks; c++) {
+		for (u64 c = 0; c < kCh && c < Peek::table_now(bm)->geo.chunks; c++) {
 			u8 raw = cell_raw(c);
 			if (core::wants_sync(core::state_of(raw)) && !(raw & core::kEnded)) {
 				violation("D10", "chunk %d (cell 0x%x) waits for a sync that nobody starts",
@@ -217,7 +217,7 @@ static void epilogue_body()
 	}
 	if (!g_want_clean || w.degraded || w.broken || !(w.flags & PLAT_ARRAY_RDWR))
 		return;
-	core::Table *t = bm->table();
+	core::Table *t = Peek::table_now(bm);
 	for (int c = 0; c < kCh && chunk_of(c) < t->geo.chunks; c++) {
 		u8 raw = cell_raw(chunk_of(c));
 		for (int i = 0; i < kMembers; i++) {

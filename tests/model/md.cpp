@@ -11,7 +11,7 @@ bool slot_risk(int c)
 
 u8 cell_raw(u64 c)
 {
-	core::Table *t = reinterpret_cast<core::Table *>(peek(&bm->table_, 8));
+	core::Table *t = reinterpret_cast<core::Table *>(peek(&Peek::table(bm), 8));
 	return u8(peek(&t->cell(c), 1));
 }
 

@@ -131,19 +131,19 @@ static void observe_plain()
 {
 	if (!bm)
 		return;
-	const u64 *p = reinterpret_cast<const u64 *>(&bm->sb_);
-	for (u32 i = 0; i < sizeof(bm->sb_) / 8; i++)
+	const u64 *p = reinterpret_cast<const u64 *>(&Peek::sb(bm));
+	for (u32 i = 0; i < sizeof(Peek::sb(bm)) / 8; i++)
 		observe(p[i]);
-	observe(bm->header_dirty_ | u64(bm->events_due_) << 1 | u64(bm->io_align_) << 8);
-	observe(peek(&bm->page_info_[0].due, 2)); // not as the core would: that is a step
+	observe(Peek::header_dirty(bm) | u64(Peek::says(bm)) << 1 | u64(Peek::io_align(bm)) << 8);
+	observe(peek(&Peek::due_of(bm)[0], 2)); // not as the core would: that is a step
 	u64 quiet = 0;
-	for (u32 g = 0; g < bm->groups_; g++)
-		quiet = quiet << 1 | bm->quiet_[g];
+	for (u32 g = 0; g < Peek::groups(bm); g++)
+		quiet = quiet << 1 | Peek::quiet(bm)[g];
 	observe(quiet);
-	observe(bm->first_mark_ms_);
-	observe(bm->next_hurry_ms_ ^ bm->seen_ms_ << 1 ^ bm->seen_bytes_ << 2 ^ u64(bm->hand_) << 48);
-	observe(bm->next_pass_ms_ ^ bm->space_sectors_ << 48 ^ u64(bm->moving_) << 62 ^
-		u64(bm->absent_void_) << 63);
+	observe(Peek::first_mark(bm));
+	observe(Peek::next_hurry(bm) ^ Peek::seen(bm) << 1 ^ Peek::seen_bytes(bm) << 2 ^
+		u64(Peek::hand(bm)) << 48);
+	observe(Peek::next_pass(bm) ^ Peek::space_sectors(bm) << 48 ^ u64(Peek::moving(bm)) << 62);
 }
 
 // Which older values may task t read in the load that it is about to do?
@@ -251,7 +251,7 @@ u64 mm::rmw(void *at, u32 size, Rmw op, u64 v, Order o)
 		if (g_weak)
 			rmw_views(w.t[g_cur], loc_of(at), at, size, to, o, o == Full);
 		observe(old);
-		if (bm && old == 0 && (at == &bm->leader_ || at == &bm->daemon_busy_))
+		if (bm && old == 0 && (at == &Peek::leader(bm) || at == &Peek::daemon_busy(bm)))
 			observe_plain();
 	}
 	memcpy(at, &to, size);
@@ -308,33 +308,33 @@ const char *loc_name(const void *at, char *buf)
 		const void *at;
 		const char *name;
 	} names[] = {
-		{&bm->table_, "table"},
-		{&bm->requested_, "requested"},
-		{&bm->durable_, "durable"},
-		{&bm->broken_, "broken"},
-		{&bm->leader_, "leader"},
-		{&bm->daemon_busy_, "daemon_busy"},
-		{&bm->armed_, "armed"},
-		{&bm->sync_wanted_, "sync_wanted"},
-		{&bm->sync_floor_seq_, "spare_seq"},
-		{&bm->behind_, "behind"},
-		{&bm->behind_waiters_, "behind_waiters"},
-		{&bm->bio_target_, "bio_target"},
-		{&bm->recorded_, "recorded"},
-		{&bm->asleep_, "asleep"},
-		{&bm->init_pending_, "init_pending"},
-		{&bm->parity_, "parity"},
-		{&bm->daemon_sleep_s_, "daemon_sleep"},
-		{&bm->barrier_idle_s_, "barrier_idle"},
-		{&bm->next_request_ms_, "next_request"},
-		{&bm->written_marked_, "written_marked"},
-		{&bm->page_info_[0].flagged, "flag[page 0]"},
-		{&bm->page_info_[0].due, "due[page 0]"},
-		{&bm->due_, "due"},
-		{&bm->dirty_on_disk_, "dirty_on_disk"},
-		{&bm->hurried_, "hurried"},
-		{&bm->budget_mib_, "budget"},
-		{&bm->page_info_[1].flagged, "flag[page 1]"},
+		{&Peek::table(bm), "table"},
+		{&Peek::requested(bm), "requested"},
+		{&Peek::durable(bm), "durable"},
+		{&Peek::broken(bm), "broken"},
+		{&Peek::leader(bm), "leader"},
+		{&Peek::daemon_busy(bm), "daemon_busy"},
+		{&Peek::armed(bm), "armed"},
+		{&Peek::sync_wanted(bm), "sync_wanted"},
+		{&Peek::sync_floor_seq(bm), "spare_seq"},
+		{&Peek::behind(bm), "behind"},
+		{&Peek::behind_waiters(bm), "behind_waiters"},
+		{&Peek::bio_target(bm), "bio_target"},
+		{&Peek::recorded(bm), "recorded"},
+		{&Peek::asleep(bm), "asleep"},
+		{&Peek::init_pending(bm), "init_pending"},
+		{&Peek::parity(bm), "parity"},
+		{&Peek::daemon_sleep_s(bm), "daemon_sleep"},
+		{&Peek::barrier_idle_s(bm), "barrier_idle"},
+		{&Peek::next_request_ms(bm), "next_request"},
+		{&Peek::written_marked(bm), "written_marked"},
+		{&Peek::flags(bm)[0], "flag[page 0]"},
+		{&Peek::due_of(bm)[0], "due[page 0]"},
+		{&Peek::due(bm), "due"},
+		{&Peek::dirty_on_disk(bm), "dirty_on_disk"},
+		{&Peek::hurried(bm), "hurried"},
+		{&Peek::budget_mib(bm), "budget"},
+		{&Peek::flags(bm)[1], "flag[page 1]"},
 	};
 	for (auto &n : names) {
 		if (n.at == at)

@@ -428,7 +428,7 @@ void budget()
 		d = 1;
 	pass();
 	written(0);
-	if (bm->crash_bytes() <= bm->budget_bytes())
+	if (Peek::crash_bytes(bm) <= Peek::budget_bytes(bm))
 		violation("budget", "nothing is in a hurry");
 }
 

@@ -62,32 +62,32 @@ void world_create(bool load)
 		exit(2);
 	}
 	bm = static_cast<core::Bitmap *>(b);
-	core::Table *t = bm->table();
+	core::Table *t = Peek::table_now(bm);
 	// the numbers of the locations, in an order of their own
 	locs_reset();
-	const void *fixed[] = {&bm->table_,
-			       &bm->requested_,
-			       &bm->durable_,
-			       &bm->broken_,
-			       &bm->leader_,
-			       &bm->daemon_busy_,
-			       &bm->armed_,
-			       &bm->sync_wanted_,
-			       &bm->sync_floor_seq_,
-			       &bm->behind_,
-			       &bm->behind_waiters_,
-			       &bm->bio_target_,
-			       &bm->recorded_,
-			       &bm->asleep_,
-			       &bm->init_pending_,
-			       &bm->parity_,
-			       &bm->daemon_sleep_s_,
-			       &bm->barrier_idle_s_,
-			       &bm->next_request_ms_,
-			       &bm->written_marked_,
-			       &bm->page_info_[0].flagged,
+	const void *fixed[] = {&Peek::table(bm),
+			       &Peek::requested(bm),
+			       &Peek::durable(bm),
+			       &Peek::broken(bm),
+			       &Peek::leader(bm),
+			       &Peek::daemon_busy(bm),
+			       &Peek::armed(bm),
+			       &Peek::sync_wanted(bm),
+			       &Peek::sync_floor_seq(bm),
+			       &Peek::behind(bm),
+			       &Peek::behind_waiters(bm),
+			       &Peek::bio_target(bm),
+			       &Peek::recorded(bm),
+			       &Peek::asleep(bm),
+			       &Peek::init_pending(bm),
+			       &Peek::parity(bm),
+			       &Peek::daemon_sleep_s(bm),
+			       &Peek::barrier_idle_s(bm),
+			       &Peek::next_request_ms(bm),
+			       &Peek::written_marked(bm),
+			       &Peek::flags(bm)[0],
 			       &t->frozen,
-			       &bm->page_info_[bm->page_capacity_ - 1].flagged};
+			       &Peek::flags(bm)[Peek::page_capacity(bm) - 1]};
 	for (const void *p : fixed)
 		loc_of(p);
 	g_first_cells = u32(reinterpret_cast<u8 *>(t->pages[0]) - g_page[0]) / kPage;

@@ -10,10 +10,91 @@
 #include <cstring>
 #include <new>
 
-#define private public // cells and what commits go by are looked at, and hashed
 #include "core/bitmap.hpp"
-#undef private
 static_assert(core::kGroupsMax == 2); // so that some of few chunks share one
+
+// Cells and what commits go by are looked at, and hashed.
+struct core::Peek {
+#define LLB_FIELD(field)                                                                                     \
+	static auto &field(core::Bitmap *b)                                                                  \
+	{                                                                                                    \
+		return b->field##_;                                                                          \
+	}
+	LLB_FIELD(table)
+	LLB_FIELD(requested)
+	LLB_FIELD(durable)
+	LLB_FIELD(broken)
+	LLB_FIELD(leader)
+	LLB_FIELD(daemon_busy)
+	LLB_FIELD(armed)
+	LLB_FIELD(sync_wanted)
+	LLB_FIELD(sync_floor_seq)
+	LLB_FIELD(behind)
+	LLB_FIELD(behind_waiters)
+	LLB_FIELD(bio_target)
+	LLB_FIELD(recorded)
+	LLB_FIELD(asleep)
+	LLB_FIELD(init_pending)
+	LLB_FIELD(parity)
+	LLB_FIELD(daemon_sleep_s)
+	LLB_FIELD(barrier_idle_s)
+	LLB_FIELD(next_request_ms)
+	LLB_FIELD(written_marked)
+	LLB_FIELD(due)
+	LLB_FIELD(dirty_on_disk)
+	LLB_FIELD(hurried)
+	LLB_FIELD(budget_mib)
+	LLB_FIELD(sb)
+	LLB_FIELD(header_dirty)
+	LLB_FIELD(says)
+	LLB_FIELD(io_align)
+	LLB_FIELD(flags)
+	LLB_FIELD(page_capacity)
+	LLB_FIELD(due_of)
+	LLB_FIELD(groups)
+	LLB_FIELD(quiet)
+	LLB_FIELD(hand)
+	LLB_FIELD(space_sectors)
+	LLB_FIELD(moving)
+#undef LLB_FIELD
+	static core::Table *table_now(const core::Bitmap *b)
+	{
+		return b->table();
+	}
+	static u64 passes_ms(const core::Bitmap *b)
+	{
+		return 4 * u64(b->sleep_ms()) + b->idle_ms();
+	}
+	static u64 crash_bytes(const core::Bitmap *b)
+	{
+		return b->crash_bytes();
+	}
+	static u64 budget_bytes(const core::Bitmap *b)
+	{
+		return b->budget_bytes();
+	}
+	static u64 first_mark(const core::Bitmap *b)
+	{
+		return b->rhythm_.first_mark_ms_;
+	}
+	static u64 next_pass(const core::Bitmap *b)
+	{
+		return b->rhythm_.next_pass_ms_;
+	}
+	static u64 next_hurry(const core::Bitmap *b)
+	{
+		return b->rhythm_.next_hurry_ms_;
+	}
+	static u64 seen(const core::Bitmap *b)
+	{
+		return b->rhythm_.seen_ms_;
+	}
+	static u64 seen_bytes(const core::Bitmap *b)
+	{
+		return b->rhythm_.seen_bytes_;
+	}
+};
+using core::Peek;
 
 constexpr int kTasks = 7, kCpus = 2, kMembers = 2;
 constexpr int kCh = 4; // chunks of 64 KiB whose data is followed

@@ -3,22 +3,11 @@
 
 #include <stdexcept>
 
+struct core::Peek {
+	static core::Table *table(core::Bitmap &b) { return b.table(); }
+};
+
 namespace rig {
-
-namespace {
-
-// A member that is private, by explicit instantiation.
-template <class Tag, typename Tag::type M>
-struct Open {
-	friend typename Tag::type get(Tag) { return M; }
-};
-struct TableTag {
-	using type = base::Atomic<core::Table *> core::Bitmap::*;
-	friend type get(TableTag);
-};
-template struct Open<TableTag, &core::Bitmap::table_>;
-
-} // namespace
 
 Rig::Rig(const Options &options)
 	: o(options)
@@ -130,7 +119,7 @@ void Rig::stop()
 
 core::Table *Rig::table()
 {
-	return (static_cast<core::Bitmap *>(h.bitmap)->*get(TableTag{})).load_acquire();
+	return core::Peek::table(core::of(h.bitmap));
 }
 
 u8 Rig::raw(u64 chunk)

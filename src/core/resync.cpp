@@ -49,23 +49,21 @@ bool skippable(u8 raw, Action action)
 
 } // namespace
 
-u64 Bitmap::skip_sync(u64 sector)
+u64 Resync::skip_sync(u64 sector)
 {
 	plat_array_info a;
 	plat_array_get(host_, &a);
 	Action action = action_of(a);
 
 	if (action == Action::Reshape) { // update_sb() has prepared the members
-		if (is_parity(a.level) && !written_marked_.load_relaxed())
+		if (is_parity(a.level) && !written_marked())
 			mark_everything_written();
 		return 0;
 	}
 	convert_level(a.level);
 	// Before it reads a chunk: what load() made of the bytes, for a cut in the
-	// middle of that commit leaves members with different ones. Acquire: pairs with
-	// the store in commit_once().
-	commit_upto_in_sync_thread(init_pending_.load_acquire() ? requested_.load_acquire()
-								: sync_floor_seq_.load_acquire());
+	// middle of that commit leaves members with different ones.
+	commit_upto_in_sync_thread(init_pending() ? requested() : sync_floor_seq_.load_acquire());
 	if (stripes_stale_ && !is_parity(a.level))
 		stripes_stale_ = false; // another level came, and with it no cache
 	if (stripes_stale_) // reads went on until md called the new member in sync
@@ -83,46 +81,20 @@ u64 Bitmap::skip_sync(u64 sector)
 	return c == first ? 0 : (c << t->geo.chunk_shift) - sector;
 }
 
-// A reshape of raid4/5/6 moves data to member sectors that were never written:
-// no chunk is unwritten any more. Durable before the first stripe moves.
-void Bitmap::mark_everything_written()
-{
-	Table *t = table();
-
-	written_marked_.exchange_full(1); // before the cells: pairs with clear_cells()
-	for (u64 c = 0; c < t->geo.chunks; c++) {
-		Cell &cell = t->cell(c);
-		u8 raw = cell.load_relaxed();
-		for (;;) {
-			State s = state_of(raw);
-			bool unwritten = never_written(s) || s == State::CleanUnwritten;
-			if (!unwritten && !(raw & kTrim))
-				break;
-			u8 to = unwritten ? static_cast<u8>(State::NeedSync) : u8(s);
-			if (cell.cas_full(raw, u8((raw & kDirtyOnDisk) | to)))
-				break; // pairs with (a)
-		}
-	}
-	flag_all(t);
-	request();
-	want_sync();
-	commit_upto_in_sync_thread(requested_.load_acquire());
-}
-
 // Another level came over the same cells: what a mirror calls clean has no parity.
-void Bitmap::convert_level(s32 level)
+void Resync::convert_level(s32 level)
 {
 	bool now = is_parity(level);
-	if (now == (parity_.load_relaxed() != 0))
+	if (now == (parity()))
 		return;
 	if (!now) {
-		parity_.store_relaxed(0);
+		set_parity(false);
 		return;
 	}
 	Table *t = table();
 	for (u64 c = 0; c < t->geo.chunks; c++)
 		apply(t->cell(c), Event::Stale, Context{true, false});
-	parity_.store_release(1); // after the cells: pairs with blocks_synced()
+	set_parity(true); // pairs with blocks_synced()
 	flag_all(t);
 	request();
 	want_sync();
@@ -131,11 +103,11 @@ void Bitmap::convert_level(s32 level)
 
 // Before the sync thread moves, and before a new member counts as in sync, what was
 // asked for is durable; unless it is told to stop, perhaps by who holds members still.
-void Bitmap::commit_upto_in_sync_thread(u64 target)
+void Resync::commit_upto_in_sync_thread(u64 target)
 {
 	plat_array_info a;
 
-	while (!commit_upto(target, Hold{false}) && !broken_.load_acquire()) { // pairs with give_up()
+	while (!commit_upto(target, Hold{false}) && !broken()) {
 		plat_array_get(host_, &a);
 		if (a.flags & PLAT_ARRAY_INTR)
 			return;
@@ -143,19 +115,19 @@ void Bitmap::commit_upto_in_sync_thread(u64 target)
 	}
 }
 
-bool Bitmap::blocks_synced(u64 sector)
+bool Resync::blocks_synced(u64 sector)
 {
 	Table *t = table();
 	u64 c = sector >> (t->geo.chunk_shift & 63);
 
-	if (!parity_.load_acquire()) { // the level changed; pairs with convert_level()
+	if (!parity()) { // the level changed; pairs with convert_level()
 		want_sync();
 		return false;
 	}
 	return c < t->geo.chunks && parity_valid(state_of(t->cell(c).load_relaxed()));
 }
 
-bool Bitmap::start_sync(u64 sector, u64 *sectors, bool degraded)
+bool Resync::start_sync(u64 sector, u64 *sectors, bool degraded)
 {
 	Table *t = table();
 	u64 c = sector >> t->geo.chunk_shift;
@@ -195,7 +167,7 @@ bool Bitmap::start_sync(u64 sector, u64 *sectors, bool degraded)
 	return true;
 }
 
-void Bitmap::end_sync(u64 sector, u64 *sectors)
+void Resync::end_sync(u64 sector, u64 *sectors)
 {
 	Table *t = table();
 	u64 c = sector >> t->geo.chunk_shift;
@@ -215,7 +187,7 @@ void Bitmap::end_sync(u64 sector, u64 *sectors)
 // Was this run told to stop, or did a member fail of which md has not told it yet? What
 // raid5 had read of that one is not compared any more. After plat_recovery_wait(): a
 // stripe that met the failure ended after the member was called faulty.
-bool Bitmap::disturbed() const
+bool Resync::disturbed() const
 {
 	plat_slots slots;
 	plat_array_info a;
@@ -225,51 +197,8 @@ bool Bitmap::disturbed() const
 	return (a.flags & PLAT_ARRAY_INTR) || ((a.flags & PLAT_ARRAY_SYNC) && !whole(slots, false));
 }
 
-// A recovery skips what was never written. Of that raid5 may have blocks in its stripe
-// cache: read from the member that was there before, or computed from parity that was
-// never built. They are not what the new member holds; but a first write would make
-// parity from them, and a resync would compare with them.
-void Bitmap::forget_stripes()
-{
-	int error = plat_stripes_forget(host_);
-
-	stripes_stale_ = error != 0;
-	if (error && !forget_failed_) // once: every step of a sync tries again
-		plat_log(host_, PLAT_LOG_WARN,
-			 "md's stripe cache could not be emptied (error %d); trying again", error);
-	forget_failed_ = stripes_stale_;
-}
-
-// The end of a recovery of raid4/5/6. A first write to a chunk that it had skipped made
-// parity from what raid5 computed for the new member, which holds something else: a
-// second member could fail now, and that write would be lost with it. So these chunks
-// (NeedSync: the others are Syncing) are recovered before md calls the member in sync,
-// from what is on the members.
-// Parity is not compared by that; all of them are resynchronised when the array is whole.
-void Bitmap::recover_again(Table *t)
-{
-	bool found = true;
-
-	recovering_again_ = true;
-	for (u32 i = 0; i < kRecoverAgainMax && found && !disturbed(); i++) {
-		found = false;
-		plat_recovery_back(host_); // first: what is read from here on is computed again
-		forget_stripes();
-		for (u64 c = 0; c < t->geo.chunks; c++) {
-			if (state_of(t->cell(c).load_relaxed()) != State::NeedSync)
-				continue;
-			found = true;
-			if (plat_recover(host_, c << t->geo.chunk_shift, t->geo.chunk_sectors()))
-				break; // told to stop
-		}
-		plat_recovery_wait(host_);
-	}
-	recovering_again_ = false;
-	stripes_stale_ = true; // reads go on until md calls the member in sync
-}
-
 // End the begun chunks of [from, to).
-void Bitmap::end_chunks(Table *t, u64 from, u64 to)
+void Resync::end_chunks(Table *t, u64 from, u64 to)
 {
 	for (u64 c = from; c < to; c++) {
 		Cell &cell = t->cell(c);
@@ -284,11 +213,11 @@ void Bitmap::end_chunks(Table *t, u64 from, u64 to)
 				c--;
 		}
 	}
-	if (from < to && !armed_.load_relaxed())
-		arm(pass_ms());
+	if (from < to)
+		arm_for_pass();
 }
 
-void Bitmap::cond_end_sync(u64 sector, bool force)
+void Resync::cond_end_sync(u64 sector, bool force)
 {
 	plat_array_info a;
 	plat_array_get(host_, &a);
@@ -315,7 +244,7 @@ void Bitmap::cond_end_sync(u64 sector, bool force)
 	plat_checkpoint(host_, sector);
 }
 
-void Bitmap::close_sync()
+void Resync::close_sync()
 {
 	plat_array_info a;
 	plat_array_get(host_, &a);
@@ -349,8 +278,103 @@ void Bitmap::close_sync()
 	commit_upto_in_sync_thread(sync_floor_seq_.load_acquire()); // pairs with write_all()
 }
 
+// ---- raid4/5/6: what md kept of a member that was there before ----
+
+// A recovery skips what was never written. Of that raid5 may have blocks in its stripe
+// cache: read from the member that was there before, or computed from parity that was
+// never built. They are not what the new member holds; but a first write would make
+// parity from them, and a resync would compare with them.
+void Resync::forget_stripes()
+{
+	int error = plat_stripes_forget(host_);
+
+	stripes_stale_ = error != 0;
+	if (error && !forget_failed_) // once: every step of a sync tries again
+		plat_log(host_, PLAT_LOG_WARN,
+			 "md's stripe cache could not be emptied (error %d); trying again", error);
+	forget_failed_ = stripes_stale_;
+}
+
+// The end of a recovery of raid4/5/6. A first write to a chunk that it had skipped made
+// parity from what raid5 computed for the new member, which holds something else: a
+// second member could fail now, and that write would be lost with it. So these chunks
+// (NeedSync: the others are Syncing) are recovered before md calls the member in sync,
+// from what is on the members.
+// Parity is not compared by that; all of them are resynchronised when the array is whole.
+void Resync::recover_again(Table *t)
+{
+	bool found = true;
+
+	recovering_again_ = true;
+	for (u32 i = 0; i < kRecoverAgainMax && found && !disturbed(); i++) {
+		found = false;
+		plat_recovery_back(host_); // first: what is read from here on is computed again
+		forget_stripes();
+		for (u64 c = 0; c < t->geo.chunks; c++) {
+			if (state_of(t->cell(c).load_relaxed()) != State::NeedSync)
+				continue;
+			found = true;
+			if (plat_recover(host_, c << t->geo.chunk_shift, t->geo.chunk_sectors()))
+				break; // told to stop
+		}
+		plat_recovery_wait(host_);
+	}
+	recovering_again_ = false;
+	stripes_stale_ = true; // reads go on until md calls the member in sync
+}
+
+// ---- asking md for a sync ----
+
+bool Resync::anything_to_sync(const Table *t) const
+{
+	for (u32 b = 0; b < t->geo.pages; b++) {
+		if (t->each_cell(b, eight::wants_sync, [](u64, Cell &cell) {
+			    u8 raw = cell.load_relaxed();
+			    return wants_sync(state_of(raw)) && !(raw & kEnded);
+		    }))
+			return true;
+	}
+	return false;
+}
+
+// The only place where a sync may be asked for: no sync starts behind its back.
+void Resync::daemon_work()
+{
+	plat_array_info a;
+
+	wake_if_it_helps();
+	if (!sync_wanted())
+		return;
+	plat_array_get(host_, &a);
+	if (!(a.flags & PLAT_ARRAY_RDWR) || !(a.flags & PLAT_ARRAY_LIVE) ||
+	    (a.flags &
+	     (PLAT_ARRAY_RUNNING | PLAT_ARRAY_FROZEN | PLAT_ARRAY_RESHAPE_PENDING | PLAT_ARRAY_BROKEN)))
+		return;
+	convert_level(a.level);
+	plat_slots slots;
+	plat_slots_get(host_, &slots);
+	if (!whole(slots, false))
+		return; // a recovery comes first
+	u64 now = plat_now_ms();
+	if (now < next_request_ms_.load_relaxed()) {
+		arm_for_sync(); // so that we are woken again: nobody else need be
+		return;
+	}
+	if (!anything_to_sync(table())) {
+		// full, then look again: pairs with want_sync(), which follows its cell
+		stop_wanting_sync();
+		if (anything_to_sync(table()))
+			want_sync();
+		return;
+	}
+	// It stays wanted, and the daemon armed, until a scan finds nothing.
+	next_request_ms_.store_relaxed(now + idle_ms());
+	arm_for_sync();
+	plat_resync_request(host_);
+}
+
 // sysfs bitmap_set_bits: the user says that these chunks may differ.
-void Bitmap::dirty_bits(u64 first, u64 last)
+void Resync::dirty_bits(u64 first, u64 last)
 {
 	Table *t = table();
 
@@ -367,8 +391,7 @@ void Bitmap::dirty_bits(u64 first, u64 last)
 		while (!wants_sync(state_of(raw)) || never_written(state_of(raw))) {
 			if (cell.cas_full(raw, u8((raw & kDirtyOnDisk) | static_cast<u8>(State::NeedSync)))) {
 				if (!(raw & kDirtyOnDisk))
-					page_info_[t->page_of(c)].flagged.fetch_or_full(
-						kFlagWrite); // no touch
+					flag(t->page_of(c), kFlagWrite); // no touch
 				break; // pairs with (a)
 			}
 		}
@@ -378,7 +401,7 @@ void Bitmap::dirty_bits(u64 first, u64 last)
 }
 
 // Build parity for what was never written, so that it is there before it is needed.
-Result Bitmap::proactive_sync()
+Result Resync::proactive_sync()
 {
 	plat_array_info a;
 	plat_array_get(host_, &a);
@@ -405,11 +428,6 @@ Result Bitmap::proactive_sync()
 using core::of;
 
 extern "C" {
-
-void llb_dirty_bits(llb_bitmap *b, u64 first, u64 last)
-{
-	of(b).dirty_bits(first, last);
-}
 
 u64 llb_skip_sync(llb_bitmap *b, u64 sector)
 {
@@ -439,6 +457,16 @@ void llb_cond_end_sync(llb_bitmap *b, u64 sector, u32 force)
 void llb_close_sync(llb_bitmap *b)
 {
 	of(b).close_sync();
+}
+
+void llb_daemon_work(llb_bitmap *b)
+{
+	of(b).daemon_work();
+}
+
+void llb_dirty_bits(llb_bitmap *b, u64 first, u64 last)
+{
+	of(b).dirty_bits(first, last);
 }
 
 int llb_proactive_sync(llb_bitmap *b)
