@@ -63,16 +63,16 @@ class Bitmap : public Resync {
 
 	// life.cpp
 	struct Found;
-	base::Result read_superblocks(const plat_array_info &a) LLB_REQUIRES(leader_);
+	base::Result read_superblocks(const plat_array_info &a, Found *found) LLB_REQUIRES(leader_);
 	base::Result begin_live() LLB_REQUIRES(leader_);
 	void clear_past(u64 events) LLB_REQUIRES(leader_);
 	base::Result check_mapping(const plat_array_info &a);
 	void set_write_behind(const plat_array_info &a);
 	base::Result choose_geometry(const plat_array_info &a, Geometry *out) LLB_REQUIRES(leader_);
 	base::Result make_parts(const Geometry &geo) LLB_REQUIRES(leader_);
-	base::Result read_state(const plat_array_info &a) LLB_REQUIRES(leader_);
-	base::Result read_cells(Table *t, bool stale, u64 known_chunks) LLB_REQUIRES(leader_);
-	bool read_page(u32 page, const u8 *fresh, u32 members, u8 *into, u8 *scratch);
+	base::Result read_state(const plat_array_info &a, Found *found) LLB_REQUIRES(leader_);
+	base::Result read_cells(Table *t, Found *found, bool stale, u64 known_chunks) LLB_REQUIRES(leader_);
+	bool read_page(u32 page, Found *found, u8 *into, u8 *scratch);
 	void set_all(Table *t, State s);
 
 	// place.cpp
@@ -91,7 +91,6 @@ class Bitmap : public Resync {
 	u64 claimed_sectors_ = 0; // what the header on disk says that the bitmap may use
 	u64 space_sectors_ = 0; // what it may use: also no more than lies there on every member
 	u32 write_behind_ = 0; // as in the superblock that was found
-	u64 invalid_bytes_ = 0; // load only
 	bool moving_ LLB_GUARDED_BY(leader_) = false; // update_sb() has seen that a reshape is not finished
 	s32 level_seen_ LLB_GUARDED_BY(leader_); // by update_sb()
 };

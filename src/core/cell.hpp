@@ -188,6 +188,15 @@ constexpr State next(State s, Event e, Context ctx)
 	return table::kNext[static_cast<u8>(s)][static_cast<u8>(e)];
 }
 
+// What a byte of the disk becomes when it is loaded.
+constexpr u8 reloaded(u8 byte)
+{
+	if (byte >= LLB_STATES)
+		return LLB_NEED_SYNC;
+	State to = next(static_cast<State>(byte), Event::Reload, {});
+	return to == State::None ? byte : static_cast<u8>(to);
+}
+
 constexpr u8 with_state(u8 raw, State s)
 {
 	return u8((raw & ~kStateMask) | static_cast<u8>(s));

@@ -460,10 +460,7 @@ Result Commit::write_header_once()
 
 	if (says_ != Header::Same) {
 		u64 events = plat_events(host_);
-		// md takes the last event back when an array becomes clean again. A cut
-		// before it wrote that must not find a bitmap older than the array.
-		if (sb_.events != events + 1)
-			sb_.events = events;
+		sb_.events = events_next(sb_.events, events);
 		sb_.events_cleared =
 			says_ == Header::EventsOnly ? events : base::min(sb_.events_cleared, events);
 	}

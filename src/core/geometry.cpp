@@ -21,6 +21,21 @@ s64 sectors_needed(u64 bytes)
 
 } // namespace
 
+bool may_take_bitmap(const plat_member &m)
+{
+	return !(m.flags & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_JOURNAL));
+}
+
+bool takes_bitmap(const plat_member &m)
+{
+	return m.slot >= 0 && may_take_bitmap(m);
+}
+
+bool is_believed(const plat_member &m)
+{
+	return takes_bitmap(m) && (m.flags & PLAT_MEMBER_IN_SYNC) && !(m.flags & PLAT_MEMBER_OLD);
+}
+
 u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field)
 {
 	if (!base::is_power_of_two(field))

@@ -99,6 +99,12 @@ constexpr u64 space_wanted(u64 sync_size, u64 reserved_sectors, u64 room_sectors
 // value is 512 times what this array needs. 0: neither.
 u32 chunk_shift_from_disk(u64 sync_size, u64 space_sectors, u32 field);
 
+// Which members take the bitmap: one that may (a spare may get a slot), those that it is written
+// to by plat_io_add(), and those of which what is read counts.
+bool may_take_bitmap(const plat_member &m);
+bool takes_bitmap(const plat_member &m);
+bool is_believed(const plat_member &m);
+
 // Sectors from where the bitmap begins on this member to the next thing that lies there:
 // data, now and where a reshape moves it; a bad-block log with entries; a partial parity
 // log; md's superblock. What a header says it may use is not asked. ~0: nothing follows.

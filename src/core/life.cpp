@@ -13,21 +13,6 @@ namespace {
 constexpr u32 kMappedStripes = 16; // check_mapping()
 constexpr u64 kMappedSectors = 8; // a page, what raid4/5/6 works with
 
-bool usable(const plat_member &m)
-{
-	return m.slot >= 0 && (m.flags & PLAT_MEMBER_IN_SYNC) &&
-	       !(m.flags & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_OLD | PLAT_MEMBER_JOURNAL));
-}
-
-// What a state byte becomes when it is loaded.
-u8 reloaded(u8 byte)
-{
-	if (byte >= LLB_STATES)
-		return LLB_NEED_SYNC;
-	State to = next(static_cast<State>(byte), Event::Reload, {});
-	return to == State::None ? byte : static_cast<u8>(to);
-}
-
 // Two members' bytes of a chunk, both reloaded. They differ after a cut in the
 // middle of a commit, or if one missed a write: believe the worse.
 u8 merged(u8 a, u8 b)
@@ -37,19 +22,6 @@ u8 merged(u8 a, u8 b)
 	bool no_data = (a == LLB_UNWRITTEN || a == LLB_CLEAN_UNWRITTEN) &&
 		       (b == LLB_UNWRITTEN || b == LLB_CLEAN_UNWRITTEN);
 	return no_data ? LLB_UNWRITTEN : LLB_NEED_SYNC;
-}
-
-// The events that a header speaks of. It is written before md's superblock of the same event,
-// so that it may be one ahead; more is damage, and says nothing.
-u64 events_of(const BitmapSuper &sb, const plat_array_info &a)
-{
-	return sb.events > a.events + 1 ? 0 : sb.events;
-}
-
-// As new as the array, or as the newest of its bitmaps: it missed no write of the bitmap.
-bool is_current(const BitmapSuper &sb, const plat_array_info &a, u64 newest)
-{
-	return events_of(sb, a) >= base::min(a.events, newest);
 }
 
 // Two current superblocks. They differ after a cut in the middle of a header's write, or
@@ -98,6 +70,31 @@ Result take_place(plat_array *h, plat_array_info *a)
 
 } // namespace
 
+// What the members say of the bitmap: each superblock is read once, before anything is believed.
+struct Bitmap::Found {
+	struct Of {
+		BitmapSuper sb;
+		bool read, valid;
+		bool current; // it missed no write: its bytes count
+	};
+
+	explicit Found(plat_array *h)
+	{
+		plat_member m;
+
+		while (plat_member_get(h, members, &m) == 0)
+			members++;
+		of = static_cast<Of *>(plat_alloc(members * sizeof(Of)));
+	}
+	~Found() { plat_free(of); }
+	Found(const Found &) = delete;
+	Found &operator=(const Found &) = delete;
+
+	u32 members = 0;
+	Of *of;
+	u64 invalid_bytes = 0; // state bytes that are none
+};
+
 // ---- create ----
 
 Result Bitmap::create(plat_array *h, Bitmap **out)
@@ -136,7 +133,8 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 		return Result::error(LLB_ENOMEM);
 	b->not_shared();
 	b->io_buf_ = static_cast<u8 *>(plat_page_alloc(1));
-	Result r = b->io_buf_ ? b->read_superblocks(a) : Result::error(LLB_ENOMEM);
+	Found found{h};
+	Result r = b->io_buf_ && found.of ? b->read_superblocks(a, &found) : Result::error(LLB_ENOMEM);
 	if (!r.failed() && live)
 		r = b->begin_live();
 	Geometry geo;
@@ -147,7 +145,7 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 	if (!r.failed())
 		r = b->check_members(geo.bytes(), Unfit::Refuse);
 	if (!r.failed())
-		r = b->read_state(a);
+		r = b->read_state(a, &found);
 	if (live)
 		b->clear_past(a.events);
 	if (r.failed()) {
@@ -165,45 +163,48 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 	return Result::ok();
 }
 
-// The newest valid superblock of the in-sync members, merged with others that are as new.
-Result Bitmap::read_superblocks(const plat_array_info &a)
+// The newest valid superblock of the in-sync members, merged with others that are as new. A warning
+// for each bad one; or, if no member has a good one, one error.
+Result Bitmap::read_superblocks(const plat_array_info &a, Found *found)
 {
-	Result worst = Result::error(LLB_EIO);
-	bool found = false;
+	bool any_read = false, any_valid = false, merging = false;
 	u64 newest = 0;
 
-	// First without a word, for the newest; then those as new are merged, with a warning
-	// for each bad one, or, if no member has a good one, one error.
-	bool merging = false;
-	for (int pass = 0; pass < 2; pass++) {
-		u32 level = pass == 0 ? 0 : found ? PLAT_LOG_WARN : PLAT_LOG_ERR;
+	for (u32 i = 0; i < found->members; i++) {
+		Found::Of &of = found->of[i];
 		plat_member m;
-		for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-			if (!usable(m) || m.logical_block > kPageBytes)
-				continue;
-			if (plat_read(host_, i, 0, io_buf_, base::max(512u, m.logical_block)))
-				continue;
-			BitmapSuper sb = super_decode(io_buf_);
-			Result r = super_validate(host_, sb, a, level);
-			if (r.failed()) {
-				worst = r;
-				if (level == PLAT_LOG_ERR)
-					return worst;
-				continue;
-			}
-			if (pass == 0) {
-				newest = base::max(newest, events_of(sb, a));
-				found = true;
-			} else if (is_current(sb, a, newest)) {
-				sb_ = merging ? merged(sb_, sb) : sb;
-				merging = true;
-			}
+		if (plat_member_get(host_, i, &m) || !is_believed(m) || m.logical_block > kPageBytes ||
+		    plat_read(host_, i, 0, io_buf_, base::max(512u, m.logical_block)))
+			continue;
+		of.sb = super_decode(io_buf_);
+		of.read = true;
+		of.valid = !super_validate(host_, of.sb, a, 0).failed();
+		if (of.valid)
+			newest = base::max(newest, events_seen(of.sb, a.events));
+		any_read = true;
+		any_valid |= of.valid;
+	}
+	for (u32 i = 0; i < found->members; i++) {
+		const Found::Of &of = found->of[i];
+		if (of.read && !of.valid) {
+			Result r = super_validate(host_, of.sb, a, any_valid ? PLAT_LOG_WARN : PLAT_LOG_ERR);
+			if (!any_valid)
+				return r;
+		} else if (of.read && is_current(of.sb, a.events, newest)) {
+			sb_ = merging ? merged(sb_, of.sb) : of.sb;
+			merging = true;
 		}
 	}
-	if (!merging) {
+	if (!any_read) {
 		plat_log(host_, PLAT_LOG_ERR,
 			 "the bitmap superblock could not be read from any in-sync member");
-		return worst;
+		return Result::error(LLB_EIO);
+	}
+	// One that is behind the chosen superblock and the array missed writes.
+	for (u32 i = 0; i < found->members; i++) {
+		Found::Of &of = found->of[i];
+		of.current = of.valid && of.sb.chunksize == sb_.chunksize &&
+			     is_current(of.sb, a.events, events_seen(sb_, a.events));
 	}
 	show_events_cleared();
 	return Result::ok();
@@ -239,7 +240,7 @@ void Bitmap::clear_past(u64 events)
 
 Result Bitmap::choose_geometry(const plat_array_info &a, Geometry *out)
 {
-	claimed_sectors_ = sb_.sectors_reserved ? sb_.sectors_reserved : a.bitmap_space;
+	claimed_sectors_ = sb_.reserved(a);
 	u32 from = kChunkShiftMin;
 	if (sb_.first_use()) {
 		// As large as it takes for small chunks, if every member has the room.
@@ -303,13 +304,13 @@ void Bitmap::destroy()
 // What the cells are, in memory. md may write its superblock between create and
 // load, so that all that update_sb() needs is decided here: what the bytes became is
 // pending until a commit has made it durable.
-Result Bitmap::read_state(const plat_array_info &a)
+Result Bitmap::read_state(const plat_array_info &a, Found *found)
 {
 	Table *t = table();
 	bool first = sb_.first_use();
 	// mdadm makes such a header with no event in it, and the first load takes the mark off.
 	bool used = first && (sb_.events || sb_.events_cleared);
-	bool stale = !first && ((sb_.state & LLB_SB_STALE) || events_of(sb_, a) < a.events);
+	bool stale = is_stale(sb_, a.events);
 
 	if (stale)
 		plat_log(
@@ -334,7 +335,7 @@ Result Bitmap::read_state(const plat_array_info &a)
 			u64 known = chunks_of(sb_.sync_size, disk_shift);
 			if (known < t->geo.chunks && sb_.sync_size % t->geo.chunk_sectors())
 				known--; // the last one covered less
-			Result r = read_cells(t, stale, known);
+			Result r = read_cells(t, found, stale, known);
 			if (r.failed())
 				return r;
 		}
@@ -430,58 +431,37 @@ void Bitmap::set_all(Table *t, State s)
 }
 
 // One page from all members that know it, merged. False: none could be read.
-bool Bitmap::read_page(u32 page, const u8 *fresh, u32 members, u8 *into, u8 *scratch)
+bool Bitmap::read_page(u32 page, Found *found, u8 *into, u8 *scratch)
 {
 	bool any = false;
 	u64 cells_from = table()->page_first(page) + LLB_CELLS_OFFSET - (u64{page} << kPageShift);
 	u64 cells_to = table()->page_end(page) + LLB_CELLS_OFFSET - (u64{page} << kPageShift);
 
-	for (u32 i = 0; i < members; i++) {
-		if (!fresh[i] || plat_read(host_, i, u64{page} << kPageShift, scratch, kPageBytes))
+	for (u32 i = 0; i < found->members; i++) {
+		if (!found->of[i].current ||
+		    plat_read(host_, i, u64{page} << kPageShift, scratch, kPageBytes))
 			continue;
 		for (u32 at = 0; at < kPageBytes; at++) {
 			u8 byte = reloaded(scratch[at]);
 			into[at] = any ? merged(into[at], byte) : byte;
 		}
 		for (u64 at = cells_from; at < cells_to; at++)
-			invalid_bytes_ += scratch[at] >= LLB_STATES;
+			found->invalid_bytes += scratch[at] >= LLB_STATES;
 		any = true;
 	}
 	return any;
 }
 
 // known_chunks: what the superblock speaks of; beyond, nothing is known.
-Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
+Result Bitmap::read_cells(Table *t, Found *found, bool stale, u64 known_chunks)
 {
-	plat_member m;
-	plat_array_info a;
-	u32 members = 0;
-
-	invalid_bytes_ = 0;
-	plat_array_get(host_, &a);
-	while (plat_member_get(host_, members, &m) == 0)
-		members++;
-	u8 *fresh = static_cast<u8 *>(plat_alloc(members));
 	u8 *scratch = static_cast<u8 *>(plat_page_alloc(1));
-	if (!fresh || !scratch) {
-		plat_free(fresh);
-		plat_page_free(scratch);
-		return Result::error(LLB_ENOMEM);
-	}
-	for (u32 i = 0; i < members; i++) {
-		if (plat_member_get(host_, i, &m) || !usable(m))
-			continue;
-		if (plat_read(host_, i, 0, io_buf_, base::max(512u, m.logical_block)))
-			continue;
-		BitmapSuper sb = super_decode(io_buf_);
-		// one that is behind the chosen superblock and the array missed writes
-		fresh[i] = !super_validate(host_, sb, a, 0).failed() && sb.chunksize == sb_.chunksize &&
-			   is_current(sb, a, events_of(sb_, a));
-	}
 
+	if (!scratch)
+		return Result::error(LLB_ENOMEM);
 	Result r = Result::ok();
 	for (u32 b = 0; b < t->geo.pages && !r.failed(); b++) {
-		if (!read_page(b, fresh, members, io_buf_, scratch)) {
+		if (!read_page(b, found, io_buf_, scratch)) {
 			plat_log(host_, PLAT_LOG_ERR, "the bitmap could not be read from any in-sync member");
 			r = Result::error(LLB_EIO);
 			break;
@@ -496,11 +476,10 @@ Result Bitmap::read_cells(Table *t, bool stale, u64 known_chunks)
 		}
 		plat_relax();
 	}
-	if (invalid_bytes_)
+	if (found->invalid_bytes)
 		plat_log(host_, PLAT_LOG_WARN,
 			 "%llu state bytes are invalid: these chunks are resynchronised",
-			 static_cast<unsigned long long>(invalid_bytes_));
-	plat_free(fresh);
+			 static_cast<unsigned long long>(found->invalid_bytes));
 	plat_page_free(scratch);
 	return r;
 }

@@ -16,7 +16,7 @@ u64 Bitmap::room_now(const plat_array_info &a, bool spares) const
 	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
 		if (m.slot < 0)
 			m.bbl_entries = 0; // asked when it gets a slot, and then only it fails
-		if ((m.slot >= 0 || spares) && !(m.flags & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_JOURNAL)))
+		if (spares ? may_take_bitmap(m) : takes_bitmap(m))
 			least = base::min(least, room(a, m));
 	}
 	return least;
@@ -46,16 +46,15 @@ Result Bitmap::check_members(u64 bytes, Unfit unfit)
 	u32 align = io_align_;
 
 	plat_array_get(host_, &a);
-	auto present = [&m] { return !(m.flags & (PLAT_MEMBER_FAULTY | PLAT_MEMBER_JOURNAL)); };
 	// All members are written in the largest logical block of any. Spares count: a reshape
 	// gives them a slot some time before it is told here.
 	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-		if (present() && m.logical_block <= kPageBytes)
+		if (may_take_bitmap(m) && m.logical_block <= kPageBytes)
 			align = base::max(align, m.logical_block);
 	}
 	space_sectors_ = claimed_sectors_;
 	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-		if (m.slot < 0 || !present())
+		if (!takes_bitmap(m))
 			continue;
 		Result r = check_member(host_, a, m, base::round_up(bytes, align), claimed_sectors_);
 		if (r.failed() && unfit == Unfit::Refuse)
@@ -87,8 +86,7 @@ void Bitmap::distrust_members()
 	plat_member m;
 
 	for (u32 i = 0; plat_member_get(host_, i, &m) == 0; i++) {
-		if (m.slot < 0 || !(m.flags & PLAT_MEMBER_MISSED) ||
-		    (m.flags & (PLAT_MEMBER_IN_SYNC | PLAT_MEMBER_FAULTY | PLAT_MEMBER_JOURNAL)))
+		if (!takes_bitmap(m) || (m.flags & PLAT_MEMBER_IN_SYNC) || !(m.flags & PLAT_MEMBER_MISSED))
 			continue;
 		plat_member_distrust(host_, i);
 		recover_all();

@@ -42,7 +42,7 @@ class Resync : public Cleaner {
 	void convert_level(s32 level);
 	void commit_upto_in_sync_thread(u64 target);
 	bool disturbed() const;
-	void forget_stripes();
+	void forget_stripes(); // stripes.cpp
 	void recover_again(Table *t);
 	void end_chunks(Table *t, u64 from, u64 to);
 

@@ -110,7 +110,7 @@ Result super_validate(plat_array *h, const BitmapSuper &sb, const plat_array_inf
 		    sb.sectors_reserved, static_cast<unsigned long long>(kSpaceSectorsMax));
 		return Result::error(LLB_EINVAL);
 	}
-	u64 space = sb.sectors_reserved ? sb.sectors_reserved : array.bitmap_space;
+	u64 space = sb.reserved(array);
 	if (space * 512 < LLB_CELLS_OFFSET + 1) {
 		say(h, level, "bitmap superblock: sectors_reserved is %llu, too small for a lockless bitmap",
 		    static_cast<unsigned long long>(space));

@@ -35,15 +35,6 @@ struct Counts {
 	u64 resync_sectors = 0;
 };
 
-bool resynced(u8 byte)
-{
-	if (byte >= LLB_STATES)
-		return true;
-	core::State s = static_cast<core::State>(byte);
-	core::State to = core::next(s, core::Event::Reload, {});
-	return (to == core::State::None ? s : to) == core::State::NeedSync;
-}
-
 Counts count(const Member &m)
 {
 	Counts c;
@@ -54,7 +45,7 @@ Counts count(const Member &m)
 			bool sync = b.stale;
 			if (b.kind == Kind::Lockless) {
 				byte < LLB_STATES ? c.states[byte]++ : c.invalid++;
-				sync |= resynced(byte);
+				sync |= core::reloaded(byte) == LLB_NEED_SYNC;
 			} else {
 				sync |= byte;
 			}

@@ -191,7 +191,7 @@ void read_lockless(Member &m, Bitmap &b)
 	}
 	u64 space = b.head.sectors_reserved;
 	b.first_use = b.head.first_use();
-	b.stale = !b.first_use && ((b.head.state & LLB_SB_STALE) || b.head.events < m.super.events);
+	b.stale = core::is_stale(b.head, m.super.events);
 	core::Geometry geo;
 	if (b.first_use) {
 		// The module chooses when the array starts. Other members may have less room.
