@@ -9,6 +9,7 @@ import time
 from llb import disk, fio
 from llb.array import Array, load, loaded, ramdisks, unload
 from llb.arrays import LEVELS, MIB, holds, settle
+from llb.lanes import lanes
 from llb.life import fail
 from llb.logwrites import MARK, Logged
 from llb.ordering import Replay
@@ -89,22 +90,22 @@ def run_convert(to, array):
     return True
 
 
-# lanes: stock
+@lanes('stock')
 def test_both_ways_raid1():
     both_ways(1)
 
 
-# lanes: long
+@lanes('long')
 def test_both_ways_raid10():
     both_ways(10)
 
 
-# lanes: long
+@lanes('long')
 def test_both_ways_raid5():
     both_ways(5)
 
 
-# lanes: long uml-long
+@lanes('long', 'uml-long')
 def test_mounted():
     """A file system in use, from no bitmap and by name; then the cut that the bitmap is for."""
     array = Array(0, ramdisks(2)).create(1, '--size=96M', bitmap='none')
@@ -128,7 +129,7 @@ def test_mounted():
     array.stop()
 
 
-# lanes: stock
+@lanes('stock')
 def test_taken_away_by_location():
     """md's bitmap/location takes it away, and leaves no file of ours behind, nor the module."""
     array = Array(0, ramdisks(2)).create(1, '--size=48M', bitmap='none')
@@ -155,7 +156,7 @@ def test_taken_away_by_location():
     array.stop()
 
 
-# lanes: stock
+@lanes('stock')
 def test_refused():
     """In one line, before anything is changed; the bitmap that there was is still in use."""
     array = internal(1, ramdisks(2), mib=48)
@@ -255,11 +256,11 @@ def cut(array, replay, slices, sups, layout):
     return name
 
 
-# lanes: long
+@lanes('long')
 def test_cuts_raid1():
     cuts(1, 60)
 
 
-# lanes: long
+@lanes('long')
 def test_cuts_raid5():
     cuts(5, 40)

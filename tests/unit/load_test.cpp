@@ -193,14 +193,12 @@ TEST(Load, NoneReadable)
 
 TEST(Load, BytesThatNobodyCanRead)
 {
-	for (int good : {1, 2}) { // the superblock, once for each time it is looked at
-		Rig r;
-		int reads = 0;
-		r.h.on_read = [&](u32 m) { return m == 0 && ++reads <= good; };
-		EXPECT_NE(r.create(), 0);
-		EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR), 1) << r.h.log_text();
-		EXPECT_EQ(r.h.writes_total(), 0);
-	}
+	Rig r;
+	int reads = 0;
+	r.h.on_read = [&](u32 m) { return m == 0 && ++reads == 1; }; // its superblock
+	EXPECT_NE(r.create(), 0);
+	EXPECT_EQ(r.h.count_log(PLAT_LOG_ERR), 1) << r.h.log_text();
+	EXPECT_EQ(r.h.writes_total(), 0);
 }
 
 TEST(Load, AReadOnlyArrayIsNotWritten)
