@@ -139,13 +139,6 @@ static constexpr u64 disk_bytes(u64 raw)
 	u64 hidden = (raw & ~dirty_like(raw) & each(kDirtyOnDisk)) >> 3;
 	return (raw & each(kStateMask) & ~(hidden * kStateMask)) | hidden * LLB_DIRTY;
 }
-
-// Bytes of the disk, Unwritten (0) and Clean (1) made Dirty.
-static constexpr u64 covered(u64 bytes)
-{
-	u64 low = (~(bytes + each(6)) & each(8)) >> 3;
-	return (bytes & ~low) | low * LLB_DIRTY;
-}
 } // namespace eight
 
 namespace table {

@@ -48,12 +48,6 @@ static inline bool mddev_is_dm(struct mddev *mddev)
 	return !mddev->gendisk;
 }
 
-static inline bool raid_is_456(struct mddev *mddev)
-{
-	return mddev->level == ID_RAID4 || mddev->level == ID_RAID5 ||
-	       mddev->level == ID_RAID6;
-}
-
 /* Gives back a reference on a member; md removes a faulty one at the last. */
 static inline void rdev_dec_pending(struct md_rdev *rdev, struct mddev *mddev)
 {

@@ -165,22 +165,20 @@ TEST(Cells, EightAtOnce)
 {
 	u64 random = 88172645463325252ull;
 	for (u32 turn = 0; turn < 256 * 8 * 4; turn++) {
-		u8 raw[8], bytes[8], covered[8];
+		u8 raw[8], bytes[8];
 		random ^= random << 13, random ^= random >> 7, random ^= random << 17;
 		memcpy(raw, &random, 8);
 		raw[turn / 256 % 8] = u8(turn);
 		u64 word;
 		memcpy(&word, raw, 8);
-		u64 disk = core::eight::disk_bytes(word), over = core::eight::covered(disk);
+		u64 disk = core::eight::disk_bytes(word);
 		u64 dirty = core::eight::dirty_like(word);
 		memcpy(bytes, &disk, 8);
-		memcpy(covered, &over, 8);
 		bool fresh = false;
 		for (u32 i = 0; i < 8; i++) {
 			bool is = core::dirty_like(core::state_of(raw[i]));
 			fresh |= is && !(raw[i] & core::kDirtyOnDisk);
 			EXPECT_EQ(bytes[i], core::disk_byte(raw[i])) << u32(raw[i]);
-			EXPECT_EQ(covered[i], bytes[i] <= LLB_CLEAN ? LLB_DIRTY : bytes[i]) << u32(raw[i]);
 			EXPECT_EQ(reinterpret_cast<const u8 *>(&dirty)[i], is ? core::kDirtyOnDisk : 0);
 		}
 		EXPECT_EQ(core::eight::fresh(word) != 0, fresh);
