@@ -1,14 +1,22 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0
 """The tool's man pages, its completion and its --help name the same commands and options; the
-module's page has every message of the module: python3 tests/tool/test_documents.py [TOOL]."""
+module's page has every message of the module; every command line of the documents is run, or
+is known to the program that it names: python3 tests/tool/test_documents.py [TOOL]."""
 
+import ast
 import glob
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
+
+import documents
+import images as im
+from system import Machine
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
@@ -115,6 +123,250 @@ class Pages(unittest.TestCase):
                 if line.startswith('*'):
                     listed.update(re.findall(r'\*([a-z_]+)\*', line))
         self.assertEqual(listed, given)
+
+
+# Set as code, with a blank, and no command.
+NO_COMMANDS = {
+    'none bitmap [llbitmap]', 'convert --to internal', '--to internal', 'status --check', 'watch --until',
+    'need sync', 'need sync unwritten', 'syncing unwritten', 'clean unwritten',
+    'Each kernel needs its own module.', 'KERNEL UPDATE',
+}
+
+
+class Commands(unittest.TestCase):
+    """Every command line of the documents. One that is in none of the cases below fails: see
+    that something runs it, then add the case."""
+
+    def setUp(self):
+        where = '/dev/shm' if os.path.isdir('/dev/shm') else None
+        self.folder = tempfile.mkdtemp(prefix='llb-commands-', dir=where)
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    def test_each(self):
+        in_guest, seen = self.lines_of_guest_test(), set()
+        count = 0
+        for path in documents.documents():
+            lines, inline = documents.pieces(path)
+            for line in lines + inline:
+                with self.subTest(line, path=os.path.relpath(path, TOP)):
+                    count += 1
+                    seen.add(line)
+                    if line in NO_COMMANDS or line in in_guest:
+                        continue
+                    program = os.path.basename(line.split()[0])
+                    check = getattr(self, 'check_' + program.replace('-', '_'), None)
+                    self.assertIsNotNone(check, 'nothing runs this command line')
+                    check(line)
+        self.assertGreater(count, 100)
+        self.assertEqual((in_guest | NO_COMMANDS) - seen, set(), 'in no document')
+
+    def test_set_as_code(self):
+        """A command in the middle of a man page's text must be marked: else nobody tries it."""
+        for path in documents.documents():
+            if path.endswith('.scd'):
+                found = re.findall(r'\b(?:llbitmap|mdadm|modprobe|dkms|depmod|dracut|cat) +(?:--?[a-z]|/)[^ \n]*',
+                                   documents.prose_of(path))
+                self.assertEqual(found, [], path)
+
+    @staticmethod
+    def lines_of_guest_test():
+        """What tests/guest/test_documents.py types, and what it is answered: the first argument
+        of each do() and says()."""
+        tree = ast.parse(text('tests', 'guest', 'test_documents.py'))
+        return {call.args[0].value for call in ast.walk(tree)
+                if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id in ('do', 'says')
+                and isinstance(call.args[0], ast.Constant)}
+
+    # ---- the tool itself: it is run, over a machine in a folder and images of members ----
+
+    STATUS = {'resync': (0, 5)}  # 5: no md is there that would do it
+
+    def check_llbitmap(self, line):
+        words = line.split()[1:]
+        if words == ['--help'] or words == ['--version']:
+            self.assertEqual(subprocess.run([TOOL, *words], check=False, stdout=subprocess.PIPE).returncode, 0)
+            return
+        name = words[0]
+        self.assertIn(name, commands())
+        options = set(re.findall(r'(?<![\w-])--?[a-z][a-z-]*', ' '.join(words[1:])))
+        self.assertEqual(options - help_options(name), set())
+        if '[' in line or '|' in line:  # a synopsis
+            for option, values in re.findall(r'(--[a-z-]+) ([a-z]+(?:\|[a-z]+)+)', line):
+                for value in values.split('|'):
+                    self.run_tool([name, option, value])
+        elif len(words) > 1 or name in ('status', 'doctor'):
+            self.run_tool(words)
+
+    def run_tool(self, words):
+        name, words = words[0], list(words)
+        folder = tempfile.mkdtemp(dir=self.folder)
+        machine = Machine(os.path.join(folder, 'root'))
+        machine.array(counts={'dirty': 0})
+        machine.write('sys/block/md0/md/bitmap_set_bits', '')
+        machine.boots()
+        members = [im.make(os.path.join(folder, f'sd{letter}1'), dict(number=number),
+                           self.bitmap(words), mib=12) for number, letter in enumerate('XY')]
+        machine.write('var/lib/prometheus/node-exporter/none', '')
+        stand_ins = {'/dev/sdX1': members[0], '/dev/sdY1': members[1]}
+        words = [stand_ins.get(word, word) for word in words]
+        words = [os.path.join(folder, os.path.basename(word)) if word.endswith('.prom') else word for word in words]
+        if name in ('convert', 'mend', 'examine') and members[0] not in words:
+            words += members
+        if name == 'watch' and '--until' not in words:
+            words += ['--count', '1']
+        if name in ('mend', 'resync'):
+            words.append('--yes')
+        done = subprocess.run([TOOL, *words], check=False, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, env={'LLBITMAP_ROOT': machine.root, 'PATH': machine.path('programs')})
+        self.assertIn(done.returncode, self.STATUS.get(name, (0,)), f'{words}: {done.stdout}{done.stderr}')
+
+    @staticmethod
+    def bitmap(words):
+        """What must be on the members for it to have something to do."""
+        if words[0] == 'convert':
+            return im.classic({1}) if 'lockless' in words else im.lockless([1] * 128)
+        return im.lockless([1] * 128, chunksize=0 if words[0] == 'mend' else 128)
+
+    # ---- make: its targets and variables ----
+
+    def check_make(self, line):
+        words = line.split()[1:]
+        folder = words[words.index('-C') + 1] if '-C' in words else '.'
+        source = text(folder, 'Makefile')
+        targets = set(re.findall(r'^([a-z][a-z-]*)(?: [a-z -]*)?:(?!=)', source, re.M)) | set(
+            ' '.join(re.findall(r'^\.PHONY: (.*)', source, re.M)).split())
+        for word in [one for one in words if one not in ('-C', folder)]:
+            if '=' in word:
+                self.assertRegex(source, rf'\b{word.split("=")[0]}\b')
+            else:
+                self.assertIn(word, targets)
+
+    # ---- packages: ours, or such as what asks for them names ----
+
+    def check_apt(self, line):
+        words = [word for word in line.split()[1:] if not word.startswith('-')]
+        self.assertIn(words[0], ('install', 'update'))
+        ours = re.findall(r'^Package: (\S+)', text('scripts', 'packaging', 'debian', 'control'), re.M)
+        asked = text('scripts', 'mdheader') + text('src', 'tool', 'doctor.cpp') + text(
+            'scripts', 'packaging', 'debian', 'control')
+        for word in words[1:]:
+            word = word.removesuffix('_*.deb')
+            if word.startswith('./'):
+                self.assertTrue(word[2:] in ours or word == './build/deb/forky/*.deb', word)
+            elif word.startswith('linux-headers-'):
+                self.assertRegex(word, r'^linux-headers-(\$\(uname|7\.)')
+            elif word not in ('make', 'g++'):
+                self.assertRegex(asked, rf'(?<![\w-]){re.escape(word)}(?![\w-])')
+
+    check_apt_get = check_apt
+
+    # ---- what the packages or their test run themselves: each word of a line of theirs ----
+
+    def as_in(self, line, *files):
+        """The same program with the same options is run, or named, by one line of these files."""
+        words = [word for word in line.split() if word.startswith('-')]
+        for one in '\n'.join(text(*file.split('/')) for file in files).splitlines():
+            if f'{line.split()[0]} ' in one and all(f'{word} ' in f'{one} ' for word in words):
+                return
+        self.fail(f'not as in {", ".join(files)}')
+
+    def check_dkms(self, line):
+        self.assertRegex(line, r'^dkms install llbitmap/(VERSION|\d[0-9.]*) -k \S+$')
+        self.as_in(line, 'scripts/packaging/boot/boot')
+
+    def check_update_initramfs(self, line):
+        self.as_in(line, 'scripts/packaging/boot/boot')
+
+    def check_dracut(self, line):
+        self.as_in(line, 'scripts/packaging/boot/boot')
+
+    def check_mokutil(self, line):
+        self.assertEqual(line.split()[2:], ['/var/lib/dkms/mok.pub'])
+        self.as_in(line, 'scripts/packaging/boot/boot')
+
+
+class Sizes(unittest.TestCase):
+    """The guide's table is what the code chooses and what the simulation found."""
+    UNIT = {'GB': 10**9, 'TB': 10**12, 'TiB': 1 << 40}
+
+    def setUp(self):
+        self.folder = tempfile.mkdtemp(prefix='llb-sizes-', dir='/dev/shm')
+
+    def tearDown(self):
+        shutil.rmtree(self.folder)
+
+    @staticmethod
+    def data_offset(sectors):
+        """Where mdadm has data begin on a member of that size: 128 KiB for the bitmap, and
+        a thousandth of it, 128 MiB at most, for reshapes."""
+        headroom = 128 * 2048
+        while headroom << 10 > sectors:
+            headroom >>= 1
+        return -(-(24 + 256 + headroom) // 2048) * 2048
+
+    def chosen(self, size):
+        """Chunk in KiB and number of chunks, as convert has them from the core."""
+        sectors = size // 512
+        offset = self.data_offset(sectors)
+        usable = (sectors - offset) // 2048 * 2048
+        members = [im.make(os.path.join(self.folder, f'sd{number}'),
+                           dict(size=usable, data_offset=offset, data_size=usable, number=number), data=None,
+                           mib=sectors // 2048 + 1) for number in range(2)]
+        said = subprocess.run([TOOL, 'convert', '--to', 'lockless', '--dry-run', *members], check=True, text=True,
+                              stdout=subprocess.PIPE).stdout
+        chunk, chunks = re.search(r'chunks of (\d+) KiB, 0 of (\d+) ', said).groups()
+        return int(chunk), int(chunks)
+
+    @staticmethod
+    def simulated(size):
+        """Of 50 random writes per second: the mean cut, and that with the smallest budget."""
+        results = text('tests', 'crash-cost', 'RESULTS.md')
+        found = re.search(rf'^## {size}(?: disks)?\n(.*?)^## ', results, re.M | re.S)
+        if not found:
+            return ['-', '-']
+        cells = re.search(r'^\| sparse, 50/s \|(.*)', found.group(1), re.M).group(1).split('|')
+        return [cells[number].split(' (')[0].strip() for number in (2, 3)]
+
+    def test_table(self):
+        table = section(text('src', 'tool', 'man', 'llbitmap-guide.7.scd'), 'SIZES')
+        rows = re.findall(r'^\|  (\S+ \S+)\n:  (.*)\n:  (.*)\n:  (.*)\n:  (.*)\n:  (.*)$', table, re.M)
+        self.assertEqual(len(rows), 5)
+        self.assertEqual(sum(row[4] != '-' for row in rows), 4)
+        for member, chunk, chunks, memory, *cuts in rows:
+            amount, unit = member.split()
+            got = self.chosen(int(amount) * self.UNIT[unit])
+            self.assertEqual((chunk, chunks, memory),
+                             (f'{got[0] >> 10} MiB', f'{got[1]:,}', f'{got[1] / (1 << 20):.1f} MiB'), member)
+            self.assertEqual(cuts, self.simulated(member), member)
+
+    def test_defaults(self):
+        """What the guide says of budget and times."""
+        guide = text('src', 'tool', 'man', 'llbitmap-guide.7.scd')
+        core = text('src', 'core', 'bitmap.hpp') + text('src', 'core', 'superblock.hpp')
+        self.assertIn('kBudgetDefault_mib = 12 * 1024;', core)
+        self.assertIn('budget of 12 GiB that is the default', guide)
+        self.assertIn(f'12 GiB\nare {-(-(12 << 30) // (200 * 10**6))} seconds at 200 MB/s', guide)
+        sleep, = re.findall(r'kDaemonSleepDefault_s = (\d+)', core)
+        idle, = re.findall(r'kBarrierIdleDefault_s = (\d+)', core)
+        self.assertIn(f'{2 * int(sleep) + int(idle)} seconds', guide)
+
+
+class Module(unittest.TestCase):
+    """llbitmap(4) has the module's parameters and its files in sysfs, and no other."""
+
+    def test_parameters(self):
+        source = ''.join(text('src', 'shim', os.path.basename(path)) for path in glob.glob(os.path.join(TOP, 'src', 'shim', '*.c')))
+        page = text('src', 'tool', 'man', 'llbitmap.4.scd')
+        self.assertEqual(set(re.findall(r'^\*(.*)\*$', section(page, 'MODULE PARAMETERS'), re.M)),
+                         set(re.findall(r'^module_param\((\w+),', source, re.M)))
+
+    def test_files(self):
+        made = set(re.findall(r'= __ATTR_(?:RO|RW|WO)\((\w+)\);', text('src', 'shim', 'sysfs.c')))
+        self.assertGreaterEqual(len(made), 7)
+        page = section(text('src', 'tool', 'man', 'llbitmap.4.scd'), 'FILES')
+        self.assertEqual(set(re.findall(r'^\*llbitmap/(\w+)\*$', page, re.M)), made)
 
 
 class Messages(unittest.TestCase):
