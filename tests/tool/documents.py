@@ -53,7 +53,7 @@ def pieces(path):
     if man:
         # A message of the module is no command; test_documents.py has a test of these.
         prose = re.sub(r'(?ms)^# MESSAGES.*?(?=^# )', lambda it: re.sub(r'(?m)^\*.*\*$', '', it.group(0)), prose)
-        found = re.findall(r'(?<!\\)\*((?:[^*\\]|\\.)+)\*', re.sub(r'\n(?=\S)', ' ', prose))
+        found = re.findall(r'(?<!\\)\*((?:[^*\\]|\\.)+)\*', re.sub(r'\n\t?(?=\S)', ' ', prose))
     else:
         found = re.findall(r'`([^`]+)`', re.sub(r'\n(?=\S)', ' ', prose))
     inline = [re.sub(r'\\(.)', r'\1', one).strip() for one in found]

@@ -262,6 +262,14 @@ class Commands(unittest.TestCase):
 
     check_apt_get = check_apt
 
+    # ---- modprobe: the module and its parameters ----
+
+    def check_modprobe(self, line):
+        words = line.split()[1:]
+        self.assertEqual(words[0], 'llbitmap')
+        for word in words[1:]:
+            self.assertIn(f'\nmodule_param({word.split("=")[0]},', text('src', 'shim', 'main.c') + text('src', 'shim', 'layout.c'))
+
     # ---- what the packages or their test run themselves: each word of a line of theirs ----
 
     def as_in(self, line, *files):
@@ -408,6 +416,16 @@ class Messages(unittest.TestCase):
             self.assertEqual(len(same), 1, f'in llbitmap(4): {message}')
             used.add(same[0])
         self.assertEqual(set(entries), used)  # and none that the module does not say
+
+    def test_cause_and_cure(self):
+        """Each has both. "The same." is of the entry before it."""
+        page = section(text('src', 'tool', 'man', 'llbitmap.4.scd'), 'MESSAGES')
+        entries = re.findall(r'^\*(.+)\*\n((?:\t.*\n)*)', page, re.M)
+        self.assertGreater(len(entries), 35)
+        for message, body in entries:
+            cause, _, cure = ' '.join(body.split()).partition('++ _Cure:_ ')
+            for words in (cause, cure):
+                self.assertRegex(words, r'^[A-Za-z*].{7,}\.$', message)
 
 
 if __name__ == '__main__':
