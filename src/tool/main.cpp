@@ -77,7 +77,13 @@ int run(int argc, char **argv)
 	status->add_flag("-x,--problems", wanted.problems, "Only arrays that something is wrong with");
 	status->add_flag("-v,--verbose", wanted.verbose, "In full, members too");
 	CLI::Option *as_json = status->add_flag("--json", wanted.json, "As one JSON object");
-	status->add_flag("--check", wanted.check, "One line, for monitoring")->excludes(as_json);
+	CLI::Option *as_check =
+		status->add_flag("--check", wanted.check, "One line, for monitoring")->excludes(as_json);
+	std::string warning, critical;
+	for (auto [name, value] : {std::pair{"--warning", &warning}, std::pair{"--critical", &critical}})
+		status->add_option(name, *value,
+				   "With --check: if a power cut costs more than 20GiB, or 5min, for example")
+			->needs(as_check);
 	add_colour(status);
 	status->footer(kStatuses);
 
@@ -91,10 +97,14 @@ int run(int argc, char **argv)
 	watch->add_flag("-x,--problems", watched.status.problems, "Only arrays that something is wrong with");
 	watch->add_flag("-v,--verbose", watched.status.verbose, "In full, members too");
 	watch->add_flag("--events", watched.events, "A line for each change instead of screens");
+	CLI::Option *in_json =
+		watch->add_flag("--json", watched.status.json,
+				"An object in a line for each look, or with --events for each change");
 	watch->add_option("--until", watched.until,
 			  "Say nothing, and end when all are clean (nothing dirty or waiting), synced "
 			  "(nothing waits) or whole (no member missing)")
-		->check(CLI::IsMember({"clean", "synced", "whole"}));
+		->check(CLI::IsMember({"clean", "synced", "whole"}))
+		->excludes(in_json);
 	watch->add_option("--timeout", watched.timeout, "Seconds for --until; then the status is 1")
 		->needs("--until");
 	add_colour(watch);
@@ -174,8 +184,11 @@ int run(int argc, char **argv)
 		tool::complain(std::string(error.what()) + " (llbitmap --help)");
 		return tool::kUsage;
 	}
-	if (*status)
+	if (*status) {
+		wanted.warning = tool::limit_of("--warning", warning);
+		wanted.critical = tool::limit_of("--critical", critical);
 		return tool::status(wanted);
+	}
 	if (*watch)
 		return tool::watch(watched);
 	if (*doctor)

@@ -298,7 +298,9 @@ Json array_json(const Judged &one)
 		{"notices", notices}};
 }
 
-void print_json(const std::vector<Judged> &all)
+} // namespace
+
+std::string status_json(const std::vector<Judged> &all, int indent)
 {
 	Json arrays = Json::array();
 	for (const Judged &one : all)
@@ -311,8 +313,10 @@ void print_json(const std::vector<Judged> &all)
 		 {"module",
 		  {{"loaded", loaded}, {"version", or_null(file_line("/sys/module/llbitmap/version"))}}},
 		 {"arrays", arrays}};
-	printf("%s\n", out.dump(2, ' ', true, Json::error_handler_t::replace).c_str());
+	return out.dump(indent, ' ', true, Json::error_handler_t::replace);
 }
+
+namespace {
 
 // ---- monitoring ----
 
@@ -344,11 +348,53 @@ std::string check_words(const Judged &one)
 	return words;
 }
 
-int check(const std::vector<std::string> &names)
+// What is said of an array's cost where it is over a limit; adds to the plugin's status.
+std::string judge_cost(const StatusWanted &wanted, const Running &a, Severity *most, bool *unknown)
+{
+	std::string words;
+	for (auto [limit, severity] : {std::pair{&wanted.critical, Severity::Critical},
+				       std::pair{&wanted.warning, Severity::Warning}}) {
+		Over o = over(*limit, a);
+		if (o == Over::Unknown) {
+			*unknown = true;
+			words = "how long a resync takes is not known";
+		}
+		if (o != Over::Yes)
+			continue;
+		*most = std::max(*most, severity);
+		u64 cost = known_cost(a).value_or(0), speed = pace(a).bytes_per_second;
+		return "a power cut costs " + bytes_text(cost) +
+		       (speed ? ", " + seconds_text(seconds_for(cost, speed)) : "") + " (limit " +
+		       limit->words + ")";
+	}
+	return words;
+}
+
+// NAME=VALUE;WARNING;CRITICAL;MINIMUM; of the plugins' protocol.
+std::string cost_data(const StatusWanted &wanted, const Running &a, u64 cost)
+{
+	auto number_or_nothing = [](std::optional<u64> n) { return n ? std::to_string(*n) : ""; };
+	std::optional<u64> first = wanted.warning.bytes;
+	if (!wanted.warning.given() && !wanted.critical.given() && a.budget.value_or(0))
+		first = a.budget;
+	std::string data =
+		text(" %s_power_cut=%lluB;%s;%s;0; %s_waiting=%lluB;;;0;", a.name.c_str(), Number(cost),
+		     number_or_nothing(first).c_str(), number_or_nothing(wanted.critical.bytes).c_str(),
+		     a.name.c_str(), Number(a.chunk ? a.waiting() * *a.chunk : 0));
+	u64 speed = pace(a).bytes_per_second;
+	if ((wanted.warning.seconds || wanted.critical.seconds) && speed)
+		data += text(" %s_power_cut_time=%llus;%s;%s;0;", a.name.c_str(),
+			     Number(seconds_for(cost, speed)),
+			     number_or_nothing(wanted.warning.seconds).c_str(),
+			     number_or_nothing(wanted.critical.seconds).c_str());
+	return data;
+}
+
+int check(const StatusWanted &wanted)
 {
 	std::vector<Judged> all;
 	try {
-		all = judged(names);
+		all = judged(wanted.arrays);
 	} catch (const std::exception &error) {
 		printf("LLBITMAP UNKNOWN - %s\n", plain(error.what()).c_str());
 		return 3;
@@ -360,25 +406,24 @@ int check(const std::vector<std::string> &names)
 	Severity most = Severity::Info;
 	std::string words, data;
 	size_t fine = 0;
+	bool unknown = false;
 	for (const Judged &one : all) {
 		const Running &a = one.array;
 		Severity s = worst(one.verdict.notices);
 		most = std::max(most, s);
-		if (s == Severity::Info && one.verdict.health == Health::Healthy)
+		std::string costly = judge_cost(wanted, a, &most, &unknown);
+		if (s == Severity::Info && one.verdict.health == Health::Healthy && costly.empty())
 			fine++;
 		else
-			words += (words.empty() ? "" : "; ") + check_words(one);
-		if (std::optional<u64> cost = a.cost()) {
-			std::string limit = a.budget.value_or(0) ? std::to_string(*a.budget) : "";
-			data += text(" %s_power_cut=%lluB;%s;;0; %s_waiting=%lluB;;;0;", a.name.c_str(),
-				     Number(*cost), limit.c_str(), a.name.c_str(),
-				     Number(a.chunk ? a.waiting() * *a.chunk : 0));
-		}
+			words += (words.empty() ? "" : "; ") + check_words(one) +
+				 (costly.empty() ? "" : ", " + costly);
+		if (std::optional<u64> cost = wanted.limited() ? known_cost(a) : a.cost())
+			data += cost_data(wanted, a, *cost);
 	}
 	if (fine)
 		words += (words.empty() ? "" : "; ") + std::to_string(fine) +
 			 (fine == 1 ? " array" : " arrays") + " healthy";
-	int status = most == Severity::Critical ? 2 : most == Severity::Warning ? 1 : 0;
+	int status = most == Severity::Critical ? 2 : most == Severity::Warning ? 1 : unknown ? 3 : 0;
 	printf("LLBITMAP %s - %s%s%s\n", kCheckNames[status], plain(words).c_str(), data.empty() ? "" : " |",
 	       plain(data).c_str());
 	return status;
@@ -466,10 +511,10 @@ Screen status_screen(const StatusWanted &wanted, const std::vector<Judged> &all)
 int status(const StatusWanted &wanted)
 {
 	if (wanted.check)
-		return check(wanted.arrays);
+		return check(wanted);
 	std::vector<Judged> all = judged(wanted.arrays);
 	if (wanted.json)
-		print_json(all);
+		printf("%s\n", status_json(all, 2).c_str());
 	else
 		status_screen(wanted, all).show();
 	return exit_status(all);

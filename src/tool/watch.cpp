@@ -5,12 +5,14 @@
 #include <cstdio>
 #include <ctime>
 #include <fcntl.h>
-#include <map>
+#include <nlohmann/json.hpp>
 #include <poll.h>
 #include <unistd.h>
 
 #include "tool/error.hpp"
 #include "tool/text.hpp"
+
+using Json = nlohmann::ordered_json;
 
 namespace tool {
 
@@ -87,43 +89,83 @@ bool reached(const std::string &until, const std::vector<Judged> &all)
 	return true;
 }
 
-// What is worth a line when it changes, by name.
-std::map<std::string, std::string> facts(const std::vector<Judged> &all)
+// What is worth a line when it changes.
+struct Fact {
+	std::string array;
+	const char *what; // in JSON
+	std::string words; // in text
+	std::string member; // empty: the array
+	std::string value;
+
+	bool same(const Fact &other) const
+	{
+		return array == other.array && words == other.words && member == other.member;
+	}
+};
+
+std::vector<Fact> facts(const std::vector<Judged> &all)
 {
-	std::map<std::string, std::string> now;
+	std::vector<Fact> now;
 	for (const Judged &one : all) {
 		const Running &a = one.array;
-		now[a.name + " health"] = health_text(one.verdict.health);
-		now[a.name + " sync"] = a.sync.action;
-		now[a.name + " state"] = a.state;
-		now[a.name + " chunks that wait"] = a.waiting() ? "some" : "none";
+		now.push_back({a.name, "health", "health", "", health_text(one.verdict.health)});
+		now.push_back({a.name, "sync", "sync", "", a.sync.action});
+		now.push_back({a.name, "array_state", "state", "", a.state});
+		now.push_back(
+			{a.name, "waiting_chunks", "chunks that wait", "", a.waiting() ? "some" : "none"});
 		for (const Part &p : a.parts) {
 			std::string states;
 			for (const std::string &state : p.states)
 				states += (states.empty() ? "" : ",") + state;
-			now[a.name + " member " + p.name] = states;
+			now.push_back({a.name, "member", "member " + p.name, p.name, states});
 		}
 	}
 	return now;
 }
 
-void tell(const std::map<std::string, std::string> &old, const std::map<std::string, std::string> &now)
+// A line of text, or an object in a line; none: it was not there before, or is gone.
+void tell(const Fact &fact, const std::string *before, const std::string *after, bool json)
 {
-	char clock[16];
+	char clock[32];
 	time_t t = time(nullptr);
-	tm local;
-	localtime_r(&t, &local);
-	strftime(clock, sizeof(clock), "%H:%M:%S ", &local);
-	for (const auto &[name, value] : now) {
-		auto before = old.find(name);
-		if (before == old.end())
-			say(clock + name + ": " + value);
-		else if (before->second != value)
-			say(clock + name + ": " + before->second + " -> " + value);
+	tm parts;
+	if (json) {
+		gmtime_r(&t, &parts);
+		strftime(clock, sizeof(clock), "%Y-%m-%dT%H:%M:%SZ", &parts);
+		auto or_null = [](const std::string *value) { return value ? Json(*value) : Json(); };
+		Json out{{"format", 1},
+			 {"time", clock},
+			 {"array", fact.array},
+			 {"what", fact.what},
+			 {"member", or_null(fact.member.empty() ? nullptr : &fact.member)},
+			 {"before", or_null(before)},
+			 {"after", or_null(after)}};
+		printf("%s\n", out.dump(-1, ' ', true, Json::error_handler_t::replace).c_str());
+		return;
 	}
-	for (const auto &[name, value] : old) {
-		if (!now.contains(name))
-			say(clock + name + ": gone, was " + value);
+	localtime_r(&t, &parts);
+	strftime(clock, sizeof(clock), "%H:%M:%S ", &parts);
+	const std::string name = clock + fact.array + ' ' + fact.words + ": ";
+	if (!after)
+		say(name + "gone, was " + *before);
+	else
+		say(name + (before ? *before + " -> " : "") + *after);
+}
+
+void tell(const std::vector<Fact> &old, const std::vector<Fact> &now, bool json)
+{
+	auto find = [](const std::vector<Fact> &in, const Fact &fact) {
+		auto found = std::find_if(in.begin(), in.end(), [&](const Fact &f) { return f.same(fact); });
+		return found == in.end() ? nullptr : &found->value;
+	};
+	for (const Fact &fact : now) {
+		const std::string *before = find(old, fact);
+		if (!before || *before != fact.value)
+			tell(fact, before, &fact.value, json);
+	}
+	for (const Fact &fact : old) {
+		if (!find(now, fact))
+			tell(fact, &fact.value, nullptr, json);
 	}
 	fflush(stdout);
 }
@@ -134,17 +176,20 @@ int watch(const WatchWanted &wanted)
 {
 	Waker waker;
 	bool terminal = isatty(STDOUT_FILENO), first = true;
-	std::map<std::string, std::string> old;
+	std::vector<Fact> old;
 	u64 waited = 0;
 	for (u64 shown = 1;; shown++) {
 		std::vector<Judged> all = judged(wanted.status.arrays);
 		if (!wanted.until.empty() && reached(wanted.until, all))
 			return kDone;
 		if (wanted.events) {
-			std::map<std::string, std::string> now = facts(all);
+			std::vector<Fact> now = facts(all);
 			if (!first)
-				tell(old, now);
+				tell(old, now, wanted.status.json);
 			old = std::move(now);
+		} else if (wanted.status.json) {
+			printf("%s\n", status_json(all, -1).c_str());
+			fflush(stdout);
 		} else if (wanted.until.empty()) {
 			if (terminal)
 				fputs("\033[H\033[2J", stdout);

@@ -65,6 +65,33 @@ def completed(*words):
     return set(said.split())
 
 
+def zsh_specs(command=None):
+    """What zsh's completion gives to _arguments: for llbitmap itself, or for one of its commands."""
+    script = """
+        emulate zsh
+        _describe() { local one; for one in ${(P)4}; do print -r -- "command ${one%%:*}"; done }
+        _arguments() {
+            if [[ $1 = -C ]]; then
+                state=$asked
+                [[ -n $2 && $asked = argument ]] || print -rl -- "$@"
+            else
+                print -rl -- "$@"
+            fi
+        }
+        words=($2) asked=$3
+        source $1"""
+    said = subprocess.run(['zsh', '-f', '-c', script, 'zsh', os.path.join(SOURCE, 'completions', '_llbitmap'),
+                           command or 'llbitmap', 'argument' if command else 'command'], check=True, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert not said.stderr, said.stderr
+    return said.stdout.splitlines()
+
+
+def zsh_options(specs):
+    found = [re.match(r'(?:\([^)]*\))?(--?[a-z][a-z-]*)(?=\[)', spec) for spec in specs]
+    return {one.group(1) for one in found if one}
+
+
 class Options(unittest.TestCase):
     def test_commands(self):
         names = set(commands())
@@ -86,6 +113,19 @@ class Options(unittest.TestCase):
                 self.assertGreater(len(options), 2)
                 self.assertEqual(man_options(text('src', 'tool', 'man', f'llbitmap-{name}.8.scd')), options)
                 self.assertEqual(completed(name, '-'), options)
+
+    def test_zsh(self):
+        """zsh's completion has the same commands, options and values as bash's."""
+        names = set(commands())
+        specs = zsh_specs()
+        self.assertEqual({spec.split()[1] for spec in specs if spec.startswith('command ')}, names)
+        self.assertEqual(zsh_options(specs), help_options())
+        for name in names:
+            with self.subTest(name):
+                specs = zsh_specs(name)
+                self.assertEqual(zsh_options(specs), help_options(name))
+                for option, values in re.findall(r'^(?:\([^)]*\))?(--[a-z-]+)\[.*\((.*)\)$', '\n'.join(specs), re.M):
+                    self.assertEqual(completed(name, option, ''), set(values.split()), option)
 
     def test_values(self):
         self.assertEqual(completed('convert', '--to', ''), {'lockless', 'internal', 'none'})
@@ -127,7 +167,7 @@ class Pages(unittest.TestCase):
 
 # Set as code, with a blank, and no command.
 NO_COMMANDS = {
-    'none bitmap [llbitmap]', 'convert --to internal', '--to internal', 'status --check', 'watch --until',
+    'none bitmap [llbitmap]', 'convert --to internal', '--to internal', 'status --check', 'watch --json', 'watch --until',
     'need sync', 'need sync unwritten', 'syncing unwritten', 'clean unwritten',
     'Each kernel needs its own module.', 'KERNEL UPDATE',
 }

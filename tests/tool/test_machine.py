@@ -332,6 +332,50 @@ class Status(Case):
         said = ' '.join(self.tool('status').split())
         self.assertIn('a resync of 1 GiB (what is marked on disk beside dirty chunks included), about 6 s', said)
 
+    def checked(self, *args):
+        done = self.run_tool('status', '--check', *args)
+        self.assertEqual((done.stderr, len(done.stdout.splitlines())), ('', 1))
+        return done.returncode, done.stdout
+
+    def test_limits(self):
+        """What a power cut costs, against what it may: as bytes, or as the time of the resync."""
+        self.machine.array(counts={'dirty': 256})  # 2 GiB, at 200000 KiB/s 11 s
+        for limit, is_over in (('2GiB', False), ('2047MiB', True), ('2097151KiB', True), ('1TiB', False), ('11s', False),
+                               ('10s', True), ('1min', False), ('1h', False), ('0s', True)):
+            for option, status, word in (('--warning', 1, 'WARNING'), ('--critical', 2, 'CRITICAL')):
+                got, said = self.checked(option, limit)
+                self.assertEqual((got, said.split()[1]), (status, word) if is_over else (0, 'OK'), (option, limit))
+                self.assertEqual(f'md0 healthy, a power cut costs 2 GiB, 11 s (limit {limit})' in said, is_over)
+        self.assertEqual(self.checked('--warning', '1GiB', '--critical', '3GiB')[1].split('|')[1],
+                         f' md0_power_cut={2 << 30}B;{1 << 30};{3 << 30};0; md0_waiting=0B;;;0;\n')
+        got, said = self.checked('--warning', '10s', '--critical', '1min')
+        self.assertEqual(got, 1)
+        self.assertIn('md0_power_cut_time=11s;10;60;0;', said)
+        self.assertEqual(self.checked('--warning', '1s', '--critical', '1GiB')[0], 2)
+
+    def test_limits_unknown(self):
+        """A time that nobody can tell is not OK; bytes that are too many are said all the same."""
+        self.machine.array(counts={'dirty': 256}, sync_speed_max='none')
+        self.assertEqual(self.checked('--warning', '1min')[0], 3)
+        self.assertIn('how long a resync takes is not known', self.checked('--critical', '1min')[1])
+        self.assertEqual(self.checked('--warning', '1GiB', '--critical', '1min')[0], 1)
+        self.machine.array('md0', counts={'dirty': 0}, sync_speed_max='none')
+        self.assertEqual(self.checked('--warning', '1min')[0], 0)
+        # Without a bitmap it is all of it; of a classic one nothing is known.
+        shutil.rmtree(self.machine.path('sys/block/md0'))
+        self.machine.array('md0', bitmap='none')
+        self.assertEqual(self.checked('--warning', '900GiB')[0], 1)
+        self.assertEqual(self.checked('--warning', '1TiB')[0], 0)
+        shutil.rmtree(self.machine.path('sys/block/md0'))
+        self.machine.array('md0', bitmap='internal')
+        self.assertEqual(self.checked('--warning', '0GiB')[0], 0)
+
+    def test_limits_wrong(self):
+        self.machine.array()
+        for limit in ('5', '5GB', 'GiB', '-1GiB', '1.5GiB', '99999999999TiB', '5 min'):
+            self.assertEqual(self.run_tool('status', '--check', '--warning', limit).returncode, USAGE, limit)
+        self.assertEqual(self.run_tool('status', '--warning', '1GiB').returncode, USAGE)
+
     def test_colour(self):
         """Only where it is asked for: stdout is no terminal here."""
         self.machine.array()
@@ -489,6 +533,42 @@ class Watch(Case):
             watching.terminate()
         self.assertTrue(any(re.fullmatch(r'\d\d:\d\d:\d\d md0 (health: \w+ -> \w+|member sdb0: \w+ -> \w+)\n', line)
                             for line in said), said)
+
+
+    def test_json(self):
+        """A line for each look, as status --json has it."""
+        self.machine.array()
+        lines = self.tool('watch', '--json', '-n', '1', '--count', '2').splitlines()
+        self.assertEqual(len(lines), 2)
+        for line in lines:
+            self.assertEqual(wrong('status', json.loads(line)), [])
+            self.assertEqual(json.loads(line), self.json('status'))
+        self.degraded()
+        self.tool('watch', '--json', '--count', '1', status=SEE_TO)
+        self.assertEqual(self.run_tool('watch', '--json', '--until', 'clean').returncode, USAGE)
+
+    def test_json_events(self):
+        """A line for each change, by its schema: also of what comes and goes."""
+        self.machine.array()
+        with subprocess.Popen([TOOL, 'watch', '--events', '--json', '-n', '1'], stdout=subprocess.PIPE, text=True,
+                              env={'LLBITMAP_ROOT': self.machine.root}) as watching:
+            there = True
+            found = set()
+            while not {'member', 'gone', 'came'} <= found:  # it says nothing before a change
+                there = not there
+                if there:
+                    self.machine.write('sys/block/md0/md/dev-sdb0/state', 'in_sync')
+                    self.machine.files('sys/block/md0/md/dev-sdb0', slot=1, errors=0)
+                else:
+                    shutil.rmtree(self.machine.path('sys/block/md0/md/dev-sdb0'))
+                while select.select([watching.stdout], [], [], 2)[0]:
+                    got = json.loads(watching.stdout.readline())
+                    self.assertEqual(wrong('watch', got), [])
+                    self.assertEqual((got['array'], got['what'] == 'member'), ('md0', got['member'] is not None))
+                    if got['member'] == 'sdb0':
+                        found.add('gone' if got['after'] is None else 'came' if got['before'] is None else 'changed')
+                    found.add(got['what'])
+            watching.terminate()
 
 
 class Map(Case):

@@ -18,8 +18,8 @@ _llbitmap() {
 		return
 	fi
 	case $command in
-	status) options='-x --problems -v --verbose --json --check --color' ;;
-	watch) options='-n --interval --count -x --problems -v --verbose --events --until --timeout --color' ;;
+	status) options='-x --problems -v --verbose --json --check --warning --critical --color' ;;
+	watch) options='-n --interval --count -x --problems -v --verbose --events --json --until --timeout --color' ;;
 	doctor) options='--kernel --skip-initramfs --json --color' ;;
 	metrics) options='--output' ;;
 	map) options='--rows --width --range --svg --json --color' ;;
@@ -35,6 +35,8 @@ _llbitmap() {
 	convert,--to) values='lockless internal none' ;;
 	mend,--as) values='lockless internal' ;;
 	doctor,--kernel) values=$(cd /lib/modules 2>/dev/null && ls) ;;
+	status,--warning) values='10GiB 20GiB 1min 5min' ;;
+	status,--critical) values='50GiB 100GiB 10min 1h' ;;
 	*,-n | *,--interval | *,--count | *,--timeout | *,--rows | *,--width | *,--range | *,--bitmap-chunk) return ;;
 	metrics,--output)
 		mapfile -t COMPREPLY < <(compgen -f -- "$word")
