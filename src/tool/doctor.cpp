@@ -6,11 +6,14 @@
 #include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <set>
+#include <unistd.h>
 
 #include "llbitmap/release.h"
 #include "tool/error.hpp"
+#include "tool/fix.hpp"
 #include "tool/member.hpp"
 #include "tool/status.hpp"
+#include "tool/text.hpp"
 
 using Json = nlohmann::ordered_json;
 
@@ -60,6 +63,8 @@ class Doctor {
 		: wanted_(wanted)
 	{}
 
+	const std::vector<Fix> &fixes() const { return fixes_; }
+
 	int look()
 	{
 		arrays();
@@ -67,9 +72,11 @@ class Doctor {
 		kernels();
 		loading();
 		loaded();
+		dkms();
 		mdadm();
 		secure_boot();
 		fstab();
+		inactive();
 		// Where no array needs the module yet, nothing is lost at the next boot.
 		for (Notice &n : found_) {
 			if (!needed_ && n.array.empty() && n.severity == Severity::Critical)
@@ -94,6 +101,7 @@ class Doctor {
 	std::vector<Kernel> kernels_;
 	std::vector<Notice> found_;
 	std::vector<std::string> seen_; // what is in order
+	std::vector<Fix> fixes_; // what of it --fix can do
 	bool needed_ = false; // by an array with a lockless bitmap
 
 	void say(const char *id, Severity severity, const std::string &text, const std::string &action = "",
@@ -150,6 +158,29 @@ class Doctor {
 				    path + " is a member of no running array, and could not be read to see which bitmap it has",
 				    "llbitmap doctor, as root");
 			}
+		}
+	}
+
+	// An array that was put together before the module was there stays as it is until somebody stops it:
+	// nothing runs on it, and its data is not touched.
+	void inactive()
+	{
+		bool have = registered() ||
+			    std::any_of(kernels_.begin(), kernels_.end(),
+					[](const Kernel &k) { return k.running && !k.modules.empty(); });
+		for (const Judged &one : all_) {
+			if (!one.verdict.assembled_early || !have || !have_program("mdadm"))
+				continue;
+			const std::string device = "/dev/" + one.array.name;
+			std::vector<std::string> assemble{"mdadm", "--assemble", device};
+			for (const Part &p : one.array.parts) {
+				assemble.push_back("/dev/" + p.name);
+				std::replace(assemble.back().begin(), assemble.back().end(), '!', '/');
+			}
+			Fix fix{Fix::Turn::Array, "inactive", {{"mdadm", "--stop", device}, assemble}};
+			if (!registered())
+				fix.commands.insert(fix.commands.begin(), {"modprobe", "llbitmap"});
+			fixes_.push_back(fix);
 		}
 	}
 
@@ -214,16 +245,54 @@ class Doctor {
 			seen_.push_back("no kernel with the module");
 	}
 
-	std::string how_to_build(const Kernel &k)
+	// The version of the source that dkms has; empty: none.
+	static std::string source()
+	{
+		for (const std::string &name : names_in("/usr/src")) {
+			if (name.starts_with("llbitmap-"))
+				return name.substr(9);
+		}
+		return "";
+	}
+
+	static std::string how_to_build(const Kernel &k)
 	{
 		std::string how;
 		if (k.headers.empty())
 			how = "apt install linux-headers-" + k.release + "; ";
-		for (const std::string &name : names_in("/usr/src")) {
-			if (name.starts_with("llbitmap-"))
-				return how + "dkms install llbitmap/" + name.substr(9) + " -k " + k.release;
-		}
+		if (!source().empty())
+			return how + "dkms install llbitmap/" + source() + " -k " + k.release;
 		return how + "make install KVER=" + k.release + ", in llbitmap's source";
+	}
+
+	void build(const char *id, const Kernel &k)
+	{
+		if (!source().empty() && !k.headers.empty() && have_program("dkms"))
+			fixes_.push_back({Fix::Turn::Module,
+					  id,
+					  {{"dkms", "install", "llbitmap/" + source(), "-k", k.release}}});
+	}
+
+	void make_initramfs(const char *id, const Kernel &k)
+	{
+		if (have_program("update-initramfs"))
+			fixes_.push_back(
+				{Fix::Turn::Initramfs, id, {{"update-initramfs", "-u", "-k", k.release}}});
+		else if (have_program("dracut"))
+			fixes_.push_back(
+				{Fix::Turn::Initramfs, id, {{"dracut", "--force", k.initramfs, k.release}}});
+	}
+
+	// dkms builds for a new kernel by itself, unless this file is there.
+	void dkms()
+	{
+		const char *off = "/etc/dkms/no-autoinstall";
+		if (source().empty() || !exists(off))
+			return;
+		say("dkms_off", Severity::Warning,
+		    std::string(off) + " is there: dkms builds nothing for the next kernel",
+		    std::string("rm ") + off);
+		fixes_.push_back({Fix::Turn::Dkms, "dkms_off", {{"rm", at(off)}}});
 	}
 
 	static std::string called(const Kernel &k)
@@ -249,6 +318,7 @@ class Doctor {
 			say("module_missing", severity,
 			    called(k) + ": has no llbitmap.ko: a lockless array stays inactive under it",
 			    how_to_build(k));
+			build("module_missing", k);
 			compiler(k);
 			return;
 		}
@@ -258,10 +328,12 @@ class Doctor {
 				    "), and modprobe takes whichever depmod chose",
 			    "make uninstall KVER=" + k.release + ", or dkms remove llbitmap/VERSION --all");
 		std::string listed = file_text(k.folder() + "/modules.dep", 16 << 20).value_or("");
-		if (listed.find("llbitmap.ko") == listed.npos)
+		if (listed.find("llbitmap.ko") == listed.npos) {
 			say("depmod", severity,
 			    called(k) + ": modprobe does not know the module: modules.dep has no llbitmap",
 			    "depmod " + k.release);
+			fixes_.push_back({Fix::Turn::Module, "depmod", {{"depmod", k.release}}});
+		}
 		std::optional<std::string> magic = said_by({"modinfo", "-F", "vermagic", at(k.modules[0])});
 		if (!magic || words(*magic).empty())
 			say("module_unread", Severity::Info,
@@ -343,18 +415,21 @@ class Doctor {
 			    k.initramfs +
 				    " assembles arrays and has no llbitmap.ko: a lockless array stays inactive at boot",
 			    again);
+			make_initramfs("initramfs_without_module", k);
 		} else if (*k.initramfs_has_module && !k.modules.empty() &&
 			   changed_at(k.initramfs) < changed_at(k.modules[0])) {
 			say("initramfs_old", Severity::Warning,
 			    k.initramfs +
 				    " is older than the kernel's llbitmap.ko: it boots with the one before",
 			    again);
+			make_initramfs("initramfs_old", k);
 		} else if (*k.initramfs_has_module && !has("modprobe.d/llbitmap.conf") &&
 			   !has("63-llbitmap.rules")) {
 			say("initramfs_without_softdep", severity,
 			    k.initramfs +
 				    " has llbitmap.ko and nothing that loads it (modprobe.d/llbitmap.conf, 63-llbitmap.rules)",
 			    again);
+			make_initramfs("initramfs_without_softdep", k);
 		} else if (*k.initramfs_has_module) {
 			seen_.push_back(k.initramfs + ": llbitmap.ko is in it");
 		}
@@ -603,7 +678,25 @@ class Doctor {
 
 int doctor(const DoctorWanted &wanted)
 {
-	return Doctor(wanted).look();
+	if (wanted.fix && !wanted.yes && !isatty(STDIN_FILENO))
+		refuse("nobody can be asked: say --yes");
+	if (wanted.fix && geteuid() && !getenv("LLBITMAP_ROOT"))
+		refuse("--fix is for root");
+	std::vector<std::string> asked;
+	bool failed = false;
+	for (;;) {
+		Doctor one(wanted);
+		int status = one.look();
+		if (!wanted.fix)
+			return status;
+		// What was mended may show what is to be done next: a module that is built now is in
+		// no initramfs yet.
+		if (!carry_out(one.fixes(), !wanted.yes, &asked, &failed)) {
+			if (asked.empty() && status != kDone)
+				tool::say("there is nothing in it that --fix does");
+			return failed ? kBroken : status;
+		}
+	}
 }
 
 } // namespace tool

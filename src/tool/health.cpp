@@ -75,9 +75,9 @@ class Judge {
 
 	Verdict verdict()
 	{
-		Verdict v{health(), {}, false};
+		Verdict v{health(), {}, false, false};
 		if (v.health == Health::Inactive) {
-			v.wants_module = inactive();
+			v.wants_module = inactive(&v.assembled_early);
 		} else {
 			members(v.health);
 			bitmap();
@@ -118,10 +118,11 @@ class Judge {
 	}
 
 	// Does it want the module, as far as is known?
-	bool inactive()
+	bool inactive(bool *assembled_early)
 	{
 		const std::string again = "mdadm --stop " + dev_ + "; mdadm --assemble --scan";
 		const Asleep found = ask_members(a_);
+		*assembled_early = found.kind == Kind::Lockless && a_.parts.size() >= found.wanted;
 		if (found.kind == Kind::Unknown && !found.forbidden) {
 			say("inactive", Severity::Critical,
 			    "the array does not run. Its members could not be read (" + found.why +

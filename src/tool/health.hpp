@@ -27,6 +27,7 @@ struct Verdict {
 	Health health;
 	std::vector<Notice> notices; // the worst first
 	bool wants_module = false; // it does not run, and its bitmap is lockless, or not known
+	bool assembled_early = false; // it does not run for want of the module alone: all members are here
 };
 
 const char *health_text(Health h); // healthy, syncing, …

@@ -115,7 +115,11 @@ int run(int argc, char **argv)
 	doctor->add_option("ARRAY", ill.arrays, "md0, /dev/md0, /dev/md/name or a uuid (default: all)");
 	doctor->add_option("--kernel", ill.kernel, "Only this kernel of /lib/modules");
 	doctor->add_flag("--skip-initramfs", ill.skip_initramfs, "Do not list what is in the initramfs");
-	doctor->add_flag("--json", ill.json, "As one JSON object");
+	CLI::Option *ill_json = doctor->add_flag("--json", ill.json, "As one JSON object");
+	CLI::Option *fix =
+		doctor->add_flag("--fix", ill.fix, "And do what can be done here, asking about each");
+	fix->excludes(ill_json);
+	doctor->add_flag("--yes", ill.yes, "With --fix: do not ask")->needs(fix);
 	add_colour(doctor);
 	doctor->footer(kStatuses);
 

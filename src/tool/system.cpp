@@ -171,6 +171,57 @@ std::vector<std::string> lines(const std::string &text)
 	return found;
 }
 
+namespace {
+
+// Where programs are looked for: not every user has root's folders.
+std::string program_path()
+{
+	const char *path = getenv("PATH");
+	const std::string own = path ? path : "/usr/bin:/bin";
+	return getenv("LLBITMAP_ROOT") ? own : own + ":/usr/sbin:/sbin";
+}
+
+[[noreturn]] void become(const std::vector<std::string> &command)
+{
+	setenv("PATH", program_path().c_str(), 1);
+	std::vector<char *> arguments;
+	for (const std::string &word : command)
+		arguments.push_back(const_cast<char *>(word.c_str()));
+	arguments.push_back(nullptr);
+	execvp(arguments[0], arguments.data());
+	_exit(kNoProgram);
+}
+
+} // namespace
+
+bool have_program(const std::string &name)
+{
+	const std::string path = program_path();
+	for (size_t from = 0; from <= path.size();) {
+		size_t end = std::min(path.find(':', from), path.size());
+		if (!access((path.substr(from, end - from) + '/' + name).c_str(), X_OK))
+			return true;
+		from = end + 1;
+	}
+	return false;
+}
+
+int run_program(const std::vector<std::string> &command)
+{
+	pid_t child = fork();
+	if (child < 0)
+		return kNoProgram;
+	if (child == 0) {
+		int nothing = open("/dev/null", O_RDONLY);
+		dup2(nothing, 0);
+		become(command);
+	}
+	int how;
+	while (waitpid(child, &how, 0) < 0 && errno == EINTR)
+		;
+	return WIFEXITED(how) ? WEXITSTATUS(how) : 128 + WTERMSIG(how);
+}
+
 std::optional<std::string> said_by(const std::vector<std::string> &command, Ends ends_how, Hears hears)
 {
 	int ends[2];
@@ -188,16 +239,7 @@ std::optional<std::string> said_by(const std::vector<std::string> &command, Ends
 		dup2(ends[1], 1);
 		dup2(hears == Hears::Both ? ends[1] : nothing, 2);
 		setenv("LC_ALL", "C", 1);
-		const char *path = getenv("PATH");
-		if (!getenv("LLBITMAP_ROOT")) // not every user has these
-			setenv("PATH",
-			       (std::string(path ? path : "/usr/bin:/bin") + ":/usr/sbin:/sbin").c_str(), 1);
-		std::vector<char *> arguments;
-		for (const std::string &word : command)
-			arguments.push_back(const_cast<char *>(word.c_str()));
-		arguments.push_back(nullptr);
-		execvp(arguments[0], arguments.data());
-		_exit(127);
+		become(command);
 	}
 	close(ends[1]);
 	std::string text = read_all(ends[0], kMostSaid);
@@ -205,7 +247,7 @@ std::optional<std::string> said_by(const std::vector<std::string> &command, Ends
 	int how;
 	while (waitpid(child, &how, 0) < 0 && errno == EINTR)
 		;
-	if (!WIFEXITED(how) || WEXITSTATUS(how) == 127 || (WEXITSTATUS(how) && ends_how == Ends::Well))
+	if (!WIFEXITED(how) || WEXITSTATUS(how) == kNoProgram || (WEXITSTATUS(how) && ends_how == Ends::Well))
 		return {};
 	return text;
 }

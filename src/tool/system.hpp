@@ -43,4 +43,10 @@ enum class Hears { Stdout, Both };
 std::optional<std::string> said_by(const std::vector<std::string> &command, Ends ends = Ends::Well,
 				   Hears hears = Hears::Stdout);
 
+// Runs it, with our output and without input; its status, 128 and more: killed by that signal.
+constexpr int kNoProgram = 127;
+int run_program(const std::vector<std::string> &command);
+// Is there a program of that name in PATH (or in the folders for root's)?
+bool have_program(const std::string &name);
+
 } // namespace tool

@@ -167,7 +167,7 @@ class Pages(unittest.TestCase):
 
 # Set as code, with a blank, and no command.
 NO_COMMANDS = {
-    'none bitmap [llbitmap]', 'convert --to internal', '--to internal', 'status --check', 'watch --json', 'watch --until',
+    'none bitmap [llbitmap]', 'convert --to internal', '--to internal', 'doctor --fix', 'status --check', 'watch --json', 'watch --until',
     'need sync', 'need sync unwritten', 'syncing unwritten', 'clean unwritten',
     'Each kernel needs its own module.', 'KERNEL UPDATE',
 }
@@ -256,7 +256,7 @@ class Commands(unittest.TestCase):
             words += members
         if name == 'watch' and '--until' not in words:
             words += ['--count', '1']
-        if name in ('mend', 'resync'):
+        if name in ('mend', 'resync') or '--fix' in words:
             words.append('--yes')
         done = subprocess.run([TOOL, *words], check=False, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE, env={'LLBITMAP_ROOT': machine.root, 'PATH': machine.path('programs')})
@@ -329,6 +329,10 @@ class Commands(unittest.TestCase):
 
     def check_dracut(self, line):
         self.as_in(line, 'scripts/packaging/boot/boot')
+
+    def check_depmod(self, line):
+        self.assertEqual(line, 'depmod KERNEL')  # test_machine.py: Fix
+        self.as_in(line, 'src/tool/doctor.cpp')
 
     def check_mokutil(self, line):
         self.assertEqual(line.split()[2:], ['/var/lib/dkms/mok.pub'])

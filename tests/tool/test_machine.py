@@ -922,6 +922,160 @@ class Doctor(Case):
             self.assertEqual(self.json('doctor', status=UNUSABLE)['needed'], needed)
 
 
+class Fix(Case):
+    """doctor --fix: it says what it will do, asks, does that and nothing else, and looks again."""
+
+    def setUp(self):
+        super().setUp()
+        self.variables = {'PATH': self.machine.path('programs')}
+        self.machine.array()
+        self.machine.boots()
+        self.machine.write('usr/src/llbitmap-0.2.0/dkms.conf', '')
+        for name in ('dkms', 'depmod', 'update-initramfs', 'modprobe', 'rm'):
+            self.logs(name)
+
+    def logs(self, name, then=''):
+        """A program of that name, which writes down how it was called; here is what it does."""
+        self.machine.program(name, f'echo "{name} $*" >>{self.machine.path("log")}\n{then}')
+
+    def ran(self):
+        try:
+            return self.machine.read('log').splitlines()
+        except FileNotFoundError:
+            return []
+
+    def fixed(self, *args, status=DONE):
+        done = self.run_tool('doctor', '--fix', '--yes', *args)
+        self.assertEqual(done.returncode, status, done.stdout + done.stderr)
+        return done.stdout
+
+    def asked(self, answers, status):
+        """On a terminal; returns what it said."""
+        ours, theirs = pty.openpty()
+        with subprocess.Popen([TOOL, 'doctor', '--fix'], stdin=theirs, stdout=subprocess.PIPE, text=True,
+                              env={'LLBITMAP_ROOT': self.machine.root, **self.variables}) as running:
+            os.close(theirs)
+            os.write(ours, answers.encode())
+            said = running.stdout.read()
+            self.assertEqual(running.wait(), status, said)
+        os.close(ours)
+        return said
+
+    def test_healthy(self):
+        self.assertIn('nothing to see to', self.fixed())
+        self.assertEqual(self.ran(), [])
+
+    def test_nobody_to_ask(self):
+        self.machine.write(f'lib/modules/{KERNEL}/modules.dep', 'nothing')
+        self.assertIn('say --yes', self.tool('doctor', '--fix', status=REFUSED, text='y\n'))
+        self.assertEqual(self.run_tool('doctor', '--yes').returncode, USAGE)
+        self.assertEqual(self.run_tool('doctor', '--fix', '--json').returncode, USAGE)
+        self.assertEqual(self.ran(), [])
+
+    def test_not_root(self):
+        self.machine.array(array_state='inactive', parts=[('sda1', None, 'spare')])
+        os.chmod(self.folder, 0o755)
+        tool = shutil.copy(TOOL, self.folder)
+        done = subprocess.run([tool, 'doctor', '--fix', '--yes'], check=False, text=True, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              stdout=subprocess.PIPE, user=None if os.getuid() else 65534, env={})
+        self.assertEqual((done.returncode, done.stdout, done.stderr), (REFUSED, '', 'llbitmap: --fix is for root\n'))
+
+    def test_question(self):
+        """Each is named, and asked about; what is declined is left, and is found again."""
+        dep = f'lib/modules/{KERNEL}/modules.dep'
+        self.machine.write(dep, 'nothing')
+        os.utime(self.machine.path(f'boot/initrd.img-{KERNEL}'), (1, 1))
+        self.logs('depmod', f'echo "llbitmap.ko:" >{self.machine.path(dep)}')
+        for answers, ran in (('n\nn\n', []), ('n\ny\n', [f'update-initramfs -u -k {KERNEL}']), ('y\nn\n', [f'depmod {KERNEL}'])):
+            self.machine.write('log', '')
+            said = self.asked(answers, SEE_TO)
+            self.assertEqual([line for line in self.ran() if line], ran, answers)
+            for words in (f'\nfix [depmod]: depmod {KERNEL}\n', f'\nfix [initramfs_old]: update-initramfs -u -k {KERNEL}\n'):
+                self.assertEqual(said.count(words), 1, said)
+            self.assertEqual(said.count('left as it is'), answers.count('n\n'))
+
+    def test_one_after_the_other(self):
+        """A module is built, and then it is in no initramfs: the next look finds that."""
+        new = '7.3.4+deb14-amd64'
+        self.machine.kernel(new, module=False)
+        built = self.machine.path(f'lib/modules/{new}/updates/dkms/llbitmap.ko.xz')
+        os.makedirs(os.path.dirname(built))
+        listed = self.machine.path(f'listed/initrd.img-{new}')
+        self.logs('dkms', f'echo >{built}; echo llbitmap.ko: >{self.machine.path(f"lib/modules/{new}/modules.dep")}')
+        self.logs('update-initramfs', f'echo usr/llbitmap.ko >>{listed}')
+        self.machine.modinfo(vermagic=f'{KERNEL} SMP')
+        self.machine.modinfo(vermagic='$kernel SMP')
+        said = self.fixed()
+        self.assertEqual(self.ran(), [f'dkms install llbitmap/0.2.0 -k {new}', f'update-initramfs -u -k {new}'])
+        self.assertTrue(said.rstrip().endswith('nothing to see to'), said)
+
+    def test_dracut(self):
+        os.remove(self.machine.path('programs/update-initramfs'))
+        self.machine.listed(KERNEL, ['usr/sbin/mdadm'])
+        self.assertIn('there is nothing in it that --fix does', self.fixed(status=SEE_TO))
+        self.logs('dracut')
+        self.fixed(status=SEE_TO)
+        self.assertEqual(self.ran(), [f'dracut --force /boot/initrd.img-{KERNEL} {KERNEL}'])
+
+    def test_failure(self):
+        """What fails is said, ends with 5, and is not tried again and again."""
+        self.machine.write(f'lib/modules/{KERNEL}/modules.dep', 'nothing')
+        self.logs('depmod', 'exit 3')
+        done = self.run_tool('doctor', '--fix', '--yes')
+        self.assertEqual((done.returncode, done.stderr), (BROKEN, 'llbitmap: depmod: ended with status 3\n'))
+        self.assertEqual(self.ran(), [f'depmod {KERNEL}'])
+
+    def test_dkms_off(self):
+        self.machine.write('etc/dkms/no-autoinstall', '')
+        self.assertEqual([one['id'] for one in self.json('doctor', status=SEE_TO)['notices']], ['dkms_off'])
+        os.remove(self.machine.path('programs/rm'))
+        os.symlink('/bin/rm', self.machine.path('programs/rm'))
+        self.assertIn('fix [dkms_off]: rm ', self.fixed())
+        self.assertFalse(os.path.exists(self.machine.path('etc/dkms/no-autoinstall')))
+
+    def inactive(self, count=2, **fields):
+        shutil.rmtree(self.machine.path('sys/block'))
+        self.machine.array(array_state='inactive', parts=[(f'sd{letter}1', None, 'spare') for letter in 'ab'[:count]], **fields)
+        os.makedirs(self.machine.path('dev'), exist_ok=True)
+        for letter in 'ab':
+            im.make(self.machine.path(f'dev/sd{letter}1'), {}, im.lockless([1] * 128))
+
+    def test_inactive(self):
+        """Stopped and assembled only if it can come back: its module is there, and all its members are."""
+        self.machine.program('mdadm', f'[ "$1" != --version ] || exec echo "mdadm - v4.6"\n'
+                             f'echo "mdadm $*" >>{self.machine.path("log")}')
+        shutil.rmtree(self.machine.path('sys/module'))
+        self.inactive(loaded=False)
+        self.fixed(status=UNUSABLE)
+        self.assertEqual(self.ran(), ['modprobe llbitmap', 'mdadm --stop /dev/md0', 'mdadm --assemble /dev/md0 /dev/sda1 /dev/sdb1'])
+        self.machine.write('log', '')
+        self.logs('modprobe', 'exit 1')
+        self.fixed(status=BROKEN)
+        self.assertEqual(self.ran()[1:], ['modprobe llbitmap'])
+        os.remove(self.machine.path('log'))
+        self.inactive(count=1, loaded=False)
+        self.fixed(status=UNUSABLE)
+        self.assertEqual(self.ran(), [])
+        self.inactive()  # it is loaded by now
+        self.fixed(status=UNUSABLE)
+        self.assertEqual(self.ran(), ['mdadm --stop /dev/md0', 'mdadm --assemble /dev/md0 /dev/sda1 /dev/sdb1'])
+        os.remove(self.machine.path('log'))
+        for letter in 'ab':
+            im.make(self.machine.path(f'dev/sd{letter}1'), {}, im.classic({1}))
+        self.fixed(status=UNUSABLE)
+        self.assertEqual(self.ran(), [])
+
+    def test_running_kernel_without_module(self):
+        """Then nothing is stopped: modprobe would fail, and the array is no better."""
+        shutil.rmtree(self.machine.path('sys/module'))
+        shutil.rmtree(self.machine.path(f'lib/modules/{KERNEL}'))
+        self.machine.kernel(module=False, headers=False)
+        self.machine.listed(KERNEL, ['bin', 'init'])
+        self.inactive(loaded=False)
+        self.fixed(status=UNUSABLE)
+        self.assertEqual(self.ran(), [])
+
+
 if __name__ == '__main__':
     if len(sys.argv) > 1 and not sys.argv[1].startswith('-') and os.path.sep in sys.argv[1]:
         TOOL = os.path.abspath(sys.argv.pop(1))

@@ -20,7 +20,7 @@ _llbitmap() {
 	case $command in
 	status) options='-x --problems -v --verbose --json --check --warning --critical --color' ;;
 	watch) options='-n --interval --count -x --problems -v --verbose --events --json --until --timeout --color' ;;
-	doctor) options='--kernel --skip-initramfs --json --color' ;;
+	doctor) options='--kernel --skip-initramfs --json --fix --yes --color' ;;
 	metrics) options='--output' ;;
 	map) options='--rows --width --range --svg --json --color' ;;
 	resync) options='--range --yes --dry-run' ;;
