@@ -330,6 +330,13 @@ class Commands(unittest.TestCase):
     def check_dracut(self, line):
         self.as_in(line, 'scripts/packaging/boot/boot')
 
+    # ---- systemctl: the packages' units ----
+
+    def check_systemctl(self, line):
+        words = line.split()[1:]
+        self.assertEqual(words[:-1], ['enable', '--now'])
+        self.assertIn('[Install]', unit(words[-1]))
+
     def check_depmod(self, line):
         self.assertEqual(line, 'depmod KERNEL')  # test_machine.py: Fix
         self.as_in(line, 'src/tool/doctor.cpp')
@@ -337,6 +344,32 @@ class Commands(unittest.TestCase):
     def check_mokutil(self, line):
         self.assertEqual(line.split()[2:], ['/var/lib/dkms/mok.pub'])
         self.as_in(line, 'scripts/packaging/boot/boot')
+
+
+def unit(name):
+    return text('scripts', 'packaging', 'debian', f'llbitmap-tools.{name}')
+
+
+class Units(Commands):
+    """systemd's units: the timer begins the service, which is the command of the man page."""
+    test_each = test_set_as_code = None
+
+    def test_service(self):
+        command, = re.findall(r'^ExecStart=/usr/bin/(.*)$', unit('llbitmap-metrics.service'), re.M)
+        page, _ = documents.pieces(os.path.join(SOURCE, 'man', 'llbitmap-metrics.8.scd'))
+        self.assertIn(command, page)
+        self.check_llbitmap(command)
+        folder = os.path.dirname(command.split()[-1])
+        for line in (f'ConditionPathIsDirectory={folder}', f'ReadWritePaths={folder}', 'Type=oneshot'):
+            self.assertIn(f'\n{line}\n', unit('llbitmap-metrics.service'))
+
+    def test_packaged(self):
+        """Under the name that debhelper goes by, and not begun by an installation."""
+        rules = text('scripts', 'packaging', 'debian', 'rules')
+        self.assertIn('dh_installsystemd --name=llbitmap-metrics --no-enable --no-start\n', rules)
+        timer = unit('llbitmap-metrics.timer')
+        self.assertIn('\n[Install]\nWantedBy=timers.target\n', timer)
+        self.assertNotIn('\nUnit=', timer)  # the service of the same name
 
 
 class Sizes(unittest.TestCase):
