@@ -225,6 +225,7 @@ def bitmaps(array):
     do('mdadm --assemble --update=bbl', 'mdadm --assemble /dev/md0 --update=bbl /dev/sdX1 /dev/sdY1')
     typed('mdadm --stop /dev/md0')
     do('mdadm --assemble --update=force-no-bbl', 'mdadm --assemble /dev/md0 --update=force-no-bbl /dev/sdX1 /dev/sdY1')
+    equal(kind(array), 'none', 'bitmap_type')
     typed('mount -a')
     kept()
     typed('umount /srv')
