@@ -4,6 +4,7 @@ there, in an order in which they make sense. tests/tool/test_documents.py reads 
 lines these are (the first argument of each do(), and of each says()), and fails if a document has another one."""
 
 import os
+import re
 import shutil
 
 from llb import disk
@@ -33,9 +34,11 @@ def says(line, said):
 
 
 def heard(line, said):
-    """In any order of its words."""
-    words = line.replace('sdX1', 'ram0').replace('sdY1', 'ram1').split()
-    need(any(set(words) <= set(one.split()) for one in said.splitlines()), f'no "{line}" in: {said}')
+    """In any order of its words, and whatever numbers the members have."""
+    def words(text):
+        return set(re.sub(r'\[\d+\]', '', text).split())
+    wanted = words(line.replace('sdX1', 'ram0').replace('sdY1', 'ram1'))
+    need(any(wanted <= words(one) for one in said.splitlines()), f'no "{line}" in: {said}')
 
 
 def names(**disks):
