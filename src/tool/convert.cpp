@@ -2,6 +2,7 @@
 #include "tool/convert.hpp"
 
 #include <algorithm>
+#include <unistd.h>
 
 #include "tool/error.hpp"
 #include "tool/live.hpp"
@@ -94,7 +95,10 @@ bool as_wanted(const Array &a, Kind wanted)
 
 int convert(const Conversion &what)
 {
-	if (what.paths.size() == 1 && is_array(what.paths[0])) {
+	const std::string &first = what.paths[0];
+	// A file here may be called like an array.
+	const bool file = first.find('/') == first.npos && !access(first.c_str(), F_OK);
+	if (what.paths.size() == 1 && !file && is_array(first)) {
 		if (what.json)
 			throw Error(kUsage, "--json: is for the members of a stopped array");
 		return convert_live(what);

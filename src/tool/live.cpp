@@ -32,7 +32,7 @@ constexpr u64 kPlainSuper = 1024; // bytes of md's superblock, where md's place 
 class Md {
     public:
 	explicit Md(const std::string &name)
-		: path_("/dev/" + name)
+		: path_(at("/dev/" + name))
 		, fd_(open(path_.c_str(), O_RDONLY | O_CLOEXEC))
 	{
 		if (fd_ < 0)
@@ -132,7 +132,8 @@ void check_lockless(const Running &a)
 		refuse(a.name + ": md of this kernel (" + kernel +
 		       ") takes no lockless bitmap while the array runs, that of " + kOldestMd +
 		       " does: stop the array and convert its members");
-	if (!registered())
+	// The in-tree driver would begin where md looks, in 3 KiB.
+	if (!exists("/sys/module/llbitmap"))
 		refuse("the module is not loaded: modprobe llbitmap");
 }
 
@@ -163,11 +164,12 @@ void check_members(const Array &a)
 // The header where the bitmap is to be, and where md looks, where it only makes md ask us.
 std::vector<Phase> headers(Array &a)
 {
-	const Bytes header = live_header(a);
 	Phase bitmap{"the new bitmap's header", {}}, sign{"what tells md of it", {}};
 	for (Member &m : a.members) {
-		bitmap.writes.push_back({&m, (m.super.start + u64(core::kPlace)) * kSector, header});
-		sign.writes.push_back({&m, (m.super.start + u64(core::kLiveOffset)) * kSector, header});
+		bitmap.writes.push_back(
+			{&m, (m.super.start + u64(core::kPlace)) * kSector, live_header(a, ~u64{0})});
+		sign.writes.push_back({&m, (m.super.start + u64(core::kLiveOffset)) * kSector,
+				       live_header(a, core::kLiveSpace)});
 	}
 	return {bitmap, sign};
 }
@@ -243,7 +245,7 @@ int convert_live(const Conversion &what)
 		check_lockless(a);
 		members = gather(members_of(a), what.dry_run, Purpose::Live);
 		check_members(*members);
-		live_header(*members); // refuses if there is no room
+		live_header(*members, ~u64{0}); // refuses if there is no room
 	}
 	const std::string from = a.bitmap == Has::None	     ? "no bitmap"
 				 : a.bitmap == Has::Internal ? "internal"

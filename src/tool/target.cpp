@@ -98,13 +98,13 @@ bool log_given_up(const Member &m, s64 offset, u64 sectors)
 	       (log_inside(m, offset, sectors) || !m.log_in_place());
 }
 
-Bytes live_header(const Array &a)
+Bytes live_header(const Array &a, u64 most)
 {
 	Target t = lockless(a, Known::nothing(a.super().sync_size()), 0, core::kPlace,
 			    LLB_SB_FIRST_USE | LLB_SB_CLEAN);
 	core::BitmapSuper h = core::super_decode(t.bytes.data());
 	// The module reserves more itself, and has the chunk follow.
-	h.sectors_reserved = u32(std::min(kLocklessSpace, t.space));
+	h.sectors_reserved = u32(std::min({kLocklessSpace, t.space, most}));
 	Bytes header(kSector, 0);
 	core::super_encode(h, header.data());
 	return header;

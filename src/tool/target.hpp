@@ -17,9 +17,9 @@ struct Target {
 // member has the room, as the module does at an array's first start. `offset` is in sectors from md's superblock; `state`:
 // LLB_SB_* of the header.
 Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state);
-// Only the header, for the module to begin with in an array that runs and is in sync. Refuses
-// as lockless() does.
-Bytes live_header(const Array &a);
+// Only the header, for the module to begin with in an array that runs and is in sync; it reserves
+// no more sectors than `most`. Refuses as lockless() does.
+Bytes live_header(const Array &a, u64 most);
 // chunk_sectors 0: as mdadm would choose it.
 Target classic(const Array &a, const Known &known, u64 events, s64 offset, u32 state, u64 chunk_sectors);
 

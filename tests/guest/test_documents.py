@@ -9,10 +9,10 @@ import shutil
 
 from llb import disk
 from llb.array import JOB, MODULE, Array, ramdisks, unload
+from llb.lanes import lanes, limit
 from llb.life import kernel_log
 from llb.sh import equal, need, read, run, wait_until
 
-STORY_LIMIT_S = 600
 
 
 def typed(line, status=0):
@@ -82,7 +82,8 @@ def kept(text='what was there before\n'):
     equal(read('/srv/file'), text.strip(), 'the file')
 
 
-# lanes: long
+@lanes('long')
+@limit(600)
 def test_guide():
     """llbitmap-guide(7), from the first array to the rescue, and the README's way."""
     disks = ramdisks(3)
@@ -234,10 +235,8 @@ def bitmaps(array):
     typed('umount /srv')
 
 
-test_guide.limit_s = STORY_LIMIT_S
 
-
-# lanes: long
+@lanes('long')
 def test_parity():
     """Parity for what was never written, and every region written once."""
     disks = ramdisks(3, mib=64)

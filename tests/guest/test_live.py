@@ -178,14 +178,6 @@ def test_refused():
     run('mdadm', '--re-add', array.path, array.members[1])
     array.wait_whole()
     live('lockless', array)
-    # What md does when a version 6 header is where somebody points it with bitmap/location.
-    run('mdadm', '--grow', '--bitmap=none', array.path)
-    try:
-        array.set('bitmap/location', '+8')
-        raise Failure('md took a lockless bitmap through bitmap/location')
-    except OSError:
-        pass
-    equal(kind(array), 'none', 'bitmap_type')
     array.stop()
 
 

@@ -632,6 +632,74 @@ class Map(Case):
         self.assertEqual(clean.get('width'), '600')  # 60 cells, one rectangle
 
 
+class Live(Case):
+    """convert of an array that runs, as far as it goes without md: what is refused, in one line,
+    and that nothing is written then."""
+
+    def running(self, members=None, **fields):
+        """Its members are images below dev/, of 12 MiB."""
+        self.machine.array(**(dict(bitmap='none') | fields))
+        self.paths = []
+        for role, letter in enumerate('ab'):
+            path = self.machine.path(f'dev/sd{letter}0')
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            self.paths.append(im.make(path, dict(number=role) | (members or {})))
+        self.before = [im.Found(path).image for path in self.paths]
+
+    def refused(self, why, to='lockless', **fields):
+        self.running(**fields)
+        self.assertIn(why, self.tool('convert', '--to', to, 'md0', status=REFUSED))
+        self.assertEqual([im.Found(path).image for path in self.paths], self.before)
+
+    def test_dry_run(self):
+        self.running()
+        for name in ('md0', '/dev/md0'):
+            said = self.tool('convert', '--to', 'lockless', '--dry-run', name)
+            self.assertEqual(said, 'md0, raid1, running: no bitmap -> lockless\ndry run: nothing was written\n')
+        self.assertEqual([im.Found(path).image for path in self.paths], self.before)
+        self.tool('convert', '--to', 'lockless', '--dry-run', '--json', 'md0', status=USAGE)
+
+    def test_done_already(self):
+        self.running(bitmap='lockless')
+        self.assertIn('nothing to do', self.tool('convert', '--to', 'lockless', 'md0'))
+
+    def test_state(self):
+        self.refused('does not run', array_state='inactive')
+        self.refused('a member is missing', degraded=1)
+        self.refused('a resync runs; once it is done: llbitmap watch md0', sync_action='resync')
+        self.refused('sync_action is frozen', sync_action='frozen')
+        self.refused('is read-only (readonly)', array_state='readonly')
+        self.refused('raid0 has no bitmap', level='raid0')
+        self.refused('only 1.2', metadata_version='1.0')
+        self.refused('is about to replace', parts=[('sda0', 0, 'in_sync'), ('sdb0', 1, 'in_sync,replacement')])
+        self.refused('a journal, which goes with no bitmap', consistency_policy='journal', bitmap='internal')
+        self.refused('not in sync', resync_start='4096')
+
+    def test_kernel(self):
+        self.machine.write('proc/sys/kernel/osrelease', '7.0.9-amd64')
+        self.refused('7.1 does: stop the array')
+        self.machine.write('proc/sys/kernel/osrelease', KERNEL)
+        shutil.rmtree(self.machine.path('sys/module'))
+        self.refused('modprobe llbitmap', loaded=False)
+
+    def test_members(self):
+        """Where md's superblock reaches to where md looks for a bitmap; bad blocks; another array."""
+        self.refused("md's superblock is for 400 devices", members=dict(max_dev=400))
+        self.refused('bad-block log', members=dict(features=8, log_offset=16))
+        self.running()
+        with open(self.paths[1], 'r+b') as file:
+            file.seek(8 * 512 + 20)
+            file.write(b'z')
+        self.assertIn('wrong checksum', self.tool('convert', '--to', 'lockless', 'md0', status=REFUSED))
+
+    def test_leftover_files(self):
+        """md may leave llbitmap/ behind: it says itself what the array has."""
+        self.running(bitmap='lockless', bitmap_type='[none] bitmap llbitmap ')
+        self.machine.write('sys/block/md0/md/bitmap/location', 'none')
+        self.machine.write('sys/block/md0/md/consistency_policy', 'resync')
+        self.assertIn('no bitmap', self.tool('status', 'md0'))
+
+
 class Resync(Case):
     SET = 'sys/block/md0/md/bitmap_set_bits'
     MARKED = dict(counts={'unwritten': 0, 'clean': 0, 'dirty': 21, 'need sync': 119200})  # as it is afterwards
