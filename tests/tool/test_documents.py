@@ -150,6 +150,19 @@ class Pages(unittest.TestCase):
             self.assertEqual((done.returncode, done.stderr), (0, ''), path)
             self.assertIn('.SH NAME', done.stdout.replace('"', ''), path)
 
+    def test_built(self):
+        """As make has them: one with a table says so in its first line, or it may be shown without."""
+        with tempfile.TemporaryDirectory() as folder:
+            subprocess.run(['make', '-s', '-C', SOURCE, f'BUILD={folder}', 'man'], check=True)
+            tables = 0
+            for path in glob.glob(os.path.join(folder, 'man', '*')):
+                with open(path, encoding='utf-8') as file:
+                    page = file.read()
+                tables += '\n.TS\n' in page
+                self.assertEqual(page.startswith("'\\\" t\n"), '\n.TS\n' in page, path)
+            self.assertEqual((tables, len(os.listdir(os.path.join(folder, 'man')))),
+                             (1, len(glob.glob(os.path.join(SOURCE, 'man', '*.scd')))))
+
     def test_notices(self):
         """Each id that status and doctor may give is in the page of one of them, and no other."""
         given = set()
