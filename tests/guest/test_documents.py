@@ -103,7 +103,16 @@ def test_guide():
     do('mount -a')
     keep()
 
-    # to the classic bitmap, and from there as the guide says
+    # to the classic bitmap, and from there as the guide says: while it runs and is mounted, and stopped
+    array.wait_idle()
+    do('llbitmap convert --to internal /dev/md0')
+    equal(kind(array), 'bitmap', 'bitmap_type')
+    array.wait_idle()
+    do('llbitmap convert --to lockless --dry-run /dev/md0')
+    equal(kind(array), 'bitmap', 'bitmap_type')
+    do('llbitmap convert --to lockless /dev/md0')
+    equal(kind(array), 'llbitmap', 'bitmap_type')
+    kept()
     do('umount /dev/md0')
     do('mdadm --stop /dev/md0')
     typed('llbitmap convert --to internal /dev/sdX1 /dev/sdY1')
@@ -219,8 +228,9 @@ def bitmaps(array):
     need('Data Offset' in do('mdadm --examine', 'mdadm --examine /dev/sdX1'), 'no data offset')
     typed('mdadm --assemble /dev/md0 /dev/sdX1 /dev/sdY1')
     equal(kind(array), 'none', 'bitmap_type')
-    do('mdadm --grow --bitmap=internal /dev/md0')
-    equal(kind(array), 'bitmap', 'bitmap_type')
+    array.wait_idle()
+    do('llbitmap convert --to lockless ARRAY', 'llbitmap convert --to lockless /dev/md0')
+    equal(kind(array), 'llbitmap', 'bitmap_type')
     do('mdadm --grow --bitmap=none /dev/md0')
     do('mdadm --grow --bitmap=lockless', 'mdadm --grow --bitmap=lockless /dev/md0')
     equal(kind(array), 'bitmap', 'what mdadm 4.6 makes of --grow --bitmap=lockless')
@@ -233,7 +243,6 @@ def bitmaps(array):
     typed('mount -a')
     kept()
     typed('umount /srv')
-
 
 
 @lanes('long')

@@ -302,7 +302,7 @@ class Commands(unittest.TestCase):
         words = [word for word in line.split()[1:] if not word.startswith('-')]
         self.assertIn(words[0], ('install', 'update'))
         ours = re.findall(r'^Package: (\S+)', text('scripts', 'packaging', 'debian', 'control'), re.M)
-        asked = text('scripts', 'mdheader') + text('src', 'tool', 'doctor.cpp') + text(
+        asked = text('scripts', 'build', 'mdheader.py') + text('src', 'tool', 'doctor.cpp') + text(
             'scripts', 'packaging', 'debian', 'control')
         for word in words[1:]:
             word = word.removesuffix('_*.deb')
@@ -442,7 +442,7 @@ class Sizes(unittest.TestCase):
     def test_defaults(self):
         """What the guide says of budget and times."""
         guide = text('src', 'tool', 'man', 'llbitmap-guide.7.scd')
-        core = text('src', 'core', 'bitmap.hpp') + text('src', 'core', 'superblock.hpp')
+        core = text('src', 'core', 'cost.hpp') + text('src', 'core', 'superblock.hpp')
         self.assertIn('kBudgetDefault_mib = 12 * 1024;', core)
         self.assertIn('budget of 12 GiB that is the default', guide)
         self.assertIn(f'12 GiB\nare {-(-(12 << 30) // (200 * 10**6))} seconds at 200 MB/s', guide)
