@@ -10,7 +10,7 @@ import sys
 
 FUNCTION = re.compile(r'^[ \t]*(?!return|else|case|using|typedef|goto|#)(?:[\w:<>,]+[ \t*&]+)+(\w+)'
                       r'\(([^;{}()]*(?:\([^()]*\)[^;{}()]*)*)\)[\w \t:]*(;|\{|$)', re.MULTILINE)
-BUILT = re.compile(r'main|\w+_(show|store)')  # named by no call: main(), and what a macro pastes together
+PASTED = re.compile(r'## ?(_\w+)')  # the end of a name that a macro makes
 
 
 def bare(text):
@@ -31,13 +31,15 @@ def dead(own, others):
     count = collections.Counter()
     for text in [*own.values(), *others]:
         count.update(re.findall(r'\w+', text))
+    ends = tuple({end for text in own.values() for end in PASTED.findall(text)} | {'_show', '_store'})
     for path, text in own.items():
         for found in FUNCTION.finditer(text):
             if path.suffix in ('.c', '.cpp') and found[0][0] in ' \t':
                 continue  # a variable of a function
             places = 2 if found[3] == ';' else 1  # a declaration has its definition elsewhere
-            if count[found[1]] <= places and not BUILT.fullmatch(found[1]):
-                yield path, text[:found.start()].count('\n') + 1, found[1]
+            name = found[1]
+            if count[name] <= places and not (name == 'main' or name.isupper() or name.endswith(ends)):
+                yield path, text[:found.start()].count('\n') + 1, name
 
 
 def main():
