@@ -151,6 +151,16 @@ void plat_chunk_bytes_set(plat_array *, llb_u64, llb_u32) {}
 void plat_bitmap_place(plat_array *, llb_s64) {}
 void plat_resync_request(plat_array *) {}
 void plat_broken_set(plat_array *) {}
+void plat_member_fail(plat_array *, llb_u32) {}
+void plat_member_distrust(plat_array *, llb_u32) {}
+void plat_absent_missed(plat_array *) {}
+void plat_write_behind_set(plat_array *, llb_u32) {}
+void plat_map_write(plat_array *, llb_u64 *, llb_u64 *) {}
+int plat_superblock_write(plat_array *)
+{
+	return 0;
+}
+
 void plat_recovery_wait(plat_array *) {}
 void plat_checkpoint(plat_array *, llb_u64) {}
 int plat_stripes_forget(plat_array *)
@@ -201,7 +211,7 @@ int plat_member_get(plat_array *h, llb_u32 index, plat_member *out)
 		return -LLB_ERANGE;
 	*out = {};
 	out->sb_start = 8;
-	out->data_offset = 4096;
+	out->data_offset = out->new_data_offset = 4096;
 	out->data_sectors = h->sync_size;
 	out->logical_block = 512;
 	out->flags = PLAT_MEMBER_IN_SYNC;
@@ -232,7 +242,7 @@ void plat_io_add(plat_array *, llb_u64 offset, const void *buf, llb_u32 bytes)
 void plat_io_wait(plat_array *, plat_io_result *out)
 {
 	ios++;
-	*out = {1, 1, 1};
+	*out = {1};
 }
 
 int plat_flush(plat_array *, llb_u32, plat_slots *out)
