@@ -68,6 +68,35 @@ Result take_place(plat_array *h, plat_array_info *a)
 	return Result::ok();
 }
 
+// What no bitmap of this kind can be for.
+Result possible(plat_array *h, const plat_array_info &a)
+{
+	const struct {
+		bool is;
+		int error;
+		const char *why;
+	} refusals[] = {
+		{(a.flags & PLAT_ARRAY_DM) != 0, LLB_EOPNOTSUPP,
+		 "dm-raid arrays are not supported; use the classic bitmap"},
+		{(a.flags & PLAT_ARRAY_CLUSTERED) != 0, LLB_EOPNOTSUPP,
+		 "clustered arrays are not supported; use --bitmap=clustered"},
+		{(a.flags & PLAT_ARRAY_BITMAP_FILE) || a.bitmap_offset == 0, LLB_EINVAL,
+		 "a lockless bitmap lives on the members, not in a file; use --bitmap=lockless"},
+		// mdadm refuses 1.0 and 1.1 itself; for 0.90 it writes a header that no array of
+		// that size could have.
+		{(a.flags & PLAT_ARRAY_OTHER_META) != 0, LLB_EOPNOTSUPP,
+		 "a lockless bitmap needs metadata 1.2; create the array with --metadata=1.2"},
+	};
+
+	for (const auto &refusal : refusals) {
+		if (!refusal.is)
+			continue;
+		plat_log(h, PLAT_LOG_ERR, "%s", refusal.why);
+		return Result::error(refusal.error);
+	}
+	return Result::ok();
+}
+
 } // namespace
 
 // What the members say of the bitmap: each superblock is read once, before anything is believed.
@@ -101,32 +130,14 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 {
 	plat_array_info a;
 	plat_array_get(h, &a);
-	if (a.flags & PLAT_ARRAY_DM) {
-		plat_log(h, PLAT_LOG_ERR, "dm-raid arrays are not supported; use the classic bitmap");
-		return Result::error(LLB_EOPNOTSUPP);
-	}
-	if (a.flags & PLAT_ARRAY_CLUSTERED) {
-		plat_log(h, PLAT_LOG_ERR, "clustered arrays are not supported; use --bitmap=clustered");
-		return Result::error(LLB_EOPNOTSUPP);
-	}
-	if ((a.flags & PLAT_ARRAY_BITMAP_FILE) || a.bitmap_offset == 0) {
-		plat_log(h, PLAT_LOG_ERR,
-			 "a lockless bitmap lives on the members, not in a file; use --bitmap=lockless");
-		return Result::error(LLB_EINVAL);
-	}
-	if (a.flags & PLAT_ARRAY_OTHER_META) {
-		// mdadm refuses 1.0 and 1.1 itself; for 0.90 it writes a header that no array
-		// of that size could have.
-		plat_log(h, PLAT_LOG_ERR,
-			 "a lockless bitmap needs metadata 1.2; create the array with --metadata=1.2");
-		return Result::error(LLB_EOPNOTSUPP);
-	}
+	Result r = possible(h, a);
+	if (r.failed())
+		return r;
 	const bool live = a.flags & PLAT_ARRAY_BARE;
-	if (live) {
-		Result r = take_place(h, &a);
-		if (r.failed())
-			return r;
-	}
+	if (live)
+		r = take_place(h, &a);
+	if (r.failed())
+		return r;
 
 	Bitmap *b = allocate<Bitmap>(h, a.level);
 	if (!b)
@@ -134,7 +145,7 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 	b->not_shared();
 	b->io_buf_ = static_cast<u8 *>(plat_page_alloc(1));
 	Found found{h};
-	Result r = b->io_buf_ && found.of ? b->read_superblocks(a, &found) : Result::error(LLB_ENOMEM);
+	r = b->io_buf_ && found.of ? b->read_superblocks(a, &found) : Result::error(LLB_ENOMEM);
 	if (!r.failed() && live)
 		r = b->begin_live();
 	Geometry geo;
