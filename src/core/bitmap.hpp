@@ -41,8 +41,8 @@ class Bitmap : public Resync {
 	void update_sb();
 	// place.cpp
 	void write_all();
-	// write.cpp
-	LLB_HOT void start(u64 sector, u64 sectors);
+	// write.cpp, which alone calls it: inline
+	LLB_HOT inline void start(u64 sector, u64 sectors);
 	void start_discard(u64 sector, u64 sectors);
 	// bitmap.cpp
 	bool wait_done(u32 kind, u64 arg);

@@ -36,7 +36,7 @@ void Inflight::end_groups(u64 sector, u64 end)
 	}
 }
 
-void Inflight::end(u64 sector, u64 sectors)
+[[gnu::always_inline]] inline void Inflight::end(u64 sector, u64 sectors)
 {
 	if (sectors == 0)
 		return;

@@ -16,7 +16,7 @@ constexpr u32 kGroupsMax = LLB_GROUPS_MAX; // a power of two
 
 class Inflight : public Ground {
     public:
-	LLB_HOT void end(u64 sector, u64 sectors); // of a write or a discard
+	LLB_HOT inline void end(u64 sector, u64 sectors); // of a write or a discard; in inflight.cpp alone
 	void start_behind();
 	void end_behind();
 	void wait_behind();

@@ -108,7 +108,7 @@ Bitmap::Start Bitmap::start_chunks(Table *t, u64 sector, u64 stop, bool discard)
 
 // Nearly always a write of one chunk that is dirty: start_range() would do no more than
 // this look at its cell. What lies behind the last chunk is its business, too.
-void Bitmap::start(u64 sector, u64 sectors)
+[[gnu::always_inline]] inline void Bitmap::start(u64 sector, u64 sectors)
 {
 	if (sectors == 0)
 		return;
