@@ -14,7 +14,6 @@ from llb.life import kernel_log
 from llb.sh import equal, need, read, run, wait_until
 
 
-
 def typed(line, status=0):
     """Types it into a shell, answering yes; returns what it said."""
     done, said = run('sh', '-c', f'echo y | {{ {line}; }}', ok=None, timeout_s=120)
