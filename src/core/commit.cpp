@@ -211,23 +211,34 @@ void Commit::flag_all(const Table *t)
 
 // ---- commits: the holder of the leader lock only ----
 
-// Until some member takes it, kWriteTries times at most.
-template <Result (Commit::*write)()>
-Result Commit::tried()
+Result Commit::once(Write what)
 {
-	Result r = (this->*write)();
+	switch (what) {
+	case Write::Flagged:
+		return commit_once();
+	case Write::Header:
+		return write_header_once();
+	case Write::DirtyHeader:
+		break;
+	}
+	return mark_header_on_disk();
+}
+
+// Until some member takes it, kWriteTries times at most.
+Result Commit::tried(Write what)
+{
+	Result r = once(what);
 	for (u32 i = 1; r.failed() && i < kWriteTries; i++)
-		r = (this->*write)();
+		r = once(what);
 	return r;
 }
 
 // What members are there stays while it is written.
-template <Result (Commit::*write)()>
-Result Commit::on_members(Hold hold)
+Result Commit::on_members(Write what, Hold hold)
 {
 	if (!plat_members_get(host_, hold.held))
 		return Result::error(LLB_EBUSY);
-	Result r = tried<write>();
+	Result r = tried(what);
 	if (r.failed())
 		give_up();
 	plat_members_put(host_, hold.held);
@@ -236,7 +247,7 @@ Result Commit::on_members(Hold hold)
 
 Result Commit::commit(Hold hold)
 {
-	return on_members<&Commit::commit_once>(hold);
+	return on_members(Write::Flagged, hold);
 }
 
 // W7: no member takes the bitmap. What md writes from now on would be unknown. The header
@@ -483,7 +494,7 @@ Result Commit::write_header_once()
 Result Commit::write_header(Hold hold, Header says)
 {
 	says_ = says;
-	Result r = on_members<&Commit::write_header_once>(hold);
+	Result r = on_members(Write::Header, hold);
 	says_ = Header::Same;
 	return r;
 }
@@ -522,7 +533,7 @@ Result Commit::mark_all_on_disk(u64 bytes)
 // A header that was not taken may have landed: this one is, over dirty cells, or none any more.
 void Commit::take_back_header()
 {
-	if (tried<&Commit::mark_header_on_disk>().failed())
+	if (tried(Write::DirtyHeader).failed())
 		give_up();
 }
 

@@ -103,10 +103,10 @@ class Commit : public Cost {
 	friend struct Peek;
 
 	bool commit_upto_for_bios(u64 target) LLB_EXCLUDES(leader_);
-	template <base::Result (Commit::*write)()>
-	base::Result tried() LLB_REQUIRES(leader_);
-	template <base::Result (Commit::*write)()>
-	base::Result on_members(Hold hold) LLB_REQUIRES(leader_);
+	enum class Write : u8 { Flagged, Header, DirtyHeader };
+	base::Result once(Write what) LLB_REQUIRES(leader_);
+	base::Result tried(Write what) LLB_REQUIRES(leader_);
+	base::Result on_members(Write what, Hold hold) LLB_REQUIRES(leader_);
 	base::Result commit_once() LLB_REQUIRES(leader_);
 	base::Result write_flagged(BatchItem *batch, u32 most) LLB_REQUIRES(leader_);
 	base::Result write_narrow() LLB_REQUIRES(leader_);

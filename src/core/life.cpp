@@ -107,7 +107,7 @@ struct Bitmap::Found {
 		bool current; // it missed no write: its bytes count
 	};
 
-	explicit Found(plat_array *h)
+	[[gnu::always_inline]] explicit Found(plat_array *h)
 	{
 		plat_member m;
 
@@ -115,7 +115,7 @@ struct Bitmap::Found {
 			members++;
 		of = static_cast<Of *>(plat_alloc(members * sizeof(Of)));
 	}
-	~Found() { plat_free(of); }
+	[[gnu::always_inline]] ~Found() { plat_free(of); }
 	Found(const Found &) = delete;
 	Found &operator=(const Found &) = delete;
 
