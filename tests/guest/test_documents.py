@@ -121,7 +121,7 @@ def test_guide():
     typed('llbitmap convert --to lockless --dry-run /dev/sdX1 /dev/sdY1')
     typed('llbitmap convert --to lockless /dev/sdX1 /dev/sdY1')
     need('version 6' in do('mdadm -X', 'mdadm -X /dev/sdX1', status=None), 'mdadm reads the bitmap')
-    typed('mdadm --assemble /dev/md0 /dev/sdX1 /dev/sdY1')
+    do('mdadm --assemble', 'mdadm --assemble /dev/md0 /dev/sdX1 /dev/sdY1')
     equal(kind(array), 'llbitmap', 'bitmap_type')
     typed('mount -a')
     kept()

@@ -17,9 +17,10 @@ def documents():
 
 
 def split(line):
-    """The commands of a line of code, without prompt, sudo, remark and what it explains."""
+    """The commands of a line of code, without prompt, sudo, remark and what it explains; the tool is
+    called as the packages install it."""
     line = re.split(r'\s+#\s|\s{4,}', line.strip().removeprefix('$ '))[0]
-    return [one.removeprefix('sudo ') for one in re.split(r'\s*(?:&&|;)\s+', line)]
+    return [one.removeprefix('sudo ').removeprefix('build/tool/') for one in re.split(r'\s*(?:&&|;)\s+', line)]
 
 
 def blocks_of_markdown(text):

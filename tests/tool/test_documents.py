@@ -180,7 +180,7 @@ class Pages(unittest.TestCase):
 
 # Set as code, with a blank, and no command.
 NO_COMMANDS = {
-    'none bitmap [llbitmap]', 'convert --to internal', '--to internal', 'doctor --fix', 'status --check', 'watch --json', 'watch --until',
+    'none bitmap [llbitmap]', 'convert --to lockless ARRAY', '--to internal', '--to none', 'doctor --fix', 'status --check', 'watch --json', 'watch --until',
     'need sync', 'need sync unwritten', 'syncing unwritten', 'clean unwritten',
     'Each kernel needs its own module.', 'KERNEL UPDATE',
 }
@@ -471,13 +471,20 @@ class Messages(unittest.TestCase):
     CALL = re.compile(r'\b(?:plat_log|say|pr_(?:err|warn|notice|info)(?:_ratelimited)?)\(((?:[^"();]|\([^()]*\))*)'
                       r'((?:"(?:[^"\\]|\\.)*"\s*)+)')
 
+    # core::possible() has its messages in a table, each behind its error: one call says them all.
+    TABLE = re.compile(r'LLB_E[A-Z]+,\s*((?:"(?:[^"\\]|\\.)*"\s*)+)\}')
+
     def messages(self):
         found = []
         for path in sorted(glob.glob(os.path.join(TOP, 'src', 'core', '*.cpp')) +
                            glob.glob(os.path.join(TOP, 'src', 'shim', '*.c'))):
             with open(path, encoding='utf-8') as file:
-                for _, strings in self.CALL.findall(file.read()):
-                    found.append(''.join(re.findall(r'"((?:[^"\\]|\\.)*)"', strings)).replace('\\n', ''))
+                source = file.read()
+            said = [strings for _, strings in self.CALL.findall(source)]
+            if '"%s"' in said:
+                said.remove('"%s"')
+                said += self.TABLE.findall(source)
+            found += [''.join(re.findall(r'"((?:[^"\\]|\\.)*)"', strings)).replace('\\n', '') for strings in said]
         return found
 
     def calls(self):
@@ -488,6 +495,7 @@ class Messages(unittest.TestCase):
             with open(path, encoding='utf-8') as file:
                 source = file.read()
             count += len(re.findall(r'\b(?:plat_log|say|pr_(?!fmt)[a-z_]+)\(', source))
+            count += max(0, len(self.TABLE.findall(source)) - 1)
             count -= len(re.findall(r'void (?:plat_log|say)\(|plat_log\(h, level, fmt, args\.\.\.\)', source))
         return count
 
