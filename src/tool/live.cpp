@@ -15,6 +15,7 @@
 #include "tool/error.hpp"
 #include "tool/phases.hpp"
 #include "tool/running.hpp"
+#include "tool/screen.hpp"
 #include "tool/system.hpp"
 #include "tool/target.hpp"
 #include "tool/text.hpp"
@@ -137,6 +138,15 @@ void check_lockless(const Running &a)
 		refuse("the module is not loaded: modprobe llbitmap");
 }
 
+// Chunks of which md knows nothing once the bitmap is gone: it resynchronises everything, and no
+// other bitmap can be made before that is done.
+u64 unknown_without(const Running &a)
+{
+	if (a.bitmap != Has::Lockless || !a.counts)
+		return 0;
+	return *a.chunks - (*a.counts)[LLB_CLEAN] - (*a.counts)[LLB_DIRTY];
+}
+
 std::vector<std::string> members_of(const Running &a)
 {
 	std::vector<std::string> paths;
@@ -247,10 +257,17 @@ int convert_live(const Conversion &what)
 		check_members(*members);
 		live_header(*members, ~u64{0}); // refuses if there is no room
 	}
+	const u64 unknown = unknown_without(a);
+	if (wanted == Has::Internal && unknown)
+		refuse(a.name + ": " + grouped(unknown) +
+		       " chunks were never written, or wait for a resync: md would resynchronise everything before it takes an internal bitmap; stop the array and convert its members, or mdadm --grow --bitmap=none " +
+		       "/dev/" + a.name);
 	const std::string from = a.bitmap == Has::None	     ? "no bitmap"
 				 : a.bitmap == Has::Internal ? "internal"
 							     : "lockless";
 	say(a.name + ", " + a.level + ", running: " + from + " -> " + what.to);
+	if (unknown)
+		say(grouped(unknown) + " chunks were never written, or wait: md resynchronises everything");
 	if (what.dry_run) {
 		say("dry run: nothing was written");
 		return kDone;

@@ -692,6 +692,15 @@ class Live(Case):
             file.write(b'z')
         self.assertIn('wrong checksum', self.tool('convert', '--to', 'lockless', 'md0', status=REFUSED))
 
+    def test_way_back(self):
+        """Chunks that were never written: md would be busy for hours before it takes the internal one."""
+        self.refused('73,800 chunks were never written', to='internal', bitmap='lockless')
+        self.assertIn('73,800 chunks were never written, or wait: md resynchronises everything',
+                      self.tool('convert', '--to', 'none', '--dry-run', 'md0'))
+        self.running(bitmap='lockless', counts={'unwritten': 0})
+        self.assertEqual(self.tool('convert', '--to', 'internal', '--dry-run', 'md0'),
+                         'md0, raid1, running: lockless -> internal\ndry run: nothing was written\n')
+
     def test_leftover_files(self):
         """md may leave llbitmap/ behind: it says itself what the array has."""
         self.running(bitmap='lockless', bitmap_type='[none] bitmap llbitmap ')
