@@ -64,7 +64,7 @@ class Bitmap : public Resync {
 	// life.cpp
 	struct Found;
 	base::Result read_superblocks(const plat_array_info &a, Found *found) LLB_REQUIRES(leader_);
-	base::Result begin_live() LLB_REQUIRES(leader_);
+	base::Result begin_live(plat_array_info *a) LLB_REQUIRES(leader_);
 	void clear_past(u64 events) LLB_REQUIRES(leader_);
 	base::Result check_mapping(const plat_array_info &a);
 	void set_write_behind(const plat_array_info &a);

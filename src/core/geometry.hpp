@@ -17,9 +17,10 @@ constexpr u32 kChunkShiftMax = 31; // 1 TiB: the superblock's field has 32 bits 
 static_assert(1u << kChunkShiftMin == LLB_CHUNK_SECTORS_MIN);
 // What md and mdadm would reserve at the very most; bounds memory on bad input.
 constexpr u64 kSpaceSectorsMax = 1u << 17; // 64 MiB
-// Sectors from md's superblock: where mdadm puts the bitmap of a 1.2 array; and where md's
-// SET_ARRAY_INFO does (as super_1_validate() sets it), with so many sectors.
+// Sectors from md's superblock: where mdadm puts the bitmap of a 1.2 array, and how many it
+// reserves; where md's SET_ARRAY_INFO puts it (as super_1_validate() sets that), with how many.
 constexpr s64 kPlace = 8;
+constexpr u64 kReserved = 256;
 constexpr s64 kLiveOffset = 2;
 constexpr u64 kLiveSpace = 6;
 // A bitmap that is new takes more than mdadm reserves only for chunks that would be larger

@@ -45,26 +45,24 @@ BitmapSuper merged(const BitmapSuper &a, const BitmapSuper &b)
 
 // A bitmap for an array that runs without one. md's SET_ARRAY_INFO puts it into what is left of
 // the 4 KiB of its superblock, with all writes suspended, and makes our files. Its bitmap/location
-// would put files over ours that take our object for the classic bitmap: it says no room. What
-// `llbitmap convert` left at md's place only made md ask us: the bitmap lies where mdadm puts it.
-Result take_place(plat_array *h, plat_array_info *a)
+// would put files over ours that take our object for the classic bitmap: it says no room.
+Result can_begin_live(plat_array *h, const plat_array_info &a)
 {
-	if (!(a->flags & PLAT_ARRAY_SUSPENDED) || a->bitmap_offset != kLiveOffset ||
-	    a->bitmap_space != kLiveSpace) {
+	if (!(a.flags & PLAT_ARRAY_SUSPENDED) || a.bitmap_offset != kLiveOffset ||
+	    a.bitmap_space != kLiveSpace) {
 		plat_log(
 			h, PLAT_LOG_ERR,
 			"a lockless bitmap is not added to a running array like this; use llbitmap convert --to lockless");
 		return Result::error(LLB_EOPNOTSUPP);
 	}
-	if (a->degraded || (a->flags & (PLAT_ARRAY_RESYNC_DUE | PLAT_ARRAY_RESHAPE_PENDING)) ||
-	    !(a->flags & PLAT_ARRAY_RDWR)) {
+	if (a.degraded || (a.flags & (PLAT_ARRAY_RESYNC_DUE | PLAT_ARRAY_RESHAPE_PENDING)) ||
+	    !(a.flags & PLAT_ARRAY_RDWR)) {
+		plat_bitmap_place(h, kLiveOffset); // md would leave the room that it said
 		plat_log(
 			h, PLAT_LOG_ERR,
 			"a lockless bitmap can be added to a running array when it is whole, in sync and not read-only");
-		return Result::error(LLB_EBUSY);
+		return Result::error(LLB_EINVAL); // not busy: trying again is no use
 	}
-	plat_bitmap_place(h, kPlace);
-	plat_array_get(h, a);
 	return Result::ok();
 }
 
@@ -135,7 +133,7 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 		return r;
 	const bool live = a.flags & PLAT_ARRAY_BARE;
 	if (live)
-		r = take_place(h, &a);
+		r = can_begin_live(h, a);
 	if (r.failed())
 		return r;
 
@@ -147,7 +145,7 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 	Found found{h};
 	r = b->io_buf_ && found.of ? b->read_superblocks(a, &found) : Result::error(LLB_ENOMEM);
 	if (!r.failed() && live)
-		r = b->begin_live();
+		r = b->begin_live(&a);
 	Geometry geo;
 	if (!r.failed())
 		r = b->choose_geometry(a, &geo);
@@ -221,24 +219,33 @@ Result Bitmap::read_superblocks(const plat_array_info &a, Found *found)
 	return Result::ok();
 }
 
-// The array is in sync, and no write is under way: all is Clean once the members' caches are
-// flushed, before a header says so.
-Result Bitmap::begin_live()
+// What md found behind its superblock only made it ask us, and tells how the bitmap is to be set:
+// it lies where mdadm puts it, so that nothing is there before writes are suspended. The array is
+// in sync, and no write is under way: all is Clean once the members' caches are flushed, before a
+// header says so.
+Result Bitmap::begin_live(plat_array_info *a)
 {
 	plat_slots slots;
 
-	if (!sb_.first_use() || sb_.events || sb_.events_cleared) {
-		plat_log(
-			host_, PLAT_LOG_ERR,
-			"there is an old bitmap where the new one is to be; use llbitmap convert --to lockless");
+	if (!sb_.first_use()) {
+		plat_log(host_, PLAT_LOG_ERR,
+			 "there is an old bitmap behind md's superblock; use llbitmap convert --to lockless");
 		return Result::error(LLB_EINVAL);
 	}
+	plat_bitmap_place(host_, kPlace);
+	plat_array_get(host_, a);
+	Result r = check_mapping(*a); // before a bad-block log is given up
+	if (r.failed())
+		return r;
 	if (plat_flush(host_, 1, &slots) || !whole(slots, true)) {
 		plat_log(host_, PLAT_LOG_ERR,
 			 "not all members could be flushed: no lockless bitmap is added");
 		return Result::error(LLB_EIO);
 	}
+	plat_absent_missed(host_); // one that is still bound comes back without a look at its events
+	sb_.events = sb_.events_cleared = 0;
 	sb_.state |= LLB_SB_CLEAN;
+	sb_.sectors_reserved = u32(base::min(kReserved, room_now(*a, true)));
 	return Result::ok();
 }
 

@@ -317,9 +317,13 @@ void plat_map_write(struct plat_array *h, u64 *sector, u64 *sectors)
 	*sectors = n;
 }
 
-/* md writes it into its own superblock. It knows no room there, as after an assembly. */
+/*
+ * md writes it into its own superblock. It knows no room there, as after an assembly; and what a
+ * classic bitmap before allowed to write behind is not taken away with it.
+ */
 void plat_bitmap_place(struct plat_array *h, s64 offset)
 {
+	h->mddev->bitmap_info.max_write_behind = 0;
 	h->mddev->bitmap_info.offset = offset;
 	h->mddev->bitmap_info.space = 0;
 }

@@ -126,12 +126,8 @@ int convert(const Conversion &what)
 	}
 	say(a.super().level_text() + ", " + std::to_string(a.super().raid_disks) + " members: " + known.from +
 	    " -> " + becomes);
-	for (const Member &m : a.members) {
-		if (wanted != Kind::None && log_given_up(m, core::kPlace, space))
-			say(m.device.path() + ": the empty bad-block log is " +
-			    (m.log_in_place() ? "in the bitmap's place" : "where none can be") +
-			    " and is given up: a bad block then fails the member");
-	}
+	if (wanted != Kind::None)
+		say_logs_given_up(a, space);
 	if (what.dry_run) {
 		say("dry run: nothing was written");
 		return kDone;

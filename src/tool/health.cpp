@@ -204,7 +204,7 @@ class Judge {
 		if (a_.bitmap == Has::Internal || a_.bitmap == Has::File) {
 			say("classic_bitmap", Severity::Info,
 			    "this is the CLASSIC bitmap, not a lockless one: mdadm --grow --bitmap=lockless (4.6) makes it, too",
-			    "mdadm --stop " + dev_ + "; llbitmap convert --to lockless, with all members");
+			    "llbitmap convert --to lockless " + dev_);
 		} else if (a_.bitmap == Has::None && a_.parity() && a_.degraded.value_or(0) &&
 			   !a_.journalled()) {
 			say("no_bitmap", Severity::Info,

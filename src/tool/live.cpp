@@ -24,7 +24,7 @@ namespace tool {
 
 namespace {
 
-constexpr const char *kOldestMd = "7.1"; // md takes the kind of a bitmap from its header since
+constexpr const char *kOldestMd = "7.2"; // the module's; md takes a bitmap by its header since 7.1
 constexpr int kLooks = 100;
 constexpr useconds_t kPause_us = 100000; // between two of them
 constexpr u64 kPlainSuper = 1024; // bytes of md's superblock, where md's place for a bitmap begins
@@ -121,7 +121,7 @@ void check_lockless(const Running &a)
 {
 	if (a.degraded.value_or(1))
 		refuse(a.name + ": a member is missing; a degraded array must be recovered first");
-	if (a.bitmap != Has::Internal && a.resync_due)
+	if (a.resync_due)
 		refuse(a.name + ": is not in sync (resync_start): let md resynchronise it first");
 	for (const Part &p : a.parts) {
 		if (p.is("replacement"))
@@ -147,19 +147,22 @@ u64 unknown_without(const Running &a)
 	return *a.chunks - (*a.counts)[LLB_CLEAN] - (*a.counts)[LLB_DIRTY];
 }
 
+// Spares get theirs from the module, when they get a slot.
 std::vector<std::string> members_of(const Running &a)
 {
 	std::vector<std::string> paths;
 	for (const Part &p : a.parts) {
-		if (!p.is("faulty"))
+		if (p.slot && !p.is("faulty"))
 			paths.push_back(at("/dev/" + p.name));
 	}
 	return paths;
 }
 
-void check_members(const Array &a)
+void check_members(const Array &a, const std::string &uuid)
 {
 	for (const Member &m : a.members) {
+		if (m.super.uuid_text() != uuid)
+			refuse(m.device.path() + ": is not what the array has under that name");
 		// md asks us only for what it finds behind its superblock, in the same 4 KiB.
 		if (m.device.logical_block() != kSector)
 			refuse(m.device.path() + ": blocks of " + std::to_string(m.device.logical_block()) +
@@ -171,28 +174,24 @@ void check_members(const Array &a)
 	}
 }
 
-// The header where the bitmap is to be, and where md looks, where it only makes md ask us.
-std::vector<Phase> headers(Array &a)
+u64 sign_at(const Member &m)
 {
-	Phase bitmap{"the new bitmap's header", {}}, sign{"what tells md of it", {}};
-	for (Member &m : a.members) {
-		bitmap.writes.push_back(
-			{&m, (m.super.start + u64(core::kPlace)) * kSector, live_header(a, ~u64{0})});
-		sign.writes.push_back({&m, (m.super.start + u64(core::kLiveOffset)) * kSector,
-				       live_header(a, core::kLiveSpace)});
-	}
-	return {bitmap, sign};
+	return (m.super.start + u64(core::kLiveOffset)) * kSector;
 }
 
-// What was behind md's superblocks before.
-std::vector<Phase> behind_superblocks(Array &a)
+// On each member as far as it can be written to: one that died is md's business.
+void take_signs_back(Array &a, const Bytes &sign)
 {
-	Phase p{"taking back what told md", {}};
 	for (Member &m : a.members) {
-		u64 offset = (m.super.start + u64(core::kLiveOffset)) * kSector;
-		p.writes.push_back({&m, offset, m.device.read(offset, kSector)});
+		try {
+			if (m.device.read(sign_at(m), kSector) != sign)
+				continue;
+			m.device.write(sign_at(m), Bytes(kSector, 0));
+			m.device.sync();
+		} catch (const Error &error) {
+			complain(error.what());
+		}
 	}
-	return {p};
 }
 
 // mdadm knows where a classic bitmap goes.
@@ -211,29 +210,41 @@ void take_away(Md &md, const std::string &name)
 		refuse(name + ": its bitmap cannot be taken away: " + why_not(error));
 }
 
-void to_lockless(Md &md, const Running &before, Array &members)
+// Empty: the array has it.
+std::string add_lockless(Md &md, const Running &before, Array &members, const Bytes &sign)
 {
-	std::vector<Phase> now = headers(members), afterwards = behind_superblocks(members);
+	const Running now = running({before.name}).at(0);
+	if (members_of(now) != members_of(before) || now.degraded.value_or(1))
+		return "its members changed meanwhile";
+	Phase p{"what tells md of the bitmap", {}};
+	for (Member &m : members.members)
+		p.writes.push_back({&m, sign_at(m), sign});
+	std::vector<Phase> phases{p};
+	try {
+		execute(phases, "the array runs on");
+	} catch (const std::exception &error) {
+		return error.what();
+	}
+	if (int error = md.set_bitmap(true))
+		return "md did not take the new bitmap: " + why_not(error);
+	return running({before.name}).at(0).bitmap == Has::Lockless
+		       ? ""
+		       : "md has another bitmap than the one that it was given";
+}
+
+void to_lockless(Md &md, const Running &before, Array &members, const Bytes &sign)
+{
 	Unbroken unbroken;
 	if (before.bitmap == Has::Internal)
 		take_away(md, before.name);
-	std::string failed;
-	try {
-		execute(now, "the array runs on");
-		if (int error = md.set_bitmap(true))
-			failed = "md did not take the new bitmap: " + why_not(error);
-	} catch (const Error &error) {
-		failed = error.what();
-	}
-	execute(afterwards, "the array runs on; llbitmap convert once more");
-	if (failed.empty() && running({before.name}).at(0).bitmap != Has::Lockless)
-		failed = "md has another bitmap than the one that it was given";
+	const std::string failed = add_lockless(md, before, members, sign);
+	take_signs_back(members, sign);
 	if (failed.empty())
 		return;
 	const bool again = before.bitmap == Has::Internal && make_internal(md, 0);
 	throw Error(kBroken,
 		    before.name + ": " + failed + ". The array runs on " +
-			    (again ? "with an internal bitmap, as before."
+			    (again ? "with a new internal bitmap, as mdadm makes it."
 				   : "without a bitmap: mdadm --grow --bitmap=internal " + md.path()));
 }
 
@@ -251,11 +262,13 @@ int convert_live(const Conversion &what)
 		return kDone;
 	}
 	std::optional<Array> members;
+	std::optional<Target> target;
 	if (wanted == Has::Lockless) {
 		check_lockless(a);
 		members = gather(members_of(a), what.dry_run, Purpose::Live);
-		check_members(*members);
-		live_header(*members, ~u64{0}); // refuses if there is no room
+		check_members(*members, a.uuid);
+		target = lockless(*members, Known::nothing(members->super().sync_size()), 1, core::kPlace,
+				  LLB_SB_FIRST_USE); // refuses if there is no room
 	}
 	const u64 unknown = unknown_without(a);
 	if (wanted == Has::Internal && unknown)
@@ -268,13 +281,15 @@ int convert_live(const Conversion &what)
 	say(a.name + ", " + a.level + ", running: " + from + " -> " + what.to);
 	if (unknown)
 		say(grouped(unknown) + " chunks were never written, or wait: md resynchronises everything");
+	if (target)
+		say_logs_given_up(*members, target->space);
 	if (what.dry_run) {
 		say("dry run: nothing was written");
 		return kDone;
 	}
 	Md md(a.name);
 	if (wanted == Has::Lockless) {
-		to_lockless(md, a, *members);
+		to_lockless(md, a, *members, live_sign(*target));
 		say("done: llbitmap doctor " + a.name + " tells whether the next boot finds it");
 		return kDone;
 	}

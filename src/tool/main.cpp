@@ -35,7 +35,7 @@ constexpr const char *kConvertHelp =
 	"anything was not clean), or the new one.\n"
 	"\n"
 	"A running array, mounted or not, is named itself (md0, /dev/md0). To lockless it\n"
-	"takes Linux 7.1 or newer, and an array that is whole, in sync and idle. Writes wait\n"
+	"takes Linux 7.2 or newer, and an array that is whole, in sync and idle. Writes wait\n"
 	"for some moments, and nothing is resynchronised. A power cut in the middle leaves\n"
 	"the old bitmap, none (with a full resync), or the new one.";
 

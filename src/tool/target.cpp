@@ -5,12 +5,12 @@
 
 #include "core/cell.hpp"
 #include "tool/error.hpp"
+#include "tool/text.hpp"
 
 namespace tool {
 
 namespace {
 
-constexpr u64 kLocklessSpace = 256; // sectors, as mdadm reserves
 constexpr u32 kClassicVersion = 4;
 constexpr u32 kClassicHeader = 256; // bytes
 constexpr u64 kClassicChunk = 64 * 2048; // sectors; mdadm's default
@@ -37,7 +37,7 @@ u64 room(const Array &a, s64 offset, bool spare_bad_log)
 // take, where every member has it. Of members that are away nobody knows what they have.
 u64 lockless_space(const Array &a, s64 offset)
 {
-	u64 space = std::min(kLocklessSpace, room(a, offset, false)), least = ~u64{0};
+	u64 space = std::min(core::kReserved, room(a, offset, false)), least = ~u64{0};
 	for (const Member &m : a.members)
 		least = std::min(least, m.room(m.super.start + u64(offset)));
 	u64 more = std::min(core::space_wanted(a.super().sync_size(), space, least), least);
@@ -98,16 +98,25 @@ bool log_given_up(const Member &m, s64 offset, u64 sectors)
 	       (log_inside(m, offset, sectors) || !m.log_in_place());
 }
 
-Bytes live_header(const Array &a, u64 most)
+void say_logs_given_up(const Array &a, u64 sectors)
 {
-	Target t = lockless(a, Known::nothing(a.super().sync_size()), 0, core::kPlace,
-			    LLB_SB_FIRST_USE | LLB_SB_CLEAN);
+	for (const Member &m : a.members) {
+		if (log_given_up(m, core::kPlace, sectors))
+			say(m.device.path() + ": the empty bad-block log is " +
+			    (m.log_in_place() ? "in the bitmap's place" : "where none can be") +
+			    " and is given up: a bad block then fails the member");
+	}
+}
+
+Bytes live_sign(const Target &t)
+{
 	core::BitmapSuper h = core::super_decode(t.bytes.data());
-	// The module reserves more itself, and has the chunk follow.
-	h.sectors_reserved = u32(std::min({kLocklessSpace, t.space, most}));
-	Bytes header(kSector, 0);
-	core::super_encode(h, header.data());
-	return header;
+	h.state = LLB_SB_FIRST_USE;
+	h.events = h.events_cleared = 1;
+	h.sectors_reserved = core::kLiveSpace;
+	Bytes sign(kSector, 0);
+	core::super_encode(h, sign.data());
+	return sign;
 }
 
 Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state)
@@ -116,7 +125,7 @@ Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 
 	t.space = lockless_space(a, offset);
 	core::Geometry geo;
 	u64 size = a.super().sync_size();
-	u32 from = core::chunk_shift_wanted(size, std::min(kLocklessSpace, t.space));
+	u32 from = core::chunk_shift_wanted(size, std::min(core::kReserved, t.space));
 	if (core::geometry_for(size, t.space, from, &geo).failed())
 		refuse("no room for a lockless bitmap: " + std::to_string(t.space) +
 		       " sectors between md's superblock and the data");
@@ -153,7 +162,7 @@ Target classic(const Array &a, const Known &known, u64 events, s64 offset, u32 s
 {
 	Target t;
 	u64 size = a.super().sync_size();
-	t.space = std::min(kLocklessSpace, room(a, offset, true)) / 8 * 8;
+	t.space = std::min(core::kReserved, room(a, offset, true)) / 8 * 8;
 	auto bytes = [&](u64 chunk) { return kClassicHeader + base::div_up(base::div_up(size, chunk), 8); };
 	if (t.space == 0)
 		refuse("no room for an internal bitmap between md's superblock and the data");

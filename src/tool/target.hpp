@@ -17,9 +17,9 @@ struct Target {
 // member has the room, as the module does at an array's first start. `offset` is in sectors from md's superblock; `state`:
 // LLB_SB_* of the header.
 Target lockless(const Array &a, const Known &known, u64 events, s64 offset, u32 state);
-// Only the header, for the module to begin with in an array that runs and is in sync; it reserves
-// no more sectors than `most`. Refuses as lockless() does.
-Bytes live_header(const Array &a, u64 most);
+// The header that makes md ask the module for a bitmap, in an array that runs; it carries how that
+// is set. It is new, and yet has seen an event: who took it for a bitmap would resynchronise all.
+Bytes live_sign(const Target &t);
 // chunk_sectors 0: as mdadm would choose it.
 Target classic(const Array &a, const Known &known, u64 events, s64 offset, u32 state, u64 chunk_sectors);
 
@@ -27,5 +27,7 @@ Target classic(const Array &a, const Known &known, u64 events, s64 offset, u32 s
 bool log_inside(const Member &m, s64 offset, u64 sectors);
 // Or where none can be, so that the first bad block would be written over something?
 bool log_given_up(const Member &m, s64 offset, u64 sectors);
+// A line for each member whose log is, by a bitmap of so many sectors at mdadm's place.
+void say_logs_given_up(const Array &a, u64 sectors);
 
 } // namespace tool

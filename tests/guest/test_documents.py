@@ -187,9 +187,9 @@ def missing(array):
     said = '\n'.join(typed(f'mdadm --incremental {path}', status=None) for path in array.members)
     says("failed to write 'llbitmap' to '/sys/block/md0/md//bitmap_type' (Invalid argument)", said)
     says('md0 : inactive sdX1[0](S) sdY1[1](S)', read('/proc/mdstat'))
-    says('State : active, FAILED, Not Started', typed('mdadm --detail /dev/md0', status=None))
     says('mdadm: failed to start array /dev/md0: No such file or directory',
-         do('mdadm --run', 'mdadm --run /dev/md0', status=1))
+         do('mdadm --run', 'mdadm --run /dev/md0', status=1))  # what the boot tries after a while
+    says('State : active, FAILED, Not Started', typed('mdadm --detail /dev/md0', status=None))
     says('md0: invalid bitmap file superblock: unrecognized superblock version', '\n'.join(lines()))
     need('not found' in typed('modprobe llbitmap', status=1), 'modprobe')
     os.rename('/llbitmap.ko', ko)

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+import uuid
 import xml.etree.ElementTree as tree
 
 import images as im
@@ -638,7 +639,7 @@ class Live(Case):
 
     def running(self, members=None, **fields):
         """Its members are images below dev/, of 12 MiB."""
-        self.machine.array(**(dict(bitmap='none') | fields))
+        self.machine.array(**(dict(bitmap='none', uuid=str(uuid.UUID(bytes=im.UUID))) | fields))
         self.paths = []
         for role, letter in enumerate('ab'):
             path = self.machine.path(f'dev/sd{letter}0')
@@ -654,8 +655,12 @@ class Live(Case):
     def test_dry_run(self):
         self.running()
         for name in ('md0', '/dev/md0'):
-            said = self.tool('convert', '--to', 'lockless', '--dry-run', name)
-            self.assertEqual(said, 'md0, raid1, running: no bitmap -> lockless\ndry run: nothing was written\n')
+            done = self.run_tool('convert', '--to', 'lockless', '--dry-run', name)
+            self.assertEqual((done.returncode, done.stderr), (DONE, ''))
+            said = done.stdout
+            self.assertEqual(said.splitlines()[0], 'md0, raid1, running: no bitmap -> lockless')
+            self.assertEqual(said.count('the empty bad-block log is'), 2)
+            self.assertEqual(said.splitlines()[-1], 'dry run: nothing was written')
         self.assertEqual([im.Found(path).image for path in self.paths], self.before)
         self.tool('convert', '--to', 'lockless', '--dry-run', '--json', 'md0', status=USAGE)
 
@@ -677,7 +682,7 @@ class Live(Case):
 
     def test_kernel(self):
         self.machine.write('proc/sys/kernel/osrelease', '7.0.9-amd64')
-        self.refused('7.1 does: stop the array')
+        self.refused('7.2 does: stop the array')
         self.machine.write('proc/sys/kernel/osrelease', KERNEL)
         shutil.rmtree(self.machine.path('sys/module'))
         self.refused('modprobe llbitmap', loaded=False)
@@ -686,6 +691,7 @@ class Live(Case):
         """Where md's superblock reaches to where md looks for a bitmap; bad blocks; another array."""
         self.refused("md's superblock is for 400 devices", members=dict(max_dev=400))
         self.refused('bad-block log', members=dict(features=8, log_offset=16))
+        self.refused('is not what the array has under that name', uuid='00010203-0405-0607-0809-000000000000')
         self.running()
         with open(self.paths[1], 'r+b') as file:
             file.seek(8 * 512 + 20)
