@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0
-// Objects from plat_alloc: zeroed memory, then the trivial constructor.
+// Objects from plat_alloc: zeroed memory, then the constructor.
 #pragma once
 
 #include "base/types.hpp"

@@ -4,7 +4,6 @@
 // disk, so first all of them are made dirty there: a cut between then and the end
 // resynchronises everything, and forgets nothing.
 #include "core/bitmap.hpp"
-#include "core/new.hpp"
 
 using base::Result;
 

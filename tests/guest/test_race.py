@@ -24,7 +24,8 @@ class Readers:
     """Tasks that read and write whatever there is of an array in sysfs and /proc."""
 
     FILES = ('llbitmap/bits', 'llbitmap/metadata', 'llbitmap/daemon_sleep',
-             'llbitmap/barrier_idle', 'bitmap_type', '/proc/mdstat')
+             'llbitmap/barrier_idle', 'llbitmap/resync_budget', 'llbitmap/crash_bytes',
+             'bitmap_type', '/proc/mdstat')
 
     def __init__(self, number=0):
         self.folder, self.ended, self.reads = f'/sys/block/md{number}/md', False, 0
