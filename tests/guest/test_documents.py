@@ -230,6 +230,7 @@ def bitmaps(array):
     need('Data Offset' in do('mdadm --examine', 'mdadm --examine /dev/sdX1'), 'no data offset')
     typed('mdadm --assemble /dev/md0 /dev/sdX1 /dev/sdY1')
     equal(kind(array), 'none', 'bitmap_type')
+    array.readwrite()
     array.wait_idle()
     do('llbitmap convert --to lockless ARRAY', 'llbitmap convert --to lockless /dev/md0')
     equal(kind(array), 'llbitmap', 'bitmap_type')
