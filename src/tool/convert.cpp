@@ -2,12 +2,9 @@
 #include "tool/convert.hpp"
 
 #include <algorithm>
-#include <unistd.h>
 
 #include "tool/error.hpp"
-#include "tool/live.hpp"
 #include "tool/phases.hpp"
-#include "tool/running.hpp"
 #include "tool/target.hpp"
 #include "tool/text.hpp"
 
@@ -95,14 +92,6 @@ bool as_wanted(const Array &a, Kind wanted)
 
 int convert(const Conversion &what)
 {
-	const std::string &first = what.paths[0];
-	// A file here may be called like an array.
-	const bool file = first.find('/') == first.npos && !access(first.c_str(), F_OK);
-	if (what.paths.size() == 1 && !file && is_array(first)) {
-		if (what.json)
-			throw Error(kUsage, "--json: is for the members of a stopped array");
-		return convert_live(what);
-	}
 	Array a = gather(what.paths, what.dry_run, Purpose::Convert);
 	check(a, what);
 	Kind wanted = what.to == "lockless"   ? Kind::Lockless

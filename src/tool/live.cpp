@@ -250,8 +250,17 @@ void to_lockless(Md &md, const Running &before, Array &members, const Bytes &sig
 
 } // namespace
 
+bool of_running(const Conversion &what)
+{
+	const std::string &first = what.paths[0];
+	const bool file = first.find('/') == first.npos && !access(first.c_str(), F_OK);
+	return what.paths.size() == 1 && !file && is_array(first);
+}
+
 int convert_live(const Conversion &what)
 {
+	if (what.json)
+		throw Error(kUsage, "--json: is for the members of a stopped array");
 	const Running a = running(what.paths).at(0);
 	check(a);
 	const Has wanted = what.to == "lockless"   ? Has::Lockless

@@ -7,6 +7,9 @@
 
 namespace tool {
 
+// Does it name one array, not members? A file here that is called like one is a member.
+bool of_running(const Conversion &what);
+
 // what.paths is the one array. Refuses before anything is changed, or does it; throws Error,
 // kBroken, if it could not be done to its end: the array runs on without a bitmap then, or with
 // the one that it had.

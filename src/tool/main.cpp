@@ -8,6 +8,7 @@
 #include "tool/doctor.hpp"
 #include "tool/error.hpp"
 #include "tool/examine.hpp"
+#include "tool/live.hpp"
 #include "tool/map.hpp"
 #include "tool/mend.hpp"
 #include "tool/metrics.hpp"
@@ -211,7 +212,7 @@ int run(int argc, char **argv)
 	    (what.to != "internal" || (what.classic_chunk_kib & (what.classic_chunk_kib - 1))))
 		throw tool::Error(tool::kUsage,
 				  "--bitmap-chunk is a power of two, and for --to internal only");
-	return tool::convert(what);
+	return tool::of_running(what) ? tool::convert_live(what) : tool::convert(what);
 }
 
 } // namespace
