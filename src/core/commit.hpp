@@ -89,6 +89,8 @@ class Commit : public Cost {
 	void take_back_header() LLB_REQUIRES(leader_);
 	u32 header_bytes() const LLB_REQUIRES(leader_) { return base::max(io_align_, LLB_CELLS_OFFSET); }
 	void give_up() LLB_REQUIRES(leader_);
+	// Before the bytes that it stands for. Pairs with events_cleared(), which md asks under
+	// reconfig_mutex.
 	void show_events_cleared() LLB_REQUIRES(leader_)
 	{
 		events_cleared_.store_release(sb_.events_cleared);
