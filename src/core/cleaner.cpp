@@ -240,8 +240,12 @@ bool Cleaner::raise_events_cleared(Hold hold)
 		if (!ok)
 			sb_.events_cleared = before;
 	}
-	if (ok)
-		show_events_cleared(); // before what it stands for
+	if (ok) {
+		// before what they stand for; also where events did not move: a member that was
+		// replaced is faulty before md counts it
+		plat_absent_missed(host_);
+		show_events_cleared();
+	}
 	leader_unlock();
 	return ok;
 }

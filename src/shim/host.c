@@ -248,21 +248,28 @@ void plat_member_fail(struct plat_array *h, u32 index)
 		md_error(h->mddev, rdev);
 }
 
-/* saved_raid_disk makes md give a member its slot back, to be recovered through the bitmap. */
+/*
+ * saved_raid_disk makes md give a member its slot back, to be recovered through the bitmap. As md
+ * does at the end of a recovery that makes the array whole, but also for who leaves its slot after
+ * it (K22). Without reconfig_mutex (the daemon): md may add a member meanwhile that it took
+ * for known, which write_all() then distrusts.
+ */
 void plat_absent_missed(struct plat_array *h)
 {
 	struct md_rdev *rdev;
 
-	rdev_for_each(rdev, h->mddev) {
+	rcu_read_lock();
+	rdev_for_each_rcu(rdev, h->mddev) {
 		if (test_bit(Journal, &rdev->flags) ||
 		    (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags) &&
 		     !test_bit(Faulty, &rdev->flags)))
 			continue;
 		if (!test_bit(Faulty, &rdev->flags))
-			rdev->saved_raid_disk = -1;
+			WRITE_ONCE(rdev->saved_raid_disk, -1);
 		if (numbered(rdev)) /* a faulty one has its slot still, and saves it when it leaves */
 			set_bit(rdev->desc_nr, h->missed);
 	}
+	rcu_read_unlock();
 }
 
 void plat_member_distrust(struct plat_array *h, u32 index)

@@ -11,7 +11,8 @@ from llb import disk, fio, large
 from llb.array import Array
 from llb.lanes import lanes
 from llb.large import DISK, GIB, MIB, TIB, Members
-from llb.life import Data, fail, fast, freeze, grow, kernel_log, patch, remove, reshaped, slow, thaw
+from llb.life import (Data, fail, fast, freeze, grow, kernel_log, patch, remove, replace, reshaped,
+                      slow, thaw)
 from llb.peer import Drivers
 from llb.sh import Failure, device_number, equal, need, read, read_at, run, wait_until, write_at
 from llb.tool import convert, examine
@@ -262,7 +263,7 @@ def test_replace_16tb():
     expected = large.written(array.members[:1])
     fast(array)
     with Trace([*array.members, new]) as trace:
-        run('mdadm', array.path, '--replace', old, '--with', new)
+        replace(array, old, new)
         wait_until('the replacement is done', lambda: 'faulty' in run(
             'mdadm', '--detail', array.path), 120, 0.3)
         array.wait_idle()

@@ -8,8 +8,8 @@ import time
 
 from llb import disk, fio, mapped
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, lose, make, remove, running,
-                      settle, slow, thaw, unequal, used, waiting, whole)
+from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, lose, make, remove,
+                      replace, running, settle, slow, thaw, unequal, used, waiting, whole)
 from llb.sh import Direct, equal, need, run, wait_until
 
 KIB = 1 << 10
@@ -205,7 +205,7 @@ def written_while_replaced(level):
     settle(array)
     add(array, disks[count])
     slow(array)
-    run('mdadm', array.path, '--replace', disks[0], '--with', disks[count])
+    replace(array, disks[0], disks[count])
     running(array, 'recover')
     ahead = [offset // fio.BLOCK * fio.BLOCK
              for offset in range(24 * MIB, 72 * MIB, 1232 * KIB)]

@@ -8,8 +8,8 @@ import time
 from llb import disk, fio
 from llb.array import Array, ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, fast, kernel_log, lose, make, refused, running,
-                      settle, slow, used, whole)
+from llb.life import (DISKS, MIB, Data, add, fast, kernel_log, lose, make, refused, replace,
+                      running, settle, slow, used, whole)
 from llb.sh import copy_device, equal, need, read, run, wait_until
 
 KIB = 1 << 10
@@ -132,7 +132,7 @@ def test_larger_members_raid1():
     settle(array)
     for old, new in zip(members, disks[2:]):
         add(array, new)
-        run('mdadm', array.path, '--replace', old, '--with', new)
+        replace(array, old, new)
         wait_until('replaced', lambda path=old: run(
             'mdadm', array.path, '--remove', path, ok=None)[0] == 0, 60)
         array.members = [path for path in array.members if path != old] + [new]

@@ -485,6 +485,34 @@ TEST(Daemon, EventsClearedIsDurableBeforeTheFirstCleanByte)
 	}
 }
 
+// Who has no slot, and is bound still, has missed what becomes clean; md would take it back
+// through its state file without a look at its events, which need not have moved.
+TEST(Daemon, WhoIsBoundWithoutASlotMissesWhatBecomesClean)
+{
+	for (u32 flags : {0u, u32(PLAT_MEMBER_FAULTY)}) {
+		Rig r(kFirstUse);
+		r.start();
+		r.write(5);
+		r.idle();
+		r.h.members.push_back(std::make_unique<fake::Member>(r.h.members[0]->bytes.size()));
+		fake::Member &bound = *r.h.members[2];
+		bound.m = r.h.members[0]->m;
+		bound.slot = -1;
+		bound.flags = flags;
+		r.write(5);
+		EXPECT_FALSE(bound.has(PLAT_MEMBER_MISSED));
+		bool before = true;
+		r.h.on_byte = [&](u32, u32, u8, u8 after) {
+			before &= after != LLB_CLEAN || bound.has(PLAT_MEMBER_MISSED);
+		};
+		r.idle();
+		ASSERT_EQ(r.disk(5), LLB_CLEAN);
+		EXPECT_TRUE(before);
+		EXPECT_TRUE(bound.has(PLAT_MEMBER_MISSED));
+		EXPECT_FALSE(r.h.members[0]->has(PLAT_MEMBER_MISSED));
+	}
+}
+
 TEST(Daemon, NobodyTakesEventsCleared)
 {
 	Rig r(kFirstUse);

@@ -182,6 +182,17 @@ def add(array, *members):
     run('mdadm', array.path, '--add', *members)
 
 
+def replace(array, old, new):
+    """Marks old for replacement by new. md may give the only spare that place by itself,
+    before mdadm, which marked old first, says which one it is to be; mdadm then calls that an
+    error."""
+    status, said = run('mdadm', array.path, '--replace', old, '--with', new, ok=None)
+    slots = [array.attribute(f'dev-{os.path.basename(os.path.realpath(path))}/slot')
+             for path in (old, new)]
+    need(status == 0 or (f'{new} is active and cannot be a replacement' in said
+                         and slots[0] in (slots[1], 'none')), f'{said} {slots}')
+
+
 def freeze(array):
     """No sync is started until thaw()."""
     array.set('sync_action', 'frozen')
