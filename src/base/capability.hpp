@@ -12,7 +12,6 @@
 #endif
 
 #define LLB_GUARDED_BY(lock) LLB_ATTRIBUTE(guarded_by(lock)) // a field
-#define LLB_POINTS_GUARDED_BY(lock) LLB_ATTRIBUTE(pt_guarded_by(lock)) // what a field points to
 #define LLB_REQUIRES(lock) LLB_ATTRIBUTE(requires_capability(lock)) // the caller has it
 #define LLB_EXCLUDES(lock) LLB_ATTRIBUTE(locks_excluded(lock)) // the caller has it not
 #define LLB_ACQUIRES(lock) LLB_ATTRIBUTE(acquire_capability(lock))

@@ -576,7 +576,7 @@ class Doctor {
 				say("secure_boot_unsigned", severity,
 				    "Secure Boot is on, and " + k.modules[0] +
 					    " is not signed: it will be refused, and a lockless array stays inactive",
-				    "sign it with a key of yours (README: Secure Boot), or install llbitmap-dkms");
+				    "sign it with a key of yours (src/shim/KERNELS.md: Secure Boot), or install llbitmap-dkms");
 			} else if (exists("/var/lib/dkms/mok.pub")) {
 				std::optional<std::string> key = said_by(
 					{"mokutil", "--test-key", at("/var/lib/dkms/mok.pub")}, Ends::Anyhow);

@@ -73,10 +73,6 @@ bool is_resynced(u8 byte)
 
 } // namespace
 
-struct plat_counters {
-	std::vector<u32> count;
-};
-
 struct plat_array {
 	Engine &engine;
 	const Times &times;
@@ -170,17 +166,8 @@ class Llbitmap : public Tracker {
 			counts_.waited++;
 		unmarked_ += !is_marked(a);
 		counts_.waited_us += engine_.now_us() - before;
-		u32 slot;
-		if (free_.empty()) {
-			slot = u32(under_way_.size());
-			under_way_.push_back(a);
-		} else {
-			slot = free_.back();
-			free_.pop_back();
-			under_way_[slot] = a;
-		}
 		auto over = [](void *object, u64 which) { static_cast<Llbitmap *>(object)->end(which); };
-		engine_.at(engine_.now_us() + times_.data_us, over, this, slot);
+		engine_.at(engine_.now_us() + times_.data_us, over, this, under_way_.put(a));
 	}
 	u64 chunk_bytes() const override
 	{
@@ -266,8 +253,7 @@ class Llbitmap : public Tracker {
 	}
 	void end(u64 slot)
 	{
-		const Arrival a = under_way_[slot];
-		free_.push_back(u32(slot));
+		const Arrival a = under_way_.take(u32(slot));
 		enter(engine_);
 		llb_end_write(host_.bitmap, a.sector, a.sectors);
 	}
@@ -339,8 +325,7 @@ class Llbitmap : public Tracker {
 	}
 	plat_array host_;
 	const s64 budget_mib_;
-	std::vector<Arrival> under_way_;
-	std::vector<u32> free_;
+	UnderWay under_way_;
 	u64 unmarked_ = 0;
 	u64 told_ = 0, told_wrong_ = 0, told_worst_ = 0;
 };
@@ -354,60 +339,7 @@ std::unique_ptr<Tracker> make_llbitmap(Engine &e, const Times &t, u64 device_byt
 
 extern "C" {
 
-// ---- memory, counters: one thread ----
-
-void *plat_alloc(llb_u64 bytes)
-{
-	void *p = nullptr;
-	if (posix_memalign(&p, 64, bytes ? bytes : 64))
-		abort();
-	memset(p, 0, bytes);
-	return p;
-}
-
-void plat_free(void *p)
-{
-	free(p);
-}
-
-void *plat_page_alloc(llb_u32)
-{
-	void *p = aligned_alloc(4096, 4096);
-	memset(p, 0, 4096);
-	return p;
-}
-
-void plat_page_free(void *p)
-{
-	free(p);
-}
-
-plat_counters *plat_counters_alloc(llb_u32 count)
-{
-	return new plat_counters{std::vector<u32>(count)};
-}
-
-void plat_counters_free(plat_counters *c)
-{
-	delete c;
-}
-
-void plat_section_enter(plat_counters *c, llb_u32 index)
-{
-	c->count[index]++;
-}
-
-void plat_section_leave(void) {}
-
-void plat_counter_inc(plat_counters *c, llb_u32 index)
-{
-	c->count[index]++;
-}
-
-llb_u32 plat_counter_sum(plat_counters *c, llb_u32 index)
-{
-	return c->count[index];
-}
+// Memory and counters are in tests/sim/one_thread.cpp.
 
 // ---- time, work, waiting ----
 

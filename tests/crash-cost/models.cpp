@@ -73,21 +73,11 @@ void Model::round()
 void Model::go(const Arrival &a)
 {
 	counts_.waited_us += engine_.now_us() - a.at_us;
-	u32 slot;
-	if (free_.empty()) {
-		slot = u32(under_way_.size());
-		under_way_.push_back(a);
-	} else {
-		slot = free_.back();
-		free_.pop_back();
-		under_way_[slot] = a;
-	}
 	auto over = [](void *object, u64 which) {
 		auto *m = static_cast<Model *>(object);
-		m->end_write(m->under_way_[which]);
-		m->free_.push_back(u32(which));
+		m->end_write(m->under_way_.take(u32(which)));
 	};
-	engine_.at(engine_.now_us() + times_.data_us, over, this, slot);
+	engine_.at(engine_.now_us() + times_.data_us, over, this, under_way_.put(a));
 }
 
 // ---- classic ----

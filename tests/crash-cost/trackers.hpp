@@ -26,6 +26,31 @@ struct Counts {
 	u64 flushes = 0;
 };
 
+// Writes to members, each in a slot, which is reused: what an event can name.
+class UnderWay {
+    public:
+	u32 put(const Arrival &a)
+	{
+		if (free_.empty()) {
+			all_.push_back(a);
+			return u32(all_.size()) - 1;
+		}
+		const u32 slot = free_.back();
+		free_.pop_back();
+		all_[slot] = a;
+		return slot;
+	}
+	Arrival take(u32 slot)
+	{
+		free_.push_back(slot);
+		return all_[slot];
+	}
+
+    private:
+	std::vector<Arrival> all_;
+	std::vector<u32> free_;
+};
+
 class Tracker : public Engine::Source {
     public:
 	Tracker(Engine &engine, const Times &times)
@@ -71,8 +96,7 @@ class Model : public Tracker {
 	void go(const Arrival &a);
 	bool round_runs_ = false;
 	std::vector<Arrival> waiting_, in_round_;
-	std::vector<Arrival> under_way_; // writes to members, of slots that are reused
-	std::vector<u32> free_;
+	UnderWay under_way_;
 };
 
 struct Size {

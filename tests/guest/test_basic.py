@@ -8,14 +8,14 @@ import time
 
 from llb import disk, fio, mapped
 from llb.array import Array, load, loaded, ramdisks, unload
-from llb.arrays import (LEVELS, MIB, chunks_of, filled, holds, only, settle, small)
+from llb.arrays import DISKS, MIB, chunks_of, filled, holds, make, only, settle
 from llb.lanes import lanes
 from llb.sh import Direct, Failure, copy_device, equal, need, read, run, wait_until, write_at
 from llb.trace import Trace
 
 
 def created(level):
-    array = small(level)
+    array = make(level, chunk=512)
     kind = array.attribute('bitmap_type')
     need('[llbitmap]' in kind.split(), f'bitmap_type: {kind}')
     lines = array.attribute('llbitmap/bits').splitlines()
@@ -30,7 +30,7 @@ def created(level):
         need(sup.lockless, 'no lockless bitmap on a member')
         equal(sup.bitmap_uuid, sup.uuid, 'uuid of the bitmap')
         need(not sup.state & disk.FIRST_USE, 'FIRST_USE is still set on disk')
-        size = sup.size if level != 10 else sup.size * LEVELS[10] // 2
+        size = sup.size if level != 10 else sup.size * DISKS[10] // 2
         equal(sup.sync_size, size, 'sync_size')
         equal((sup.chunk, sup.chunks, sup.bitmap_offset),
               (metadata['chunksize'], metadata['chunks'], metadata['offset']), 'geometry on disk')
@@ -57,7 +57,7 @@ def test_create_raid5():
 def cleaned(level):
     """After random writes and an idle time of barrier_idle + 2 * daemon_sleep,
     the chunks that were written are Clean on the members, and no other."""
-    array = small(level)
+    array = make(level, chunk=512)
     size = array.bytes() // MIB * MIB
     running = fio.Running(array.path, '96', 0, size, '--rate_iops=100')
     wait_until('fio has written', lambda: array.writes() > 60, 60)
@@ -92,7 +92,7 @@ def test_clean_beside_a_busy_chunk():
     """What rests becomes clean on disk although a write of the next chunk is under way
     all the time."""
     late = [mapped.Late(number) for number in range(2)]
-    array = small(1, members=[one.path for one in late])
+    array = make(1, members=[one.path for one in late])
     chunk = array.metadata()['chunksize'] * disk.SECTOR
     filled(array, 8)
     array.set('llbitmap/daemon_sleep', 60)
@@ -123,7 +123,7 @@ def test_assume_clean():
     disks = ramdisks(2)
     write_at(disks[0], 2 * MIB, b'\x77' * MIB)
     copy_device(disks[0], disks[1])
-    array = small(1, '--assume-clean', members=disks)
+    array = make(1, '--assume-clean', members=disks)
     everything = set(range(array.metadata()['chunks']))
     equal(array.bits()['clean'], len(everything), 'clean chunks')
     for sup in disk.supers(array.members):
@@ -137,7 +137,7 @@ def test_assume_clean():
 
 
 def restarted(level):
-    array = small(level)
+    array = make(level, chunk=512)
     filled(array, 16)
     fio.fill(array.path, '96', 8 * MIB, 16 * MIB)
     if level == 5:
@@ -176,7 +176,7 @@ def test_load_cycles():
         unload()
         need(not loaded(), 'still loaded')
         load()
-    array = small(1)
+    array = make(1)
     need(run('rmmod', 'llbitmap', ok=None)[0] != 0, 'rmmod in use was not refused')
     filled(array, 4)
     holds(array, 4)
@@ -198,7 +198,7 @@ def test_beside_classic_bitmap():
     unload()
     fio.fill(classic.path, '96', 0, 4 * MIB)
     load()
-    array = small(1, members=disks[:2])
+    array = make(1, members=disks[:2])
     filled(array, 8)
     fio.fill(classic.path, '96', 4 * MIB, 4 * MIB)
     need('[bitmap]' in classic.attribute('bitmap_type').split(), 'the classic bitmap changed')
@@ -237,7 +237,7 @@ def test_crash_bytes():
     long as nothing was written, and when all is clean again, nothing. The budget is kept
     over a restart."""
     for level in (1, 10):
-        array = small(level)
+        array = make(level, chunk=512)
         equal(array.attribute('llbitmap/crash_bytes'), '0', 'crash_bytes of a new array')
         array.set('llbitmap/daemon_sleep', 600)
         array.set('llbitmap/resync_budget', 33)
@@ -264,7 +264,7 @@ def test_crash_bytes():
 
 @lanes('stock')
 def test_bad_tunables():
-    array = small(1)
+    array = make(1)
     filled(array, 4)
     before, bits = array.metadata(), array.bits()
     for name in ('daemon_sleep', 'barrier_idle'):
@@ -296,7 +296,7 @@ def test_bad_tunables():
 def test_set_bits():
     """Chunks named by hand are resynchronised, and no others; numbers outside
     of the array change nothing."""
-    array = small(1)
+    array = make(1)
     filled(array, 16)
     chunks = array.metadata()['chunks']
     before = array.cells()
@@ -324,7 +324,7 @@ def test_set_bits():
 @lanes('stock')
 def test_invalid_state_bytes():
     """Bytes that are no state are resynchronised; so are 2, 3 and 4."""
-    array = small(1)
+    array = make(1)
     filled(array, 16)
     array.stop()
     random.seed(3)

@@ -6,8 +6,8 @@ that flipped; made by hand, with the array stopped."""
 from llb import disk
 from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, each_missing, fail, garbage, kernel_log, lose, make,
-                      patch, settle, used, whole)
+from llb.arrays import DISKS, make, settle
+from llb.life import MIB, Data, each_missing, fail, garbage, kernel_log, lose, patch, used, whole
 from llb.sh import equal, need, run, write_at
 
 KIB = 1 << 10

@@ -8,7 +8,7 @@ import struct
 
 from llb import disk, fio, mapped
 from llb.array import Array
-from llb.arrays import LEVELS, MIB, chunks_of, filled, holds, settle
+from llb.arrays import DISKS, MIB, chunks_of, filled, holds, settle
 from llb.lanes import lanes
 from llb.mapped import wait_faulty
 from llb.sh import Direct, Failure, equal, need, read, run, wait_until
@@ -16,7 +16,7 @@ from llb.trace import Trace
 
 
 def made(level):
-    members = mapped.members(LEVELS[level])
+    members = mapped.members(DISKS[level])
     array = Array(0, [member.path for member in members])
     array.create(level, '--size=48M')
     filled(array, 8)

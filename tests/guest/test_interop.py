@@ -8,7 +8,7 @@ import time
 
 from llb import disk, fio
 from llb.array import Array, ramdisks
-from llb.arrays import LEVELS, MIB, TAG, chunks_of, holds, small
+from llb.arrays import DISKS, MIB, TAG, chunks_of, holds, make
 from llb.cut import MEMBERS, Cut
 from llb.lanes import lanes
 from llb.peer import Drivers, use
@@ -193,7 +193,7 @@ def states(level, maker, reader, unit):
     driver resynchronises, and what it calls the chunks afterwards."""
     with Drivers():
         use(maker)
-        array = small(level, mib=64)
+        array = make(level, mib=64, chunk=512)
         fio.fill(array.path, TAG, 0, FILLED_MIB * MIB)
         array.wait_idle()
         data = sorted(chunks_of(array, range(0, FILLED_MIB * MIB, fio.BLOCK)))
@@ -314,10 +314,10 @@ def made_but_not_started(level):
     os.makedirs('/run/modprobe.d', exist_ok=True)
     with open('/run/modprobe.d/absent.conf', 'w', encoding='ascii') as file:
         file.write(f'install {PERSONALITY[level]} /bin/false\n')
-    array = Array(0, ramdisks(LEVELS[level]))
+    array = Array(0, ramdisks(DISKS[level]))
     try:
         status, said = run('mdadm', '--create', array.path, '--run', f'--level={level}',
-                           f'-n{LEVELS[level]}', '--bitmap=lockless', '--size=48M',
+                           f'-n{DISKS[level]}', '--bitmap=lockless', '--size=48M',
                            '--assume-clean', *array.members, ok=None)
     finally:
         os.unlink('/run/modprobe.d/absent.conf')
@@ -375,7 +375,7 @@ def handed_over(level):
     """To and fro with orderly stops: nothing is resynchronised, nothing forgotten."""
     with Drivers():
         use('peer')
-        array = Array(0, ramdisks(LEVELS[level]))
+        array = Array(0, ramdisks(DISKS[level]))
         array.create(level, '--size=48M')
         array.stop()
         written = set()

@@ -11,8 +11,8 @@ from llb import disk, fio, large
 from llb.array import Array
 from llb.lanes import lanes
 from llb.large import DISK, GIB, MIB, TIB, Members
-from llb.life import (Data, fail, fast, freeze, grow, kernel_log, patch, remove, replace, reshaped,
-                      slow, thaw)
+from llb.life import (Data, fail, fast, freeze, grow, kernel_log, patch, remove, replace,
+                      reshaped, slow, thaw)
 from llb.peer import Drivers
 from llb.sh import Failure, device_number, equal, need, read, read_at, run, wait_until, write_at
 from llb.tool import convert, examine

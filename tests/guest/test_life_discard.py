@@ -7,7 +7,8 @@ import os
 from llb import disk
 from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, garbage, lose, make, settle, unequal, whole)
+from llb.arrays import DISKS, make, settle
+from llb.life import MIB, Data, add, garbage, lose, unequal, whole
 from llb.sh import need, read, run, write
 
 KIB = 1 << 10

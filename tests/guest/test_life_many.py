@@ -9,8 +9,8 @@ import time
 from llb import disk, fio, pace
 from llb.array import RAMDISK_MIB, Array, ramdisks
 from llb.lanes import lanes, limit
-from llb.life import (MIB, Data, add, lose, make, running, settle, slow, used, waiting,
-                      whole)
+from llb.arrays import make, settle
+from llb.life import MIB, Data, add, lose, running, slow, used, waiting, whole
 from llb.sh import Direct, Failure, equal, need, run, wait_until
 
 KIB = 1 << 10

@@ -7,8 +7,8 @@ import time
 from llb import disk, fio
 from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, fail, fast, garbage, lose, make, remove, replace,
-                      settle, slow, used, whole)
+from llb.arrays import DISKS, make, settle
+from llb.life import MIB, Data, add, fail, fast, garbage, lose, remove, replace, slow, used, whole
 from llb.sh import need, run, wait_until, write_at
 from llb.trace import Trace
 

@@ -8,8 +8,8 @@ import time
 from llb import disk, fio
 from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (MIB, Data, cut, fast, freeze, lose, make, running, settle, slow, thaw, used,
-                      waiting, whole)
+from llb.arrays import make, settle
+from llb.life import MIB, Data, cut, fast, freeze, lose, running, slow, thaw, used, waiting, whole
 from llb.sh import Direct, equal, need, run, wait_until, write
 from llb.trace import Trace
 

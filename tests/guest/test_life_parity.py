@@ -8,8 +8,9 @@ import time
 
 from llb import disk, fio, mapped
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, cut, fail, fast, freeze, lose, make, remove,
-                      replace, running, settle, slow, thaw, unequal, used, waiting, whole)
+from llb.arrays import DISKS, make, settle
+from llb.life import (MIB, Data, add, cut, fail, fast, freeze, lose, remove, replace, running,
+                      slow, thaw, unequal, used, waiting, whole)
 from llb.sh import Direct, equal, need, run, wait_until
 
 KIB = 1 << 10

@@ -8,8 +8,9 @@ import time
 from llb import disk, fio
 from llb.array import Array, ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, fast, kernel_log, lose, make, refused, replace,
-                      running, settle, slow, used, whole)
+from llb.arrays import DISKS, make, settle
+from llb.life import (MIB, Data, add, fast, kernel_log, lose, refused, replace, running, slow,
+                      used, whole)
 from llb.sh import copy_device, equal, need, read, run, wait_until
 
 KIB = 1 << 10

@@ -8,7 +8,7 @@ import time
 
 from llb import disk, fio
 from llb.array import Array, load, loaded, ramdisks, unload
-from llb.arrays import LEVELS, MIB, holds, settle
+from llb.arrays import DISKS, MIB, holds, settle
 from llb.lanes import lanes
 from llb.life import fail
 from llb.logwrites import MARK, Logged
@@ -44,7 +44,7 @@ def lockless_now(array, before):
 
 def both_ways(level):
     """Under writes that are checked: internal, lockless, none, lockless, internal."""
-    array = internal(level, ramdisks(LEVELS[level]))
+    array = internal(level, ramdisks(DISKS[level]))
     fio.fill(array.path, 'c3', 0, AREA)
     array.wait_idle()
     before = signs(array)
@@ -185,7 +185,7 @@ def cuts(level, count):
     """The power goes at any of the writes of a conversion: the array assembles, with the old
     bitmap, with none or with the new one; it is in sync after what it then does, and reads what
     some copy had."""
-    members = Logged(LEVELS[level], {1: 64, 10: 32, 5: 48}[level])
+    members = Logged(DISKS[level], {1: 64, 10: 32, 5: 48}[level])
     array = Array(0, members.members)
     array.create(level, '--bitmap-chunk=64K', '--delay=1', bitmap='internal')
     fio.fill(array.path, 'c3', 0, AREA)

@@ -7,7 +7,7 @@ import time
 
 from llb import fio
 from llb.array import Array
-from llb.arrays import LEVELS, MIB, settle
+from llb.arrays import DISKS, MIB, settle
 from llb.lanes import lanes, limit
 from llb.logwrites import MARK, Logged
 from llb.ordering import Replay
@@ -74,7 +74,7 @@ def cut(array, replay, slices, size):
 
 
 def logged(level, cuts, seconds=3):
-    members = Logged(LEVELS[level], MEMBER_MIB[level])
+    members = Logged(DISKS[level], MEMBER_MIB[level])
     array = Array(0, members.members)
     array.create(level)
     settle(array)

@@ -8,7 +8,7 @@ import time
 
 from llb import disk, fio
 from llb.array import Array, in_tree, load, loaded, ramdisks, unload
-from llb.arrays import (LEVELS, MIB, all_zero, chunks_of, filled, holds, only, settle, small)
+from llb.arrays import DISKS, MIB, all_zero, chunks_of, filled, holds, make, only, settle
 from llb.lanes import lanes
 from llb.sh import Direct, Failure, equal, need, read, run, wait_until, write, write_at
 from llb.trace import Trace
@@ -32,7 +32,7 @@ def garbage(path):
 def readded(level):
     """A member misses writes and comes back: nothing is cleaned meanwhile, it
     gets exactly the chunks that it missed."""
-    array = small(level)
+    array = make(level, chunk=512)
     filled(array, 24)
     gone = array.members[1]
     fio.fill(array.path, '3c', 0, 4 * MIB)
@@ -87,8 +87,8 @@ def test_readd_raid5():
 
 def replaced(level):
     """A used disk in the place of a failed one gets every written chunk."""
-    disks = ramdisks(LEVELS[level] + 1)
-    array = small(level, members=disks[:-1])
+    disks = ramdisks(DISKS[level] + 1)
+    array = make(level, members=disks[:-1], chunk=512)
     # One area far from the others: on raid10's members it is elsewhere than on the array.
     far = array.bytes() // MIB - 8
     filled(array, 24)
@@ -132,7 +132,7 @@ def test_fresh_disk_raid5():
 def test_writes_while_degraded_then_cut_short():
     """A raid1 that is stopped while degraded and started again still knows what
     the missing member missed."""
-    array = small(1)
+    array = make(1)
     filled(array, 8)
     gone = array.members[1]
     fail(array, gone)
@@ -154,7 +154,7 @@ def test_writes_while_degraded_then_cut_short():
 def discarded(level):
     """A discard that covers a chunk makes it Unwritten; one that covers a part
     of it does not, and the rest of its data stays."""
-    array = small(level)
+    array = make(level, chunk=512)
     limit = int(read(f'/sys/block/{array.name}/queue/discard_max_bytes'))
     need(limit > 0, 'the array takes no discards')
     filled(array, 16)
@@ -192,7 +192,7 @@ def test_discard_raid10():
 @lanes('stock', 'uml-long')
 def test_grow_size():
     """Old chunks keep their states and data, new ones begin Unwritten."""
-    array = small(1, mib=32)
+    array = make(1, mib=32)
     filled(array, 12)
     before = disk.written(array.cells())
     run('mdadm', '--grow', array.path, '--size=64M')
@@ -217,10 +217,10 @@ def test_grow_size():
 
 def removed(level):
     """--grow --bitmap=none under writes: afterwards nothing is unsynced."""
-    disks = ramdisks(LEVELS[level])
+    disks = ramdisks(DISKS[level])
     for number, path in enumerate(disks):
         write_at(path, 30 * MIB, bytes([1 << number]) * MIB)  # XOR: not 0
-    array = small(level, members=disks, mib=32)
+    array = make(level, members=disks, mib=32, chunk=512)
     filled(array, 8)
     running = fio.Running(array.path, '96', 16 * MIB, 8 * MIB, '--rate_iops=100')
     before = array.writes()
@@ -259,7 +259,7 @@ def test_bitmap_none_raid5():
 def test_live_addition():
     """A lockless bitmap is not taken by a running array (md would make the classic one's
     files for it): refused, the array goes on without one, and data is unharmed."""
-    array = small(1)
+    array = make(1)
     filled(array, 8)
     array.stop()
     before = disk.supers(array.members)[0]
@@ -289,9 +289,9 @@ def test_live_addition():
 def test_stacked_arrays():
     """A lockless raid1 over two lockless raid1, all of them written at once."""
     disks = ramdisks(4)
-    low = [small(1, members=disks[:2], mib=64, number=1),
-           small(1, members=disks[2:], mib=64, number=2)]
-    top = small(1, members=[array.path for array in low], mib=48, number=0)
+    low = [make(1, members=disks[:2], mib=64, number=1),
+           make(1, members=disks[2:], mib=64, number=2)]
+    top = make(1, members=[array.path for array in low], mib=48, number=0)
     running = fio.Running(top.path, '96', 16 * MIB, 16 * MIB, '--rate_iops=200')
     try:
         fio.fill(top.path, 'c3', 0, 12 * MIB)
@@ -320,11 +320,11 @@ def test_two_arrays():
     """One's members are frozen: the other goes on, is cleaned, and stops."""
     mapped = ramdisks(2, mib=64)
     slow = Array(1, mapped).create(1, '--size=32M')
-    fast = small(1, members=['/dev/ram2', '/dev/ram3'])
+    fast = make(1, members=['/dev/ram2', '/dev/ram3'])
     for path in fast.members:
         run('blkdiscard', '-f', path)
     fast.stop()
-    fast = small(1, members=fast.members)
+    fast = make(1, members=fast.members)
     running = fio.Running(slow.path, '96', 0, 8 * MIB, '--rate_iops=50')
     try:
         wait_until('fio has written', lambda: slow.writes() > 10, 60)
@@ -351,7 +351,7 @@ def test_proactive_sync():
     disks = ramdisks(3)
     for path in disks:
         garbage(path)
-    array = small(5, members=disks, mib=24)
+    array = make(5, members=disks, mib=24, chunk=512)
     filled(array, 8)
     written = disk.written(array.cells())
     array.set('llbitmap/proactive_sync', 1)
@@ -393,7 +393,7 @@ def test_4k_blocks():
     """Members with blocks of 4096 bytes."""
     loops = [loop_4k(number, 64) for number in range(2)]
     try:
-        array = small(1, members=loops)
+        array = make(1, members=loops)
         equal(read(f'/sys/block/{array.name}/queue/logical_block_size'), '4096', 'block size')
         filled(array, 12)
         only(array, chunks_of(array, range(0, 12 * MIB, fio.BLOCK)))
@@ -415,7 +415,7 @@ def test_4k_blocks():
 def test_mixed_block_sizes():
     """One member with blocks of 512 bytes, one of 4096; then another of 4096."""
     disk_512, loops = ramdisks(1)[0], [loop_4k(number, 128) for number in range(2)]
-    array = small(1, members=[disk_512, loops[0]])
+    array = make(1, members=[disk_512, loops[0]])
     equal(read(f'/sys/block/{array.name}/queue/logical_block_size'), '4096', 'block size')
     filled(array, 12)
     array.equal_over()
@@ -434,7 +434,7 @@ def test_mixed_block_sizes():
 @lanes('stock', 'uml')
 def test_members_come_and_go():
     """Fail, remove and re-add again and again under writes."""
-    array = small(1)
+    array = make(1)
     running = fio.Running(array.path, '96', 0, 32 * MIB, '--rate_iops=150')
     try:
         for turn in range(4):
@@ -469,7 +469,7 @@ def test_sysfs_while_starting_and_stopping():
     for thread in threads:
         thread.start()
     try:
-        array = small(1, mib=16)
+        array = make(1, mib=16)
         for _ in range(4):
             fio.fill(array.path, '96', 0, 2 * MIB)
             array.stop()

@@ -7,7 +7,7 @@ import time
 
 from llb import disk, fio, mapped
 from llb.array import Array, in_tree
-from llb.arrays import LEVELS, MIB, chunks_of, filled
+from llb.arrays import DISKS, MIB, chunks_of, filled
 from llb.lanes import lanes
 from llb.logwrites import Logged
 from llb.sh import equal, need, run, wait_until, write
@@ -35,7 +35,7 @@ def active(array):
 def two_writers(level):
     """Two tasks write to the same fresh chunk, the second while the first one's bitmap
     write is under way: the data of neither reaches a member before that is durable."""
-    members = mapped.members(LEVELS[level])
+    members = mapped.members(DISKS[level])
     array = Array(0, [member.path for member in members])
     array.create(level, '--size=48M')
     if not in_tree():
@@ -78,7 +78,7 @@ def two_writers(level):
             for path in lower}
     data = [n for n, (_, sector, _) in enumerate(arrived)
             if sector >= mapped.BITMAP + mapped.RESERVED]
-    need(len(data) >= 2 * LEVELS[1], f'only {len(data)} writes of data')
+    need(len(data) >= 2 * DISKS[1], f'only {len(data)} writes of data')
     early = [n for n in data if n < max(done.values())]
     need(not early, f'{len(early)} of {len(data)} data writes reached a member before the '
                     f'bitmap was durable on all (W1); the writers took '
@@ -123,7 +123,7 @@ def submissions(trace, members):
 def flushes(level):
     """Members with a volatile cache: first touches flush nothing; before a chunk becomes
     clean every member is flushed, after the last data."""
-    logged = Logged(LEVELS[level], {1: 64, 10: 32, 5: 48}[level])
+    logged = Logged(DISKS[level], {1: 64, 10: 32, 5: 48}[level])
     array = Array(0, logged.members)
     array.create(level)
     active(array)

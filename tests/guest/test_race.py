@@ -10,7 +10,7 @@ import time
 
 from llb import disk, fio, mapped
 from llb.array import Array, load, loaded, unload
-from llb.arrays import LEVELS, MIB, small
+from llb.arrays import DISKS, MIB, make
 from llb.lanes import lanes
 from llb.sh import need, read, run, wait_until
 from test_errors import first_use
@@ -80,7 +80,7 @@ def written(array, count=50):
 def removed(level):
     with Readers() as readers:
         for _ in range(TURNS):
-            array = small(level, mib=32)
+            array = make(level, mib=32, chunk=512)
             writer = written(array)
             try:
                 # raid5 asks for a sync of what is new: then md is busy, and says so.
@@ -105,7 +105,7 @@ def test_removed_raid5():
 @lanes('long')
 def test_stopped():
     """Stopped and started under writes and readers; the module comes and goes."""
-    array = small(5, mib=32)
+    array = make(5, mib=32, chunk=512)
     with Readers() as readers:
         for _ in range(TURNS):
             writer = written(array)
@@ -123,7 +123,7 @@ def test_stopped():
 def load_fails(level):
     """The bitmap is to be made, and no member takes it: md's thread has just been woken by
     the errors when the bitmap goes."""
-    members = mapped.members(LEVELS[level])
+    members = mapped.members(DISKS[level])
     array = Array(0, [member.path for member in members])
     array.create(level, '--size=32M')
     with Readers():
@@ -157,7 +157,7 @@ def test_load_fails_raid5():
 @lanes('long')
 def test_unloaded_while_asked_for():
     """rmmod beside assemblies: one of both is refused, or waits."""
-    array = small(1, mib=32)
+    array = make(1, mib=32)
     array.stop()
     ended = False
 

@@ -7,9 +7,10 @@ import os
 from llb import disk, fio
 from llb.array import ramdisks
 from llb.lanes import lanes
+from llb.arrays import make, settle
 from llb.life import (MIB, Data, add, each_missing, fail_in_reshape, fast, freeze, grow,
-                      kernel_log, lose, make, remove, reshaped, running, settle, slow,
-                      slow_from_start, sparse, thaw, used, whole)
+                      kernel_log, lose, remove, reshaped, running, slow, slow_from_start, sparse,
+                      thaw, used, whole)
 from llb.sh import equal, need, run, wait_until
 
 KIB = 1 << 10

@@ -5,8 +5,9 @@ bitmap remembers of it is right, or it is not taken by the bitmap."""
 from llb import fio
 from llb.array import ramdisks
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, add, each_missing, fail, fail_in_reshape, fast, grow, lose,
-                      make, remove, reshaped, running, settle, slow, used, whole)
+from llb.arrays import DISKS, make, settle
+from llb.life import (MIB, Data, add, each_missing, fail, fail_in_reshape, fast, grow, lose,
+                      remove, reshaped, running, slow, used, whole)
 from llb.sh import equal, need, run, wait_until
 
 KIB = 1 << 10

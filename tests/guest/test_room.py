@@ -8,8 +8,9 @@ import struct
 from llb import disk, fio
 from llb.array import Array
 from llb.lanes import lanes
-from llb.life import (DISKS, MIB, Data, each_missing, fail, fast, kernel_log, make, patch,
-                      remove, reshaped, settle, slow, sparse)
+from llb.arrays import DISKS, make, settle
+from llb.life import (MIB, Data, each_missing, fail, fast, kernel_log, patch, remove, reshaped,
+                      slow, sparse)
 from llb.sh import device_number, equal, need, read, read_at, run, wait_until, write_at
 
 KIB = 1 << 10

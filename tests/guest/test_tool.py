@@ -10,7 +10,7 @@ import zlib
 
 from llb import disk, fio
 from llb.array import RAMDISK_MIB, Array, ramdisks
-from llb.arrays import LEVELS, MIB, filled, holds, settle, small
+from llb.arrays import DISKS, MIB, filled, holds, make, settle
 from llb.lanes import lanes, limit
 from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
 from llb.tool import DAMAGED, REFUSED, UNREADABLE, apply, convert, examine, planned, tool, writes_of
@@ -63,7 +63,7 @@ def traced_start(array):
 
 def both_ways(level):
     """Clean arrays: internal, lockless, internal, none, lockless, each written to."""
-    array = internal(level, ramdisks(LEVELS[level]))
+    array = internal(level, ramdisks(DISKS[level]))
     area = 0
     for to, name in (('lockless', 'llbitmap'), ('internal', 'bitmap'), ('none', 'none'),
                      ('lockless', 'llbitmap')):
@@ -124,7 +124,7 @@ class Crash:
     OLD, NEW = 'c3', '96'
 
     def __init__(self, level, make, mib=SMALL_MIB):
-        count = LEVELS[level]
+        count = DISKS[level]
         disks = ramdisks(2 * count)
         mapped = []
         for number, path in enumerate(disks[:count]):
@@ -240,7 +240,7 @@ def with_internal(level, members, mib):
 
 
 def with_lockless(level, members, mib):
-    return small(level, members=members, mib=mib)
+    return make(level, members=members, mib=mib, chunk=512)
 
 
 def crash_to_lockless(level):
@@ -478,7 +478,7 @@ def dies(*args):
 
 def killing_mdadm(level):
     """A stopped array of which mdadm dies, and what is before its data."""
-    array = small(level)
+    array = make(level, chunk=512)
     need(16 < array.bytes() // MIB, 'too small')
     filled(array, 16)
     settle(array)
@@ -563,8 +563,8 @@ def test_mend_cut():
 def test_mend_degraded():
     """A raid5 that lost a member, and then its header: it comes up degraded, and takes a
     new member."""
-    disks = ramdisks(LEVELS[5] + 1)
-    array = small(5, members=disks[:-1])
+    disks = ramdisks(DISKS[5] + 1)
+    array = make(5, members=disks[:-1], chunk=512)
     filled(array, 16)
     settle(array)
     run('mdadm', array.path, '--fail', array.members[2])
@@ -590,7 +590,7 @@ def test_mend_degraded():
 @lanes('stock')
 def test_refused_read_only():
     """A member that cannot be written to is found before the first write to another."""
-    array = small(1)
+    array = make(1)
     settle(array)
     array.stop()
     before = heads(array.members)
@@ -609,7 +609,7 @@ def test_refused_read_only():
 @lanes('stock')
 def test_examine_logical_blocks():
     """What md of 6.19 and newer records of logical blocks is told, and a conversion keeps it."""
-    array = small(1)
+    array = make(1)
     settle(array)
     array.stop()
     for to in ('internal', 'lockless'):

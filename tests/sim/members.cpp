@@ -7,10 +7,6 @@
 #include <cstdlib>
 #include <cstring>
 
-struct plat_counters {
-	std::vector<uint32_t> count;
-};
-
 // ---- members ----
 
 uint32_t Member::now(uint32_t place) const
@@ -135,60 +131,9 @@ void plat_array::write_superblocks()
 	superblock_pending = false;
 }
 
-// ---- plat_*: memory ----
+// ---- plat_*; memory and counters are in one_thread.cpp ----
 
 extern "C" {
-
-void *plat_alloc(llb_u64 bytes)
-{
-	return calloc(1, bytes);
-}
-
-void plat_free(void *p)
-{
-	free(p);
-}
-
-void *plat_page_alloc(llb_u32)
-{
-	void *p = aligned_alloc(4096, 4096);
-	memset(p, 0, 4096);
-	return p;
-}
-
-void plat_page_free(void *p)
-{
-	free(p);
-}
-
-// ---- counters, time, work: one thread ----
-
-plat_counters *plat_counters_alloc(llb_u32 count)
-{
-	return new plat_counters{std::vector<uint32_t>(count)};
-}
-
-void plat_counters_free(plat_counters *c)
-{
-	delete c;
-}
-
-void plat_section_enter(plat_counters *c, llb_u32 index)
-{
-	c->count[index]++;
-}
-
-void plat_section_leave(void) {}
-
-void plat_counter_inc(plat_counters *c, llb_u32 index)
-{
-	c->count[index]++;
-}
-
-llb_u32 plat_counter_sum(plat_counters *c, llb_u32 index)
-{
-	return c->count[index];
-}
 
 void plat_grace_period(void) {}
 

@@ -170,11 +170,12 @@ class Array:
         """Each member's state bytes, read from the members."""
         return disk.cells(self.members)
 
-    def wait_clean(self, limit_s=30):
-        """Until no member has a byte other than Clean and Unwritten on disk;
+    def wait_clean(self, limit_s=30, also=()):
+        """Until no member has a byte other than Clean, Unwritten and these on disk;
         returns the seconds that took."""
+        allowed = {disk.CLEAN, disk.UNWRITTEN, *also}
         return wait_until(f'{self.name}: all Clean on the members', lambda: all(
-            set(one) <= {disk.CLEAN, disk.UNWRITTEN} for one in self.cells()), limit_s, 0.2)
+            set(one) <= allowed for one in self.cells()), limit_s, 0.2)
 
     def equal_over(self, chunks=None):
         """Over these chunks of the bitmap; over all that were ever written."""

@@ -5,9 +5,9 @@ loop over each, and dm-linear over that, so that all can be frozen at one instan
 import contextlib
 import os
 
-from . import disk
+from . import arrays, disk
 from .array import Array
-from .sh import Direct, IO_BYTES, equal, need, run, wait_until
+from .sh import Direct, IO_BYTES, equal, need, run
 
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 DISK = 16 * 10**12 // 4096 * 4096  # bytes of a disk that is sold as one of 16 TB
@@ -90,10 +90,8 @@ def written(paths):
 
 
 def settle(array, limit_s=60):
-    """Idle, and all Clean on the members."""
-    array.wait_idle(limit_s)
-    wait_until(f'{array.name}: nothing is dirty on the members',
-               lambda: not dirty(array.members), limit_s, 0.5)
+    """Nothing is left that the next assembly would resynchronise."""
+    arrays.settle(array, limit_s, also=(disk.CLEAN_UNWRITTEN,))
 
 
 def geometry(array, chunk_mib, reserved):

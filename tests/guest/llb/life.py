@@ -14,7 +14,6 @@ from .sh import (Direct, Failure, KernelLog, copy_device, equal, need, read, rea
 
 MIB = 1 << 20
 BLOCK = fio.BLOCK
-DISKS = {1: 2, 10: 4, 4: 3, 5: 3, 6: 4}
 
 
 def unequal(paths, chunks=None):
@@ -128,26 +127,6 @@ def sparse(count, mib):
         paths.append(run('losetup', '--find', '--show', name).strip())
         os.unlink(name)  # its memory goes with the loop
     return paths
-
-
-def make(level, *extra, members=None, mib=48, number=0, size=True):
-    """An array of that level, with raid chunks of 64 KiB, so that a bitmap chunk is
-    one of a member."""
-    array = Array(number, members or ramdisks(DISKS[level]))
-    if level != 1 and not any(word.startswith('--chunk') for word in extra):
-        extra = ('--chunk=64', *extra)
-    sized = (f'--size={mib}M',) if size else ()
-    return array.create(level, *sized, *extra)
-
-
-def settle(array, limit_s=60, also=()):
-    """Idle, and nothing but Clean and Unwritten, in memory (a discard that reaches no
-    member makes its chunks dirty only there) and on the members."""
-    array.wait_idle(limit_s)
-    allowed = {disk.CLEAN, disk.UNWRITTEN, *also}
-    wait_until(f'{array.name}: nothing is dirty', lambda: array.bits()['dirty'] == 0, limit_s)
-    wait_until(f'{array.name}: all clean on the members', lambda: all(
-        set(one) <= allowed for one in array.cells()), limit_s, 0.2)
 
 
 def fail(array, *members):
