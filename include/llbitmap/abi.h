@@ -267,6 +267,10 @@ struct llb_stats {
 	llb_s32 behind_writes;
 	llb_u32 behind_wait;
 	llb_u64 crash_bytes; /* that would have to be resynchronised after a power cut now */
+	/* Chunks, on the members, since this load. */
+	llb_u64 dirtied_chunks; /* first touches, and neighbours that they cover */
+	llb_u64 cleaned_chunks;
+	llb_u64 loaded_dirty_chunks; /* what it found to be resynchronised */
 };
 void llb_stats_get(struct llb_bitmap *b, struct llb_stats *out); /* [any] */
 
@@ -280,6 +284,8 @@ struct llb_metadata {
 };
 void llb_metadata_get(struct llb_bitmap *b, struct llb_metadata *out); /* [any] */
 void llb_bits_count(struct llb_bitmap *b, llb_u64 counts[LLB_STATES]); /* [sleep] by state */
+/* The states of chunks from first on, as memory has them, up to count; how many there were. [task] */
+llb_u64 llb_cells_copy(struct llb_bitmap *b, llb_u64 first, llb_u8 *out, llb_u64 count);
 #define LLB_TUNE_DAEMON_SLEEP 0
 #define LLB_TUNE_BARRIER_IDLE 1
 #define LLB_TUNE_RESYNC_BUDGET 2

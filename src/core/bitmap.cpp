@@ -71,6 +71,20 @@ void Bitmap::stats(llb_stats *out) const
 	out->behind_writes = behind();
 	out->behind_wait = behind_waited_for();
 	out->crash_bytes = crash_bytes();
+	out->dirtied_chunks = dirtied();
+	out->cleaned_chunks = cleaned();
+	out->loaded_dirty_chunks = loaded_dirty();
+}
+
+// Of one table: a resize meanwhile shows in the next call.
+u64 Bitmap::copy_cells(u64 first, u8 *out, u64 count) const
+{
+	Table *t = table();
+	u64 n = first < t->geo.chunks ? base::min(count, t->geo.chunks - first) : 0;
+
+	for (u64 i = 0; i < n; i++)
+		out[i] = t->cell(first + i).load_relaxed() & kStateMask;
+	return n;
 }
 
 void Bitmap::metadata(llb_metadata *out) const
@@ -131,6 +145,11 @@ u32 llb_behind_idle(llb_bitmap *b)
 int llb_tune(llb_bitmap *b, u32 what, u64 value)
 {
 	return of(b).tune(what, value).value();
+}
+
+llb_u64 llb_cells_copy(llb_bitmap *b, llb_u64 first, llb_u8 *out, llb_u64 count)
+{
+	return of(b).copy_cells(first, out, count);
 }
 
 void llb_stats_get(llb_bitmap *b, llb_stats *out)

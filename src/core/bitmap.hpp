@@ -50,6 +50,7 @@ class Bitmap : public Resync {
 	void stats(llb_stats *out) const;
 	void metadata(llb_metadata *out) const;
 	void count_bits(u64 counts[LLB_STATES]) const;
+	u64 copy_cells(u64 first, u8 *out, u64 count) const;
 
     private:
 	friend struct Peek;

@@ -109,11 +109,13 @@ Reach Cost::reach(const Table *t) const
 void Cost::became_dirty_on_disk(u64 cells)
 {
 	dirty_on_disk_.store_relaxed(dirty_on_disk_.load_relaxed() + cells);
+	dirtied_.store_relaxed(dirtied_.load_relaxed() + cells);
 }
 
 void Cost::no_longer_dirty_on_disk(u64 cells)
 {
 	dirty_on_disk_.store_relaxed(dirty_on_disk_.load_relaxed() - cells);
+	cleaned_.store_relaxed(cleaned_.load_relaxed() + cells);
 }
 
 void Cost::became_due(u32 page, u32 had, u32 cells)

@@ -26,6 +26,10 @@ class Cost : public Alarm {
 	bool over_half() const;
 	void set_budget_mib(u32 mib) { budget_mib_.store_relaxed(mib); } // as in the superblock
 	u64 budget_mib() const; // for sysfs
+	// In chunks, since the load.
+	u64 dirtied() const { return dirtied_.load_relaxed(); }
+	u64 cleaned() const { return cleaned_.load_relaxed(); }
+	u64 loaded_dirty() const { return loaded_dirty_.load_relaxed(); }
 
 	// The daemon's: over_half(), with what waits for a resync counted anew.
 	bool look_at_budget(const Table *t);
@@ -69,7 +73,9 @@ class Cost : public Alarm {
 	// In chunks.
 	base::Atomic<u64> dirty_on_disk_{0}; // cells that carry DIRTY_ON_DISK
 	base::Atomic<u64> due_{0}; // the sum of the pages'
-	base::Atomic<u64> loaded_dirty_{0}; // what a load found, until the commit that makes it durable
+	base::Atomic<u64> loaded_dirty_{0}; // what the load found
+	base::Atomic<u64> dirtied_{0}; // all that ever were added to dirty_on_disk_
+	base::Atomic<u64> cleaned_{0}; // ... and taken off
 	base::Atomic<u64> waiting_bytes_{0}; // ... for a resync; the daemon's last count
 };
 

@@ -7,6 +7,7 @@
 #include <linux/slab.h>
 #include <linux/suspend.h>
 
+#include "llb_trace.h"
 #include "platform.h"
 
 /* ---- memory: never write back to the array that is being set up ---- */
@@ -75,7 +76,15 @@ void plat_sleep_ms(u32 ms)
 
 void plat_wait(struct plat_array *h, struct llb_bitmap *b, u32 kind, u64 arg)
 {
+	u64 ns = ktime_get_ns();
+
 	wait_event(h->wait, llb_wait_done(b, kind, arg));
+	if (kind != PLAT_WAIT_DURABLE && (kind != PLAT_WAIT_LEADER || arg == U64_MAX))
+		return; /* no writer */
+	ns = ktime_get_ns() - ns;
+	atomic64_inc(&h->seen.waits);
+	atomic64_add(ns, &h->seen.wait_ns);
+	trace_llbitmap_wait(mdname(h->mddev), ns);
 }
 
 void plat_wake(struct plat_array *h)
@@ -454,8 +463,19 @@ static void daemon_fn(struct work_struct *work)
 {
 	struct plat_array *h = container_of(to_delayed_work(work), struct plat_array, daemon);
 	unsigned int noio = memalloc_noio_save();
+	u64 ns = ktime_get_ns();
+	struct llb_stats s;
 
 	llb_daemon(h->bitmap);
+	ns = ktime_get_ns() - ns;
+	llb_stats_get(h->bitmap, &s);
+	WRITE_ONCE(h->seen.passes, h->seen.passes + 1);
+	WRITE_ONCE(h->seen.pass_ns, h->seen.pass_ns + ns);
+	trace_llbitmap_daemon(mdname(h->mddev), s.dirtied_chunks, s.cleaned_chunks, s.crash_bytes, ns);
+	if (s.dirtied_chunks + s.cleaned_chunks != h->changes_told) {
+		h->changes_told = s.dirtied_chunks + s.cleaned_chunks;
+		files_changed(h);
+	}
 	memalloc_noio_restore(noio);
 }
 

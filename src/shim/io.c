@@ -4,6 +4,7 @@
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 
+#include "llb_trace.h"
 #include "platform.h"
 
 u32 plat_members_get(struct plat_array *h, u32 hold)
@@ -165,6 +166,7 @@ void plat_io_begin(struct plat_array *h)
 	/* our bios would wait for the caller to return */
 	WARN_ON_ONCE(current->bio_list);
 	h->piece_count = 0;
+	h->batch_start_ns = ktime_get_ns();
 	batch_begin(&h->writes);
 }
 
@@ -218,6 +220,30 @@ static void write_pieces(struct plat_array *h, struct plat_target *t)
 	}
 }
 
+/* One at a time: relaxed, for who reads the files. */
+static void add(u64 *count, u64 more)
+{
+	WRITE_ONCE(*count, *count + more);
+}
+
+static void batch_seen(struct plat_array *h, u32 in_sync)
+{
+	u64 ns = ktime_get_ns() - h->batch_start_ns, bytes = 0;
+	struct plat_seen *s = &h->seen;
+	unsigned int i;
+
+	for (i = 0; i < h->piece_count; i++)
+		bytes += h->pieces[i].bytes;
+	add(&s->batches, 1);
+	add(&s->pages, h->piece_count);
+	add(&s->bytes, bytes);
+	add(&s->batch_ns, ns);
+	if (ns > s->batch_ns_max)
+		WRITE_ONCE(s->batch_ns_max, ns);
+	add(&s->refused, !in_sync);
+	trace_llbitmap_write(mdname(h->mddev), h->piece_count, bytes, h->writes.count, in_sync, ns);
+}
+
 void plat_io_wait(struct plat_array *h, struct plat_io_result *out)
 {
 	struct plat_batch *b = &h->writes;
@@ -235,6 +261,7 @@ void plat_io_wait(struct plat_array *h, struct plat_io_result *out)
 		out->in_sync_ok += h->piece_count && t->was_in_sync && !t->failed && !t->left_out &&
 				   test_bit(In_sync, &t->rdev->flags);
 	}
+	batch_seen(h, out->in_sync_ok);
 	batch_end(b);
 }
 
@@ -284,6 +311,7 @@ void plat_slots_get(struct plat_array *h, struct plat_slots *out)
 int plat_flush(struct plat_array *h, u32 hold, struct plat_slots *out)
 {
 	struct plat_batch *b = &h->flushes;
+	u64 ns = ktime_get_ns();
 	unsigned int i;
 
 	if (!plat_members_get(h, hold))
@@ -298,5 +326,9 @@ int plat_flush(struct plat_array *h, u32 hold, struct plat_slots *out)
 	batch_wait(b);
 	count_slots(h, b, out);
 	batch_end(b);
+	ns = ktime_get_ns() - ns;
+	add(&h->seen.flushes, 1);
+	add(&h->seen.flush_ns, ns);
+	trace_llbitmap_flush(mdname(h->mddev), out->slots, out->flushed, ns);
 	return 0;
 }

@@ -7,6 +7,8 @@
 
 #include "platform.h"
 #include "layout.h"
+#define CREATE_TRACE_POINTS
+#include "llb_trace.h"
 #include "llbitmap/release.h"
 
 extern int register_md_submodule(struct md_submodule_head *msh);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /* md's bitmap_operations, each handed to the core. Contexts: abi.h. */
+#include "llb_trace.h"
 #include "platform.h"
 
 static struct llb_bitmap *bitmap_of(struct mddev *mddev)
@@ -58,9 +59,17 @@ static int llb_op_create(struct mddev *mddev)
 static int llb_op_load(struct mddev *mddev)
 {
 	struct plat_array *h = mddev->bitmap;
+	u64 ns = ktime_get_ns();
 	int err = llb_load(h->bitmap);
+	struct llb_metadata m = {};
+	struct llb_stats s = {};
 
 	h->loaded = !err;
+	if (!err) {
+		llb_metadata_get(h->bitmap, &m);
+		llb_stats_get(h->bitmap, &s);
+	}
+	trace_llbitmap_load(mdname(mddev), err, m.chunks, s.loaded_dirty_chunks, ktime_get_ns() - ns);
 	return err;
 }
 
@@ -266,6 +275,7 @@ static void llb_op_cond_end_sync(struct mddev *mddev, sector_t sector, bool forc
 static void llb_op_close_sync(struct mddev *mddev)
 {
 	llb_close_sync(bitmap_of(mddev));
+	files_changed(mddev->bitmap);
 }
 
 static void llb_op_update_sb(void *data)

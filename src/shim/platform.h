@@ -36,6 +36,25 @@ struct plat_piece {
 	u32 bytes;
 };
 
+/*
+ * What llbitmap/stats shows besides the core's. Of one writer each (the leader, the daemon), or
+ * atomic; nothing here is on the way of a write that need not wait.
+ */
+struct plat_seen {
+	u64 batches;		/* of bitmap writes: each goes to all members at once */
+	u64 pages;
+	u64 bytes;		/* to one member */
+	u64 batch_ns;
+	u64 batch_ns_max;
+	u64 refused;		/* batches that no member in sync took */
+	u64 flushes;
+	u64 flush_ns;
+	u64 passes;		/* times that the daemon came */
+	u64 pass_ns;
+	atomic64_t waits;
+	atomic64_t wait_ns;
+};
+
 #define PLAT_NUMBERS ((4096 - 256) / 2)	/* of members, in metadata 1.x */
 
 /* What mddev->bitmap points to. */
@@ -62,7 +81,10 @@ struct plat_array {
 	bool loaded;			/* the array runs with it */
 	struct list_head files;		/* sysfs.c: those that a file may find */
 	unsigned int files_users;	/* ... tasks that have found it */
-	DECLARE_BITMAP(missed, PLAT_NUMBERS);	/* rm: by member number, PLAT_MEMBER_MISSED */
+	DECLARE_BITMAP(missed, PLAT_NUMBERS);	/* by member number, PLAT_MEMBER_MISSED */
+	struct plat_seen seen;
+	u64 batch_start_ns;		/* the leader's */
+	u64 changes_told;		/* the daemon's: whoever polls bits knows of so many */
 };
 
 struct plat_array *plat_host_make(struct mddev *mddev);
@@ -83,6 +105,7 @@ extern bool plat_snapshot;
 extern const struct attribute_group llb_group;
 void files_show(struct plat_array *h);
 void files_hide(struct plat_array *h);
+void files_changed(struct plat_array *h); /* wakes who polls bits [sleep] */
 extern struct bitmap_operations llb_ops;
 
 #endif

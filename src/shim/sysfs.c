@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /sys/block/mdX/md/llbitmap/: names and formats of the in-tree driver; resync_budget and
- * crash_bytes are ours alone. md calls these without a lock. It removes the files before it
+ * /sys/block/mdX/md/llbitmap/: names and formats of the in-tree driver; resync_budget,
+ * crash_bytes, stats and cells are ours alone. md calls these without a lock. It removes the files before it
  * destroys the bitmap, but not where "none" is written to its own bitmap/location: then we do.
  * And a file finds its bitmap in our list, for md may have another one by then.
  */
@@ -44,6 +44,11 @@ void files_hide(struct plat_array *h)
 	list_del(&h->files);
 	spin_unlock(&hosts_lock);
 	wait_event(h->wait, files_unused(h));
+}
+
+void files_changed(struct plat_array *h)
+{
+	sysfs_notify(&h->mddev->kobj, llb_group.name, "bits");
 }
 
 static struct plat_array *files_get(struct mddev *mddev)
@@ -171,6 +176,35 @@ static ssize_t crash_bytes_print(struct plat_array *h, char *page)
 	return sysfs_emit(page, "%llu\n", s.crash_bytes);
 }
 
+#define LLB_STAT(name, value) (len += sysfs_emit_at(page, len, name " %llu\n", (u64)(value)))
+
+/* Counts since the load. Names are only ever added; times are nanoseconds. */
+static ssize_t stats_print(struct plat_array *h, char *page)
+{
+	const struct plat_seen *seen = &h->seen;
+	struct llb_stats s;
+	ssize_t len = 0;
+
+	llb_stats_get(h->bitmap, &s);
+	LLB_STAT("dirtied_chunks", s.dirtied_chunks);
+	LLB_STAT("cleaned_chunks", s.cleaned_chunks);
+	LLB_STAT("loaded_dirty_chunks", s.loaded_dirty_chunks);
+	LLB_STAT("events_cleared", s.events_cleared);
+	LLB_STAT("batches", READ_ONCE(seen->batches));
+	LLB_STAT("batch_pages", READ_ONCE(seen->pages));
+	LLB_STAT("batch_bytes", READ_ONCE(seen->bytes));
+	LLB_STAT("batch_ns_total", READ_ONCE(seen->batch_ns));
+	LLB_STAT("batch_ns_max", READ_ONCE(seen->batch_ns_max));
+	LLB_STAT("batches_refused", READ_ONCE(seen->refused));
+	LLB_STAT("flushes", READ_ONCE(seen->flushes));
+	LLB_STAT("flush_ns_total", READ_ONCE(seen->flush_ns));
+	LLB_STAT("waits", atomic64_read(&seen->waits));
+	LLB_STAT("wait_ns_total", atomic64_read(&seen->wait_ns));
+	LLB_STAT("passes", READ_ONCE(seen->passes));
+	LLB_STAT("pass_ns_total", READ_ONCE(seen->pass_ns));
+	return len;
+}
+
 static ssize_t proactive_sync_store(struct mddev *mddev, const char *buf, size_t len)
 {
 	struct plat_array *h;
@@ -200,6 +234,7 @@ LLB_SHOW(daemon_sleep)
 LLB_SHOW(barrier_idle)
 LLB_SHOW(resync_budget)
 LLB_SHOW(crash_bytes)
+LLB_SHOW(stats)
 
 static struct md_sysfs_entry llb_bits = __ATTR_RO(bits);
 static struct md_sysfs_entry llb_metadata_attr = __ATTR_RO(metadata);
@@ -207,6 +242,7 @@ static struct md_sysfs_entry llb_daemon_sleep = __ATTR_RW(daemon_sleep);
 static struct md_sysfs_entry llb_barrier_idle = __ATTR_RW(barrier_idle);
 static struct md_sysfs_entry llb_resync_budget = __ATTR_RW(resync_budget);
 static struct md_sysfs_entry llb_crash_bytes = __ATTR_RO(crash_bytes);
+static struct md_sysfs_entry llb_stats_attr = __ATTR_RO(stats);
 static struct md_sysfs_entry llb_proactive_sync_attr = __ATTR_WO(proactive_sync);
 
 static struct attribute *llb_attrs[] = {
@@ -216,11 +252,34 @@ static struct attribute *llb_attrs[] = {
 	&llb_barrier_idle.attr,
 	&llb_resync_budget.attr,
 	&llb_crash_bytes.attr,
+	&llb_stats_attr.attr,
 	&llb_proactive_sync_attr.attr,
 	NULL,
 };
 
+/* A byte for each chunk, its state as memory has it. */
+static ssize_t cells_read(struct file *file, struct kobject *kobj, const struct bin_attribute *attr,
+			  char *buf, loff_t from, size_t bytes)
+{
+	struct plat_array *h = files_get(container_of(kobj, struct mddev, kobj));
+	ssize_t len;
+
+	if (!h)
+		return -ENODEV;
+	len = llb_cells_copy(h->bitmap, from, buf, bytes);
+	files_put(h);
+	return len;
+}
+
+static const struct bin_attribute llb_cells = {
+	.attr = { .name = "cells", .mode = 0400 },
+	.read = cells_read,
+};
+
+static const struct bin_attribute *const llb_bin_attrs[] = { &llb_cells, NULL };
+
 const struct attribute_group llb_group = {
 	.name = "llbitmap",
 	.attrs = llb_attrs,
+	.bin_attrs = llb_bin_attrs,
 };

@@ -89,6 +89,20 @@ class Metrics {
 			     std::optional<Left> left = left_of_sync(a);
 			     return left ? std::optional(left->bytes) : std::nullopt;
 		     });
+		counter("llbitmap_dirtied_chunks_total", "dirtied_chunks",
+			"Chunks that writes made dirty on the members, with the neighbours that a write covers.");
+		counter("llbitmap_cleaned_chunks_total", "cleaned_chunks", "Chunks that became clean again.");
+		counter("llbitmap_batches_total", "batches",
+			"Bitmap writes; each goes to all members at once.");
+		counter("llbitmap_batch_bytes_total", "batch_bytes", "What they wrote to each member.");
+		seconds("llbitmap_batch_seconds_total", "batch_ns_total", "How long they took.");
+		counter("llbitmap_batches_refused_total", "batches_refused",
+			"Bitmap writes that no member in sync took.");
+		counter("llbitmap_flushes_total", "flushes",
+			"Flushes of the members' caches, before chunks are called clean.");
+		counter("llbitmap_waits_total", "waits",
+			"Times that a write slept until another's bitmap write was done.");
+		seconds("llbitmap_wait_seconds_total", "wait_ns_total", "How long these slept.");
 		return out_;
 	}
 
@@ -98,16 +112,43 @@ class Metrics {
 
 	static std::string device(const Running &a) { return "device=\"" + label(a.name) + "\""; }
 
-	void begin(const char *name, const char *help)
+	void begin(const char *name, const char *help, const char *type = "gauge")
 	{
 		name_ = name;
-		out_ += "# HELP " + name_ + ' ' + help + "\n# TYPE " + name_ + " gauge\n";
+		out_ += "# HELP " + name_ + ' ' + help + "\n# TYPE " + name_ + ' ' + type + '\n';
 	}
 
-	void sample(const std::string &labels, u64 value)
+	void sample(const std::string &labels, const std::string &value)
 	{
-		out_ += name_ + (labels.empty() ? "" : '{' + labels + '}') + ' ' + std::to_string(value) +
-			'\n';
+		out_ += name_ + (labels.empty() ? "" : '{' + labels + '}') + ' ' + value + '\n';
+	}
+
+	void sample(const std::string &labels, u64 value) { sample(labels, std::to_string(value)); }
+
+	// Since the bitmap was loaded, of the module's own count of that name.
+	void counter(const char *name, const char *stat, const char *help)
+	{
+		begin(name, help, "counter");
+		for (const Judged &one : all_) {
+			if (std::optional<u64> v = one.array.stat(stat))
+				sample(device(one.array), *v);
+		}
+	}
+
+	void seconds(const char *name, const char *stat, const char *help)
+	{
+		constexpr u64 kSecond_ns = 1000000000;
+		begin(name, help, "counter");
+		for (const Judged &one : all_) {
+			if (std::optional<u64> v = one.array.stat(stat))
+				sample(device(one.array), text_of(*v / kSecond_ns, *v % kSecond_ns));
+		}
+	}
+
+	static std::string text_of(u64 whole, u64 ns)
+	{
+		std::string digits = std::to_string(ns);
+		return std::to_string(whole) + '.' + std::string(9 - digits.size(), '0') + digits;
 	}
 
 	void each(const char *name, const char *help,

@@ -131,6 +131,12 @@ void read_lockless(Running &a, const std::string &folder)
 	a.barrier_idle = file_number(folder + "barrier_idle");
 	a.budget = times(file_number(folder + "resync_budget"), u64{1} << 20);
 	a.crash = file_number(folder + "crash_bytes");
+	for (const std::string &line : lines(file_text(folder + "stats").value_or(""))) {
+		std::vector<std::string> found = words(line);
+		std::optional<u64> value = found.size() == 2 ? number(found[1]) : std::nullopt;
+		if (value)
+			a.stats[found[0]] = *value;
+	}
 }
 
 Sync sync_of(const std::string &md)
@@ -314,6 +320,12 @@ u64 Running::written() const
 	const auto &c = *counts;
 	// Parity or copies that were made before the first write are made again, too.
 	return c[LLB_CLEAN] + c[LLB_DIRTY] + c[LLB_NEED_SYNC] + c[LLB_SYNCING] + c[LLB_CLEAN_UNWRITTEN];
+}
+
+std::optional<u64> Running::stat(const std::string &named) const
+{
+	auto found = stats.find(named);
+	return found == stats.end() ? std::nullopt : std::optional(found->second);
 }
 
 std::optional<u64> Running::cost() const

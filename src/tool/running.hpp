@@ -4,6 +4,7 @@
 #pragma once
 
 #include <array>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -57,6 +58,7 @@ struct Running {
 	std::optional<u64> daemon_sleep, barrier_idle; // seconds
 	std::optional<u64> budget; // bytes; 0: no limit
 	std::optional<u64> crash; // bytes, as the module counts them (not the in-tree driver)
+	std::map<std::string, u64> stats; // llbitmap/stats: counts since it was loaded; none: in-tree
 
 	Sync sync;
 
@@ -74,6 +76,7 @@ struct Running {
 	// Chunks that wait for a resync, or are in one; and all that a power cut leaves to one.
 	u64 waiting() const;
 	u64 written() const; // chunks that a recovery copies
+	std::optional<u64> stat(const std::string &named) const;
 	// Bytes that a power cut now leaves to be resynchronised: as the module counts them, or
 	// by the counts. None: not a lockless bitmap.
 	std::optional<u64> cost() const;

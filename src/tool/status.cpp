@@ -128,6 +128,29 @@ void members(Screen &s, const Running &a, bool all)
 		s.line("         (the others are in sync; all with -v)", Colour::Faint);
 }
 
+std::string mean_text(u64 ns, u64 count)
+{
+	return count ? text("%.1f ms on average", double(ns) / double(count) / 1e6) : "none took time";
+}
+
+// What the module has counted since it loaded this bitmap.
+void stats_lines(Screen &s, const Running &a)
+{
+	auto count = [&](const char *name) { return a.stat(name).value_or(0); };
+	if (a.stats.empty())
+		return;
+	s.field("load", grouped(count("loaded_dirty_chunks")) +
+				" chunks were to be resynchronised; since then " +
+				grouped(count("dirtied_chunks")) + " became dirty, " +
+				grouped(count("cleaned_chunks")) + " clean");
+	const u64 batches = count("batches"), waits = count("waits");
+	s.field("writes", grouped(batches) + " of the bitmap, " + bytes_text(count("batch_bytes")) +
+				  " to each member, " + mean_text(count("batch_ns_total"), batches) +
+				  text(", %.1f ms at most", double(count("batch_ns_max")) / 1e6));
+	s.field("waits",
+		grouped(waits) + " of writes for another's, " + mean_text(count("wait_ns_total"), waits));
+}
+
 void block(Screen &s, const Judged &one, bool verbose)
 {
 	const Running &a = one.array;
@@ -181,6 +204,7 @@ void block(Screen &s, const Judged &one, bool verbose)
 				      (a.disk_chunk && *a.disk_chunk
 					       ? ", chunks of " + bytes_text(*a.disk_chunk) + " per disk"
 					       : ""));
+		stats_lines(s, a);
 	}
 	members(s, a, verbose);
 }
@@ -292,7 +316,8 @@ Json array_json(const Judged &one)
 		  {"waiting_bytes", a.counts && a.chunk ? Json(a.waiting() * *a.chunk) : Json()},
 		  {"power_cut_bytes", or_null(cost)},
 		  {"power_cut_seconds", or_null(seconds)},
-		  {"power_cut_speed_is_measured", p.bytes_per_second ? Json(p.measured) : Json()}}},
+		  {"power_cut_speed_is_measured", p.bytes_per_second ? Json(p.measured) : Json()},
+		  {"stats", a.stats.empty() ? Json() : Json(a.stats)}}},
 		{"sync", sync_json(a)},
 		{"members", parts},
 		{"notices", notices}};

@@ -18,32 +18,53 @@ namespace tool {
 
 namespace {
 
-// md wakes who polls /proc/mdstat when an array or a sync begins, ends or fails. The counts
-// of a bitmap wake nobody: hence the interval.
+// md wakes who polls /proc/mdstat when an array or a sync begins, ends or fails; the module
+// who polls llbitmap/bits when a pass of its daemon has found or made a change. The interval is
+// for the rest: what waits for a sync, another kernel's bitmap.
 class Waker {
     public:
-	Waker()
-		: fd_(open(at("/proc/mdstat").c_str(), O_RDONLY | O_CLOEXEC))
-	{}
-	~Waker()
-	{
-		if (fd_ >= 0)
-			close(fd_);
-	}
+	Waker() { add("/proc/mdstat"); }
+	~Waker() { drop_from(0); }
 	Waker(const Waker &) = delete;
 	Waker &operator=(const Waker &) = delete;
 
-	void wait(u32 seconds)
+	// Before they are looked at: only what comes later wakes.
+	void arm(const std::vector<std::string> &arrays)
 	{
-		char byte; // seen so far: only what comes later wakes
-		if (fd_ >= 0 && pread(fd_, &byte, 1, 0) < 0)
-			byte = 0;
-		pollfd one{fd_, POLLPRI, 0};
-		poll(&one, 1, int(seconds * 1000));
+		if (arrays != arrays_) {
+			drop_from(1);
+			for (const std::string &name : arrays)
+				add("/sys/block/" + name + "/md/llbitmap/bits");
+			arrays_ = arrays;
+		}
+		char some[4096];
+		for (pollfd &one : all_) {
+			if (one.fd >= 0 && pread(one.fd, some, sizeof(some), 0) < 0) { // it is gone
+				close(one.fd);
+				one.fd = -1;
+			}
+		}
 	}
 
+	void wait(u32 seconds) { poll(all_.data(), all_.size(), int(seconds * 1000)); }
+
     private:
-	int fd_;
+	void add(const std::string &path)
+	{
+		all_.push_back({open(at(path).c_str(), O_RDONLY | O_CLOEXEC), POLLPRI, 0});
+	}
+
+	void drop_from(size_t first)
+	{
+		for (size_t i = first; i < all_.size(); i++) {
+			if (all_[i].fd >= 0)
+				close(all_[i].fd);
+		}
+		all_.resize(std::min(first, all_.size()));
+	}
+
+	std::vector<pollfd> all_; // the first: mdstat; poll() passes over those with fd -1
+	std::vector<std::string> arrays_;
 };
 
 [[noreturn]] void not_known(const Running &a, const std::string &until, const std::string &why)
@@ -170,6 +191,21 @@ void tell(const std::vector<Fact> &old, const std::vector<Fact> &now, bool json)
 	fflush(stdout);
 }
 
+u64 seconds_now()
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return u64(now.tv_sec);
+}
+
+std::vector<std::string> names_of(const std::vector<Judged> &all)
+{
+	std::vector<std::string> names;
+	for (const Judged &one : all)
+		names.push_back(one.array.name);
+	return names;
+}
+
 } // namespace
 
 int watch(const WatchWanted &wanted)
@@ -177,9 +213,15 @@ int watch(const WatchWanted &wanted)
 	Waker waker;
 	bool terminal = isatty(STDOUT_FILENO), first = true;
 	std::vector<Fact> old;
-	u64 waited = 0;
+	std::vector<std::string> names;
+	const u64 begin = seconds_now();
 	for (u64 shown = 1;; shown++) {
+		waker.arm(names);
 		std::vector<Judged> all = judged(wanted.status.arrays);
+		if (std::vector<std::string> found = names_of(all); found != names) {
+			names = found;
+			waker.arm(names);
+		}
 		if (!wanted.until.empty() && reached(wanted.until, all))
 			return kDone;
 		if (wanted.events) {
@@ -203,15 +245,12 @@ int watch(const WatchWanted &wanted)
 		if (ferror(stdout))
 			return kUnreadable;
 		first = false;
-		struct timespec from, to;
-		clock_gettime(CLOCK_MONOTONIC, &from);
+		u64 waited = seconds_now() - begin;
 		u32 step = wanted.interval;
 		if (!wanted.until.empty() && wanted.timeout)
-			step = u32(std::min<u64>(step, wanted.timeout - waited));
+			step = u32(std::min<u64>(step, wanted.timeout - std::min(waited, wanted.timeout)));
 		waker.wait(step);
-		clock_gettime(CLOCK_MONOTONIC, &to);
-		// A wake-up by md is short: then it counts as nothing, and the timeout is later.
-		waited += u64(to.tv_sec - from.tv_sec);
+		waited = seconds_now() - begin;
 		if (!wanted.until.empty() && wanted.timeout && waited >= wanted.timeout) {
 			complain("after " + seconds_text(wanted.timeout) + " it is not " + wanted.until +
 				 " yet");

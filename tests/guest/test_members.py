@@ -460,7 +460,8 @@ def test_sysfs_while_starting_and_stopping():
 
     def reader():
         while not done.is_set():
-            for name in ('bits', 'metadata', 'daemon_sleep', 'barrier_idle', 'resync_budget', 'crash_bytes'):
+            for name in ('bits', 'metadata', 'daemon_sleep', 'barrier_idle', 'resync_budget', 'crash_bytes',
+                         'stats', 'cells'):
                 try:
                     read(f'/sys/block/md0/md/llbitmap/{name}')
                 except OSError:

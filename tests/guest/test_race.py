@@ -24,7 +24,7 @@ class Readers:
     """Tasks that read and write whatever there is of an array in sysfs and /proc."""
 
     FILES = ('llbitmap/bits', 'llbitmap/metadata', 'llbitmap/daemon_sleep',
-             'llbitmap/barrier_idle', 'llbitmap/resync_budget', 'llbitmap/crash_bytes',
+             'llbitmap/barrier_idle', 'llbitmap/resync_budget', 'llbitmap/crash_bytes', 'llbitmap/stats',
              'bitmap_type', '/proc/mdstat')
 
     def __init__(self, number=0):

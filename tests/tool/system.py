@@ -4,6 +4,10 @@
 
 import os
 
+STATS = dict(dirtied_chunks=5120, cleaned_chunks=5111, loaded_dirty_chunks=12, events_cleared=88,
+             batches=40, batch_pages=44, batch_bytes=45056, batch_ns_total=60000000,
+             batch_ns_max=2500000, batches_refused=0, flushes=17, flush_ns_total=1000000,
+             waits=3, wait_ns_total=4500000, passes=120, pass_ns_total=3000000)
 STATES = ('unwritten', 'clean', 'dirty', 'need sync', 'syncing', 'need sync unwritten',
           'syncing unwritten', 'clean unwritten')
 KERNEL = '7.2.12+deb14-amd64'
@@ -63,6 +67,7 @@ class Machine:
             dirty = got['dirty'] + got['need sync'] + got['syncing']
             self.files(f'{md}/llbitmap', daemon_sleep=30, barrier_idle=5, resync_budget=12288,
                        crash_bytes=dirty * chunk * 512,
+                       stats='\n'.join(f'{name} {value}' for name, value in STATS.items()),
                        bits='\n'.join(f'{state} {got[state]}' for state in STATES),
                        metadata=f'chunksize {chunk}\nchunkshift 14\nchunks {sum(got.values())}\n'
                                 'offset 8\ndaemon_sleep 30')

@@ -18,7 +18,7 @@ import xml.etree.ElementTree as tree
 
 import images as im
 from schema import wrong
-from system import KERNEL, Machine
+from system import KERNEL, STATS, Machine
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TOOL = os.path.join(TOP, 'build', 'tool', 'llbitmap')
@@ -84,6 +84,12 @@ class Status(Case):
         self.assertEqual(got['bitmap']['resync_budget_bytes'], 12 << 30)
         self.assertEqual((got['health'], got['notices'], got['failures_left']), ('healthy', [], 1))
         self.assertIn('the one array is healthy', self.tool('status', '-x'))
+        self.assertEqual(got['bitmap']['stats'], STATS)
+        said = ' '.join(self.tool('status', '-v').split())
+        for words in ('load: 12 chunks were to be resynchronised; since then 5,120 became dirty, 5,111 clean',
+                      'writes: 40 of the bitmap, 44 KiB to each member, 1.5 ms on average, 2.5 ms at most',
+                      'waits: 3 of writes for another\'s, 1.5 ms on average'):
+            self.assertIn(words, said)
         self.assertEqual(self.tool('status', '--check'), 'LLBITMAP OK - 1 array healthy | '
                          f'md0_power_cut={9 << 23}B;{12 << 30};;0; md0_waiting=0B;;;0;\n')
 
@@ -320,10 +326,13 @@ class Status(Case):
         self.json('status', 'md1', status=UNUSABLE)
 
     def test_without_crash_bytes(self):
-        """The in-tree driver has no such file: by the counts."""
+        """The in-tree driver has no such file: by the counts. Nor stats."""
         self.machine.array(counts={'need sync': 1})
-        os.remove(self.machine.path('sys/block/md0/md/llbitmap/crash_bytes'))
-        self.assertEqual(self.json('status')['arrays'][0]['bitmap']['power_cut_bytes'], 10 << 23)
+        for name in ('crash_bytes', 'stats'):
+            os.remove(self.machine.path(f'sys/block/md0/md/llbitmap/{name}'))
+        got = self.json('status')['arrays'][0]['bitmap']
+        self.assertEqual((got['power_cut_bytes'], got['stats']), (10 << 23, None))
+        self.tool('status', '-v')
 
     def test_marked_on_disk(self):
         """More than is dirty: it is said why."""
@@ -407,12 +416,12 @@ class Metrics(Case):
                 self.assertNotIn(family, found)
                 found[family] = {}
             elif line.startswith('# TYPE '):
-                self.assertEqual(line, f'# TYPE {family} gauge')
+                self.assertEqual(line, f'# TYPE {family} ' + ('counter' if family.endswith('_total') else 'gauge'))
             else:
                 name, labels, value = re.fullmatch(
-                    r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\\]|\\\\.)*",?)+)\})? (\d+)', line).groups()
+                    r'([a-z_]+)(?:\{((?:[a-z_]+="(?:[^"\\\\]|\\\\.)*",?)+)\})? (\d+(?:\.\d{9})?)', line).groups()
                 self.assertEqual(name, family)
-                found[name][labels] = int(value)
+                found[name][labels] = float(value)
         self.assertEqual(found['llbitmap_power_cut_bytes'],
                          {'device="md0"': 9 << 23, 'device="md1"': 825 << 25})
         self.assertEqual(found['llbitmap_waiting_bytes'], {'device="md0"': 0, 'device="md1"': 611 << 25})
@@ -421,6 +430,10 @@ class Metrics(Case):
         self.assertEqual(found['llbitmap_health'], {'device="md0"': 0, 'device="md1"': 2, 'device="md2"': 0,
                                                     'device="md3"': 5})
         self.assertEqual(found['llbitmap_sync_left_bytes'], {'device="md1"': 611 << 25})
+        both = ('device="md0"', 'device="md1"')  # md2 has another bitmap
+        self.assertEqual(found['llbitmap_batches_total'], dict.fromkeys(both, 40))
+        self.assertEqual(found['llbitmap_batch_seconds_total'], dict.fromkeys(both, 0.06))
+        self.assertEqual(found['llbitmap_wait_seconds_total'], dict.fromkeys(both, 0.0045))
 
     def test_no_utf8(self):
         """One such name, and Prometheus takes nothing of the file."""

@@ -485,6 +485,36 @@ TEST(Daemon, EventsClearedIsDurableBeforeTheFirstCleanByte)
 	}
 }
 
+TEST(Daemon, WhatIsSeenFromOutside)
+{
+	Rig r(kFirstUse);
+	r.start();
+	llb_stats s;
+	auto counts = [&] {
+		llb_stats_get(r.b(), &s);
+		return std::pair{s.dirtied_chunks, s.cleaned_chunks};
+	};
+	ASSERT_EQ(counts(), (std::pair<u64, u64>{0, 0}));
+	r.write(5);
+	const u64 dirtied = counts().first; // and neighbours
+	EXPECT_GE(dirtied, 1u);
+	EXPECT_EQ(s.cleaned_chunks, 0u);
+	r.write(5);
+	EXPECT_EQ(counts().first, dirtied) << "a second write";
+	const u64 chunks = Options{}.chunks;
+	std::vector<u8> cells(chunks + 8, 0xaa);
+	ASSERT_EQ(llb_cells_copy(r.b(), 0, cells.data(), cells.size()), chunks);
+	for (u64 c = 0; c < chunks; c++)
+		ASSERT_EQ(cells[c], u8(r.state(c))) << c;
+	EXPECT_EQ(cells[chunks], 0xaa);
+	EXPECT_EQ(llb_cells_copy(r.b(), 5, cells.data(), 1), 1u);
+	EXPECT_EQ(cells[0], LLB_DIRTY);
+	EXPECT_EQ(llb_cells_copy(r.b(), chunks, cells.data(), 1), 0u);
+	EXPECT_EQ(llb_cells_copy(r.b(), ~u64{0}, cells.data(), 1), 0u);
+	r.idle();
+	EXPECT_EQ(counts(), (std::pair<u64, u64>{dirtied, dirtied}));
+}
+
 // Who has no slot, and is bound still, has missed what becomes clean; md would take it back
 // through its state file without a look at its events, which need not have moved.
 TEST(Daemon, WhoIsBoundWithoutASlotMissesWhatBecomesClean)
