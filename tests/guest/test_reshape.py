@@ -20,11 +20,11 @@ BACKUP = '/tmp/backup'
 
 class Kind:
     """A change of shape: level and options before it, members, how many more it takes,
-    what mdadm is told; size: MiB of each member."""
+    what mdadm is told; frees: how many members it lets go, the last ones; size: MiB of each."""
 
-    def __init__(self, level, count, more, *change, options=(), size=24):
+    def __init__(self, level, count, more, *change, options=(), frees=0, size=24):
         self.level, self.count, self.more, self.change = level, count, more, change
-        self.options, self.size = options, size
+        self.options, self.frees, self.size = options, frees, size
 
     def made(self):
         """(array, all disks): parity over used disks, mirrors over zeros, and half of it
@@ -52,7 +52,7 @@ RAID10_OFFSET = Kind(10, 4, 2, '-n6', options=('--layout=o2',))
 RAID10_CHUNK = Kind(10, 4, 0, '--chunk=128')
 RAID5_CHUNK = Kind(5, 3, 0, '--chunk=128')
 FROM_5_TO_6 = Kind(5, 3, 1, '--level=6', '-n4', f'--backup-file={BACKUP}')
-FROM_6_TO_5 = Kind(6, 4, 0, '--level=5', '-n3', f'--backup-file={BACKUP}')
+FROM_6_TO_5 = Kind(6, 4, 0, '--level=5', '-n3', f'--backup-file={BACKUP}', frees=1)
 
 
 def begin(array, kind, disks, *force):
@@ -165,6 +165,10 @@ def failed_in(kind, back, restart=False, late=True):
         array.wait_idle()
         if not restart:
             remove(array, gone)
+        for path in disks[kind.count - kind.frees:kind.count]:  # md has taken it in gone's place
+            array.wait_whole()
+            lose(array, path)
+            without(array, path)
         data.sprinkle([offset + 12 * KIB for offset in parts(array)], '5a')
         data.holds()
         void(array, gone)
