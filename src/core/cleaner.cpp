@@ -227,18 +227,25 @@ bool Cleaner::prepare_clear(Table *t, Hold hold)
 	return raise_events_cleared(hold); // 4
 }
 
-// Clear 4: W5. Durable before the first byte that it stands for.
+// Clear 4: W5. Durable before the first byte that it stands for. Who fails while this waits for the
+// lock, or by this very header, has missed nothing that becomes clean, for nothing does: its events
+// are no older than what is raised, and it is not marked.
 bool Cleaner::raise_events_cleared(Hold hold)
 {
+	plat_slots slots;
+
 	leader_lock();
-	u64 events = plat_events(host_);
+	u64 events = plat_events(host_); // before the slots: a failure that they do not show comes later
 	u64 before = sb_.events_cleared;
-	bool ok = true;
-	if (before < events) {
+	plat_slots_get(host_, &slots);
+	bool ok = whole(slots, false);
+	if (ok && before < events) {
 		sb_.events_cleared = events;
 		ok = !write_header(hold).failed();
 		if (!ok)
 			sb_.events_cleared = before;
+		plat_slots_get(host_, &slots);
+		ok = ok && whole(slots, false);
 	}
 	if (ok) {
 		// before what they stand for; also where events did not move: a member that was

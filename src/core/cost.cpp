@@ -145,6 +145,9 @@ void Cost::recount(const Table *t)
 		due += due_of_[b].load_relaxed();
 		plat_relax();
 	}
+	// all of the old table, and all of the new one: the difference stays what is dirty
+	cleaned_.store_relaxed(cleaned_.load_relaxed() + dirty_on_disk_.load_relaxed());
+	dirtied_.store_relaxed(dirtied_.load_relaxed() + dirty);
 	dirty_on_disk_.store_relaxed(dirty);
 	due_.store_relaxed(due);
 }

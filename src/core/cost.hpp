@@ -56,7 +56,14 @@ class Cost : public Alarm {
 		loaded_dirty_.store_relaxed(dirty_chunks); // not shared yet
 		init_pending_.exchange_full(1);
 	}
-	void became_durable() { init_pending_.store_release(0); } // pairs with skip_sync()
+	void became_durable()
+	{
+		if (init_pending()) { // what the load itself wrote
+			dirtied_.store_relaxed(0);
+			cleaned_.store_relaxed(0);
+		}
+		init_pending_.store_release(0); // pairs with skip_sync()
+	}
 
     private:
 	friend struct Peek;

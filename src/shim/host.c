@@ -76,11 +76,16 @@ void plat_sleep_ms(u32 ms)
 
 void plat_wait(struct plat_array *h, struct llb_bitmap *b, u32 kind, u64 arg)
 {
-	u64 ns = ktime_get_ns();
+	u64 ns;
 
+	if (llb_wait_done(b, kind, arg))
+		return;
+	ns = ktime_get_ns();
 	wait_event(h->wait, llb_wait_done(b, kind, arg));
 	if (kind != PLAT_WAIT_DURABLE && (kind != PLAT_WAIT_LEADER || arg == U64_MAX))
-		return; /* no writer */
+		return; /* not for a commit */
+	if (current_work() == &h->leader)
+		return; /* for a writer that is counted */
 	ns = ktime_get_ns() - ns;
 	atomic64_inc(&h->seen.waits);
 	atomic64_add(ns, &h->seen.wait_ns);
@@ -258,25 +263,28 @@ void plat_member_fail(struct plat_array *h, u32 index)
 }
 
 /*
- * saved_raid_disk makes md give a member its slot back, to be recovered through the bitmap. As md
- * does at the end of a recovery that makes the array whole, but also for who leaves its slot after
- * it (K22). Without reconfig_mutex (the daemon): md may add a member meanwhile that it took
- * for known, which write_all() then distrusts.
+ * saved_raid_disk makes md give a member its slot back, to be recovered through the bitmap; md
+ * indexes by it, so it changes only under reconfig_mutex. The daemon, which holds none, marks:
+ * write_all() then distrusts who gets a slot (K22). Under the leader lock: one at a time.
  */
 void plat_absent_missed(struct plat_array *h)
 {
+	bool ours = reconfig_is_ours(h->mddev);
 	struct md_rdev *rdev;
 
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, h->mddev) {
-		if (test_bit(Journal, &rdev->flags) ||
-		    (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags) &&
-		     !test_bit(Faulty, &rdev->flags)))
+		if (test_bit(Journal, &rdev->flags) || !numbered(rdev))
 			continue;
-		if (!test_bit(Faulty, &rdev->flags))
-			WRITE_ONCE(rdev->saved_raid_disk, -1);
-		if (numbered(rdev)) /* a faulty one has its slot still, and saves it when it leaves */
-			set_bit(rdev->desc_nr, h->missed);
+		if (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags) &&
+		    !test_bit(Faulty, &rdev->flags)) {
+			clear_bit(rdev->desc_nr, h->missed);
+			continue;
+		}
+		if (ours && !test_bit(Faulty, &rdev->flags))
+			rdev->saved_raid_disk = -1;
+		/* a faulty one has its slot still, and saves it when it leaves */
+		set_bit(rdev->desc_nr, h->missed);
 	}
 	rcu_read_unlock();
 }
@@ -285,8 +293,10 @@ void plat_member_distrust(struct plat_array *h, u32 index)
 {
 	struct md_rdev *rdev = member_at(h->mddev, index);
 
-	if (rdev)
-		rdev->saved_raid_disk = -1; /* its superblock then says that the bitmap is no help */
+	if (!rdev || rdev->saved_raid_disk < 0)
+		return;
+	rdev->saved_raid_disk = -1; /* its superblock then says that the bitmap is no help */
+	set_bit(MD_SB_CHANGE_DEVS, &h->mddev->sb_flags); /* ... once more, if it is just being written */
 }
 
 /* A member's state file, as if its line were written there. Holding reconfig_mutex, as md does. */
@@ -488,6 +498,16 @@ static void leader_fn(struct work_struct *work)
 	memalloc_noio_restore(noio);
 }
 
+/* Bound from before this bitmap: md compares no events when it stops an array that stays bound. */
+static void faulty_missed(struct plat_array *h)
+{
+	struct md_rdev *rdev;
+
+	rdev_for_each(rdev, h->mddev)
+		if (test_bit(Faulty, &rdev->flags) && numbered(rdev))
+			set_bit(rdev->desc_nr, h->missed);
+}
+
 struct plat_array *plat_host_make(struct mddev *mddev)
 {
 	unsigned int noio = memalloc_noio_save();
@@ -496,6 +516,7 @@ struct plat_array *plat_host_make(struct mddev *mddev)
 	if (!h)
 		goto out;
 	h->mddev = mddev;
+	faulty_missed(h);
 	h->writes.host = h;
 	h->flushes.host = h;
 	init_waitqueue_head(&h->wait);

@@ -57,7 +57,7 @@ TRACE_EVENT(llbitmap_flush,
 		  __entry->flushed, __entry->ns)
 );
 
-/* A writer slept until what it needs was durable; who wrote it itself is not here. */
+/* Somebody, most often a writer, slept until what it needs was durable; who wrote it itself did not. */
 TRACE_EVENT(llbitmap_wait,
 	TP_PROTO(const char *array, u64 ns),
 	TP_ARGS(array, ns),

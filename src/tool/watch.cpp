@@ -18,53 +18,61 @@ namespace tool {
 
 namespace {
 
+constexpr u32 kCalm_ms = 200; // between two looks, however often we are woken
+
 // md wakes who polls /proc/mdstat when an array or a sync begins, ends or fails; the module
-// who polls llbitmap/bits when a pass of its daemon has found or made a change. The interval is
-// for the rest: what waits for a sync, another kernel's bitmap.
+// who polls llbitmap/bits when its daemon has found that chunks became dirty or clean. The
+// interval is for the rest: what waits for a sync, another kernel's bitmap.
 class Waker {
     public:
-	Waker() { add("/proc/mdstat"); }
-	~Waker() { drop_from(0); }
+	Waker() { set({}); }
+	~Waker() { set({}, false); }
 	Waker(const Waker &) = delete;
 	Waker &operator=(const Waker &) = delete;
 
-	// Before they are looked at: only what comes later wakes.
-	void arm(const std::vector<std::string> &arrays)
+	// Whose bits wake, besides mdstat.
+	void set(const std::vector<std::string> &arrays, bool mdstat = true)
 	{
-		if (arrays != arrays_) {
-			drop_from(1);
-			for (const std::string &name : arrays)
-				add("/sys/block/" + name + "/md/llbitmap/bits");
-			arrays_ = arrays;
-		}
+		for (pollfd &one : fds_)
+			drop(one);
+		paths_.clear();
+		if (mdstat)
+			paths_.push_back("/proc/mdstat");
+		for (const std::string &name : arrays)
+			paths_.push_back("/sys/block/" + name + "/md/llbitmap/bits");
+		fds_.assign(paths_.size(), {-1, POLLPRI, 0}); // poll() passes over those with -1
+	}
+
+	// Before they are looked at: only what comes later wakes.
+	void arm()
+	{
 		char some[4096];
-		for (pollfd &one : all_) {
-			if (one.fd >= 0 && pread(one.fd, some, sizeof(some), 0) < 0) { // it is gone
-				close(one.fd);
-				one.fd = -1;
-			}
+		for (size_t i = 0; i < fds_.size(); i++) {
+			pollfd &one = fds_[i];
+			if (one.fd >= 0 && pread(one.fd, some, sizeof(some), 0) < 0)
+				drop(one); // the array has another bitmap, or is another one
+			if (one.fd < 0 && (one.fd = open(at(paths_[i]).c_str(), O_RDONLY | O_CLOEXEC)) >= 0 &&
+			    pread(one.fd, some, sizeof(some), 0) < 0)
+				drop(one);
 		}
 	}
 
-	void wait(u32 seconds) { poll(all_.data(), all_.size(), int(seconds * 1000)); }
+	void wait(u32 seconds)
+	{
+		if (poll(fds_.data(), fds_.size(), int(seconds * 1000)) > 0)
+			poll(nullptr, 0, int(std::min(kCalm_ms, seconds * 1000)));
+	}
 
     private:
-	void add(const std::string &path)
+	static void drop(pollfd &one)
 	{
-		all_.push_back({open(at(path).c_str(), O_RDONLY | O_CLOEXEC), POLLPRI, 0});
+		if (one.fd >= 0)
+			close(one.fd);
+		one.fd = -1;
 	}
 
-	void drop_from(size_t first)
-	{
-		for (size_t i = first; i < all_.size(); i++) {
-			if (all_[i].fd >= 0)
-				close(all_[i].fd);
-		}
-		all_.resize(std::min(first, all_.size()));
-	}
-
-	std::vector<pollfd> all_; // the first: mdstat; poll() passes over those with fd -1
-	std::vector<std::string> arrays_;
+	std::vector<std::string> paths_;
+	std::vector<pollfd> fds_; // of these
 };
 
 [[noreturn]] void not_known(const Running &a, const std::string &until, const std::string &why)
@@ -214,13 +222,17 @@ int watch(const WatchWanted &wanted)
 	bool terminal = isatty(STDOUT_FILENO), first = true;
 	std::vector<Fact> old;
 	std::vector<std::string> names;
+	// Who reads a screen, or each look, wants it at the interval.
+	const bool by_bits = wanted.events || !wanted.until.empty();
 	const u64 begin = seconds_now();
 	for (u64 shown = 1;; shown++) {
-		waker.arm(names);
+		waker.arm();
 		std::vector<Judged> all = judged(wanted.status.arrays);
-		if (std::vector<std::string> found = names_of(all); found != names) {
+		if (std::vector<std::string> found = names_of(all); by_bits && found != names) {
 			names = found;
-			waker.arm(names);
+			waker.set(names);
+			waker.arm();
+			all = judged(wanted.status.arrays); // what came in between wakes nobody
 		}
 		if (!wanted.until.empty() && reached(wanted.until, all))
 			return kDone;

@@ -33,14 +33,16 @@ def test_stats():
     """Each count is that of something which is counted here by other means."""
     array = make(1)
     settle(array)
-    before = stats(array)
+    array.set('llbitmap/daemon_sleep', 60)  # nothing becomes clean before it was counted
     first = disk.supers(array.members)[0]
     begin, end = first.bitmap // 512, first.bitmap // 512 + first.reserved
     with Trace(array.members) as trace:
+        before = stats(array)
         fio.fill(array.path, '5a', 0, 4 * MIB)
         dirty = len(disk.not_clean(array.cells()))
+        array.quick()
         settle(array)
-    after = stats(array)
+        after = stats(array)
     grown = {name: after[name] - before[name] for name in STATS}
     need(grown['dirtied_chunks'] >= dirty >= 4 * MIB // (array.metadata()['chunksize'] * 512),
          f'{grown["dirtied_chunks"]} chunks were dirtied, {dirty} were dirty')
@@ -103,8 +105,7 @@ def test_poll():
 
         def woken(limit_s):
             return bool(poller.poll(limit_s * 1000))
-        while dirty() or woken(1):  # of what came before
-            pass
+        wait_until('nothing wakes any more', lambda: not dirty() and not woken(1), 60)
         need(not woken(3), 'woken by nothing')
         fio.fill(array.path, '5a', 0, MIB)
         need(woken(60 * pace.stretch()), 'not woken by a write')

@@ -543,6 +543,32 @@ TEST(Daemon, WhoIsBoundWithoutASlotMissesWhatBecomesClean)
 	}
 }
 
+// ... and who fails just then has missed nothing: nothing becomes clean.
+TEST(Daemon, WhoFailsByTheHeaderThatRaisesEventsClearedHasMissedNothing)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.events = 120;
+	r.h.on_flushed = [&] { r.h.members[1]->fail_writes = -1; };
+	r.h.run_for(3 * kCleanBy_ms);
+	ASSERT_TRUE(r.h.members[1]->has(PLAT_MEMBER_FAULTY));
+	EXPECT_EQ(r.disk(0, 5), LLB_DIRTY);
+	EXPECT_FALSE(r.h.members[1]->has(PLAT_MEMBER_MISSED));
+}
+
+// ... and once it is in sync it has all.
+TEST(Daemon, WhoIsInSyncAgainHasMissedNothing)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.h.members[1]->flags |= PLAT_MEMBER_MISSED;
+	r.write(5);
+	r.idle();
+	ASSERT_EQ(r.disk(5), LLB_CLEAN);
+	EXPECT_FALSE(r.h.members[1]->has(PLAT_MEMBER_MISSED));
+}
+
 TEST(Daemon, NobodyTakesEventsCleared)
 {
 	Rig r(kFirstUse);

@@ -638,7 +638,9 @@ void plat_absent_missed(struct plat_array *h)
 {
 	called("plat_absent_missed");
 	for (auto &m : h->members) {
-		if (!m->working())
+		if (m->in_sync())
+			m->flags.fetch_and(~PLAT_MEMBER_MISSED, RELAXED);
+		else
 			m->flags.fetch_or(PLAT_MEMBER_MISSED, RELAXED);
 	}
 }
