@@ -43,7 +43,6 @@ void Bitmap::update_sb()
 		says = Header::EventsOnly;
 		plat_absent_missed(host_);
 	}
-	distrust_members(); // one that was given its slot while md was read-only
 	if (lost) // the old ones, and the stale mark
 		says = Header::Same;
 	// W5: what a stale bitmap, or one of a first use, became is durable first: a

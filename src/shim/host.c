@@ -198,7 +198,8 @@ static bool numbered(struct md_rdev *rdev)
 }
 
 /*
- * A new disk has seen nothing, either: if it fails half recovered, md takes it back through its
+ * A new disk has seen nothing, either (one that has just failed has not left its slot, and
+ * nothing is saved of it yet): if it fails half recovered, md takes it back through its
  * state file as if it had been in sync.
  */
 static bool member_missed(struct plat_array *h, struct md_rdev *rdev)
@@ -206,7 +207,7 @@ static bool member_missed(struct plat_array *h, struct md_rdev *rdev)
 	if (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags))
 		clear_bit(rdev->desc_nr, h->missed);
 	else if (rdev->raid_disk >= 0 && rdev->saved_raid_disk < 0 &&
-		 !test_bit(Journal, &rdev->flags))
+		 !test_bit(Journal, &rdev->flags) && !test_bit(Faulty, &rdev->flags))
 		set_bit(rdev->desc_nr, h->missed);
 	return test_bit(rdev->desc_nr, h->missed);
 }
@@ -296,7 +297,7 @@ void plat_member_distrust(struct plat_array *h, u32 index)
 	if (!rdev || rdev->saved_raid_disk < 0)
 		return;
 	rdev->saved_raid_disk = -1; /* its superblock then says that the bitmap is no help */
-	set_bit(MD_SB_CHANGE_DEVS, &h->mddev->sb_flags); /* ... once more, if it is just being written */
+	set_bit(MD_SB_CHANGE_DEVS, &h->mddev->sb_flags); /* ... soon: it may have said the opposite */
 }
 
 /* A member's state file, as if its line were written there. Holding reconfig_mutex, as md does. */
