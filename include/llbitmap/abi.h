@@ -119,7 +119,7 @@ struct plat_slots {
 	llb_u32 slots; /* raid_disks */
 	llb_u32 in_sync; /* slots with an in-sync, non-faulty member */
 	llb_u32 flushed; /* of these: all in-sync members were flushed, without error */
-	llb_u32 degraded; /* md's own count */
+	llb_s32 degraded; /* md's own count */
 };
 
 struct plat_io_result {

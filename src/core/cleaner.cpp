@@ -133,10 +133,11 @@ bool Cleaner::stuck(const plat_array_info &a, bool left) const
 	return !left && !whole(slots, false);
 }
 
-// W3: every slot has an in-sync member, and this flush reached all of them.
+// W3: every slot has an in-sync member, and this flush reached all of them. md's own count of
+// missing ones may be too small, even below 0 (K23).
 bool Cleaner::whole(const plat_slots &s, bool flushed) const
 {
-	return s.degraded == 0 && s.in_sync == s.slots && (!flushed || s.flushed == s.slots);
+	return s.degraded <= 0 && s.in_sync == s.slots && (!flushed || s.flushed == s.slots);
 }
 
 // A pass over the pages, of what became quiet since it was marked, and then of what is

@@ -515,6 +515,22 @@ TEST(Daemon, WhatIsSeenFromOutside)
 	EXPECT_EQ(counts(), (std::pair<u64, u64>{dirtied, dirtied}));
 }
 
+// md's own count of missing members may be too small (K23): with all slots filled, below 0.
+TEST(Daemon, ASlotIsEmptyWhateverMdCounts)
+{
+	Rig r(kFirstUse);
+	r.start();
+	r.write(5);
+	r.h.degraded = -1;
+	r.idle();
+	EXPECT_EQ(r.disk(5), LLB_CLEAN);
+	r.write(6);
+	r.h.members[1]->flags &= ~PLAT_MEMBER_IN_SYNC;
+	r.h.degraded = 0;
+	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(0, 6), LLB_DIRTY);
+}
+
 // Who has no slot, and is bound still, has missed what becomes clean; md would take it back
 // through its state file without a look at its events, which need not have moved.
 TEST(Daemon, WhoIsBoundWithoutASlotMissesWhatBecomesClean)

@@ -552,7 +552,7 @@ static void count_slots(struct plat_array *h, const std::vector<bool> *flushed, 
 {
 	*out = {};
 	out->slots = u32(h->array.raid_disks);
-	out->degraded = u32(h->degraded.load(std::memory_order_seq_cst));
+	out->degraded = h->degraded.load(std::memory_order_seq_cst);
 	for (s32 slot = 0; slot < h->array.raid_disks; slot++) {
 		bool in_sync = false, all = true;
 		for (u32 i = 0; i < h->members.size(); i++) {
