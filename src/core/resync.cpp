@@ -138,6 +138,11 @@ bool Resync::start_sync(u64 sector, u64 *sectors, bool degraded)
 	}
 	*sectors = ((c + 1) << t->geo.chunk_shift) - sector;
 	plat_array_get(host_, &a);
+	if (degraded && a.level == 10 && a.degraded < 0) { // md's count, too small (K23); no query
+		plat_slots slots;
+		plat_slots_get(host_, &slots);
+		degraded = !whole(slots, false);
+	}
 	Action action = action_of(a);
 	Cell &cell = t->cell(c);
 	u8 raw = cell.load_relaxed();
