@@ -10,6 +10,7 @@ import threading
 
 from llb import fio, life, mapped
 from llb.array import Array, ramdisks
+from llb.arrays import settle
 from llb.lanes import lanes
 from llb.life import Data
 from llb.sh import Direct, copy_device, equal, need, read, run, wait_until
@@ -85,7 +86,7 @@ def last_member(level, kind, where):
     array.create(level, '--size=48M', *([] if level == 1 else ['--chunk=64']))
     data = Data(array)
     data.fill(0, 16)
-    life.settle(array)
+    settle(array)
     gone = members[1]
     life.lose(array, gone.path)
     left = [member for member in members if member is not gone]
@@ -135,7 +136,7 @@ def returned(level, disks, data, acked):
         if not again:
             run('mdadm', array.path, '--add', path)
     array.wait_whole()
-    life.settle(array)
+    settle(array)
     life.whole(array)
     data.holds(array)
     life.lose(array, disks[0])  # and then what came back holds it alone
@@ -183,7 +184,7 @@ def in_a_freeze(kind):
     array.create(1, '--size=48M')
     data = Data(array)
     data.fill(0, 16)
-    life.settle(array)
+    settle(array)
     life.lose(array, members[1].path)
     members[0].break_bitmap(kind, 0)
     ended, turns = False, 0
