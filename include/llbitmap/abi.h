@@ -169,7 +169,9 @@ int plat_member_get(struct plat_array *h, llb_u32 index, struct plat_member *out
 void plat_bbl_disable(struct plat_array *h, llb_u32 index); /* [rm] */
 void plat_member_fail(struct plat_array *h, llb_u32 index); /* [rm] as if it had failed a write */
 /* Members that are not in sync now miss something that no bitmap will tell: they are marked
- * PLAT_MEMBER_MISSED until they are, and not given their old slot back as if they were known. [any] */
+ * PLAT_MEMBER_MISSED until they are; by the holder of reconfig_mutex they are also not given their
+ * old slot back as if they were known. Those in sync lose the mark. Under the leader lock, or
+ * before anybody else has the bitmap. [any] */
 void plat_absent_missed(struct plat_array *h);
 /* This one is recovered wholly, also by a later assembly. [rm] */
 void plat_member_distrust(struct plat_array *h, llb_u32 index);

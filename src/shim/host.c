@@ -275,17 +275,15 @@ void plat_absent_missed(struct plat_array *h)
 
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, h->mddev) {
-		if (test_bit(Journal, &rdev->flags) || !numbered(rdev))
+		bool has_all = rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags) &&
+			       !test_bit(Faulty, &rdev->flags);
+
+		if (test_bit(Journal, &rdev->flags))
 			continue;
-		if (rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags) &&
-		    !test_bit(Faulty, &rdev->flags)) {
-			clear_bit(rdev->desc_nr, h->missed);
-			continue;
-		}
-		if (ours && !test_bit(Faulty, &rdev->flags))
+		if (!has_all && ours && !test_bit(Faulty, &rdev->flags))
 			rdev->saved_raid_disk = -1;
-		/* a faulty one has its slot still, and saves it when it leaves */
-		set_bit(rdev->desc_nr, h->missed);
+		if (numbered(rdev)) /* a faulty one has its slot still, and saves it when it leaves */
+			assign_bit(rdev->desc_nr, h->missed, !has_all);
 	}
 	rcu_read_unlock();
 }
