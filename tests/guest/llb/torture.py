@@ -5,6 +5,7 @@ decided by what was done, never by how far md has come with it. In the end, and 
 then: every block is what it was last told to be, the members agree, md's check finds nothing,
 and the data is there without any one of the members."""
 
+import contextlib
 import itertools
 import random
 import time
@@ -109,6 +110,15 @@ class Torture:
 
     def mdadm(self, *change):
         self.once_idle(' '.join(change), lambda: run('mdadm', '--grow', self.array.path, *change))
+
+    @contextlib.contextmanager
+    def no_discards(self):
+        for on in (False, True):
+            self.load.pause()
+            self.load.discards = on
+            self.load.run()
+            if not on:
+                yield
 
     def convert_to(self, to):
         self.once_idle(f'convert --to {to}', lambda: tool('convert', '--to', to, self.array.path))
@@ -279,9 +289,13 @@ class Torture:
             self.one_copy_less() if len(self.array.members) == 3 else self.one_copy_more()
             self.kind = Kind(1, len(self.array.members), len(self.array.members) - 1)
             return True
-        self.load.pause()
-        self.load.discards = False  # md 7.2 never ends one that meets a reshape
-        self.load.run()
+        with self.no_discards():  # md 7.2 never ends one that meets a reshape
+            self.reshape_parity()
+            self.load.pause()
+            self.load.resize(self.array.bytes())
+        return True
+
+    def reshape_parity(self):
         if self.draw.random() < 0.5 and len(self.array.members) < 5:
             new = self.some(self.free)
             self.say(f'one disk more: {new}')
@@ -297,11 +311,6 @@ class Torture:
         self.once_idle(' '.join(change), lambda: grow(self.array, *change))
         reshaped(self.array, 600)
         self.array.wait_whole(300)
-        self.load.pause()
-        self.load.resize(self.array.bytes())
-        self.load.discards = True
-        self.load.run()
-        return True
 
     def one_copy_less(self):
         gone = self.some(self.array.members)
@@ -324,7 +333,14 @@ class Torture:
         to = self.draw.choice([name for name in ('lockless', 'none', 'internal') if name != self.bitmap])
         self.be_whole()
         self.say(f'convert --to {to}')
-        self.convert_to(to)
+        if to == 'internal' and self.bitmap == 'lockless':  # only what is synchronised wholly
+            with self.no_discards():
+                last = self.array.metadata()['chunks'] - 1
+                self.once_idle('bitmap_set_bits', lambda: self.array.set('bitmap_set_bits', f'0-{last}'))
+                self.idle()
+                self.convert_to(to)
+        else:
+            self.convert_to(to)
         return True
 
     def stop_and_start(self):
