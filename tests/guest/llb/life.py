@@ -9,7 +9,7 @@ import struct
 
 from . import aio, disk, fio, pace
 from .array import Array, ramdisks
-from .sh import (Direct, Failure, KernelLog, copy_device, equal, need, read, read_at, run,
+from .sh import (Direct, Failure, KernelLog, copy_device, device_number, equal, need, read, read_at, run,
                  wait_until, write, write_at)
 
 MIB = 1 << 20
@@ -166,8 +166,9 @@ def replace(array, old, new):
     before mdadm, which marked old first, says which one it is to be; mdadm then calls that an
     error."""
     status, said = run('mdadm', array.path, '--replace', old, '--with', new, ok=None)
-    slots = [array.attribute(f'dev-{os.path.basename(os.path.realpath(path))}/slot')
-             for path in (old, new)]
+    numbers = [device_number(path) for path in (old, new)]
+    names = [os.path.basename(os.path.realpath('/sys/dev/block/%d:%d' % number)) for number in numbers]
+    slots = [array.attribute(f'dev-{name}/slot') for name in names]
     need(status == 0 or (f'{new} is active and cannot be a replacement' in said
                          and slots[0] in (slots[1], 'none')), f'{said} {slots}')
 
