@@ -126,8 +126,8 @@ class Doctor {
 			}
 		}
 		needed_ |= lockless > 0;
-		seen_.push_back(std::to_string(all_.size()) + " arrays, " + std::to_string(lockless) +
-				" with a lockless bitmap");
+		seen_.push_back(std::to_string(all_.size()) + (all_.size() == 1 ? " array, " : " arrays, ") +
+				std::to_string(lockless) + " with a lockless bitmap");
 	}
 
 	// Members of arrays that nobody put together. udev's notes are asked, not the disks: those
