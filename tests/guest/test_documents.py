@@ -3,6 +3,7 @@
 there, in an order in which they make sense. tests/tool/test_documents.py reads here which
 lines these are (the first argument of each do(), and of each says()), and fails if a document has another one."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -49,6 +50,26 @@ def names(**disks):
         os.symlink(path, link)
 
 
+@contextlib.contextmanager
+def content(path, text):
+    """The file has it meanwhile; the guest's next test wants the one of before, or none."""
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    before = None
+    if os.path.exists(path):
+        with open(path, encoding='utf-8') as file:
+            before = file.read()
+    try:
+        with open(path, 'w', encoding='utf-8') as file:
+            file.write(text)
+        yield
+    finally:
+        os.remove(path)
+        if before is not None:
+            with open(path, 'w', encoding='utf-8') as file:
+                file.write(before)
+
+
+@contextlib.contextmanager
 def installed():
     """The module and the tool are where the packages put them."""
     folder = f'/lib/modules/{os.uname().release}/updates'
@@ -56,11 +77,11 @@ def installed():
     shutil.copy(MODULE, folder)
     run('depmod', '-a', timeout_s=300)
     shutil.copy(os.path.join(JOB, 'llbitmap'), '/usr/bin/llbitmap')
-    os.makedirs('/etc/mdadm', exist_ok=True)
-    with open('/etc/mdadm/mdadm.conf', 'w', encoding='utf-8') as file:
-        file.write('DEVICE /dev/ram*\nHOMEHOST <ignore>\nMAILADDR root\n')
-    with open('/etc/fstab', 'w', encoding='utf-8') as file:
-        file.write('/dev/md0 /srv ext4 nofail 0 2\n')
+    with content('/etc/mdadm/mdadm.conf', 'DEVICE /dev/ram*\nHOMEHOST <ignore>\nMAILADDR root\n'), \
+            content('/etc/fstab', '/dev/md0 /srv ext4 nofail 0 2\n'):
+        yield
+    os.remove(f'{folder}/llbitmap.ko')
+    os.remove('/usr/bin/llbitmap')
 
 
 def kind(array):
@@ -85,10 +106,14 @@ def kept(text='what was there before\n'):
 @limit(600)
 def test_guide():
     """llbitmap-guide(7), from the first array to the rescue, and the README's way."""
+    with installed():
+        guide()
+
+
+def guide():
     disks = ramdisks(3)
     array = Array(0, disks[:2])
     names(X=disks[0], Y=disks[1], Z=disks[2])
-    installed()
     need(do('uname -r').strip() == os.uname().release, 'uname')
     do('mdadm --create /dev/md0 --level=1 -n2 --bitmap=lockless /dev/sdX1 /dev/sdY1')
     equal(kind(array), 'llbitmap', 'bitmap_type')

@@ -210,12 +210,12 @@ def cuts(level, count):
             not entries[number][0] & MARK and entries[number][2] < sups[0].data_offset]
     need(len(meta) > 3 * len(slices), f'only {len(meta)} writes before the data')
     random.seed(f'{level} {len(entries)}')
-    chosen = set(random.sample(meta, min(count, len(meta))))
+    # Before the first and after the last of them, whatever the classic bitmap wrote meanwhile.
+    chosen = {marks['begin'], meta[-1], *random.sample(meta, min(count, len(meta)))}
     replay, found = Replay(members.count, members.sectors), {}
     for number, (flags, member, first, data) in enumerate(entries):
-        if flags & MARK:
-            continue
-        replay.apply(flags, member, first, data, number)
+        if not flags & MARK:
+            replay.apply(flags, member, first, data, number)
         if number not in chosen:
             continue
         try:
@@ -223,7 +223,7 @@ def cuts(level, count):
         except Failure as failure:
             raise Failure(f'cut after entry {number} of {len(entries)}: {failure}') from failure
         found[name] = found.get(name, 0) + 1
-    need(set(found) == {'bitmap', 'none', 'llbitmap'} or count < len(meta),
+    need(set(found) >= {'bitmap', 'llbitmap'} and ('none' in found or count < len(meta)),
          f'{len(chosen)} cuts left {found}')
     print(f'  {len(meta)} writes of the conversion, cut after {len(chosen)}: {found}', flush=True)
 

@@ -12,6 +12,7 @@ import os
 import random
 import struct
 import threading
+import time
 
 from .sh import Direct, Failure, need, wait_until
 
@@ -132,6 +133,17 @@ class Load:
                     wrong.append((block * BLOCK, word_of(data), words))
         need(not wrong, f'{path}: {len(wrong)} of {len(changes)} blocks are neither what they were nor '
                         f'what was being written: {wrong[:2]}')
+
+    def stand_still(self, most_s=5):
+        """Returns when each thread waits for a write, or after that time: a read may be what
+        hangs, or nothing, if it is paused."""
+        start, before = time.monotonic(), None
+        while not self.paused and time.monotonic() - start < most_s:
+            now = [id(step) if step else None for step in self.current]
+            if None not in now and now == before:
+                break
+            before = now
+            time.sleep(0.05)
 
     # Its threads
 

@@ -371,12 +371,17 @@ class Torture:
         return True
 
     def crash(self):
-        """The members as they are at one instant, on other disks, in their place."""
+        """The members as they are at one instant, on other disks, in their place. One of them has
+        not got what the others have, of as many writes as there can be."""
         targets = self.free[:len(self.array.members)]
         for path in targets:
             run('blkdiscard', '-f', path)
-        run('dmsetup', 'suspend', '--noflush', '--nolockfs', *self.array.members)
+        late = self.some(self.array.members)
+        freeze_io = 'dmsetup', 'suspend', '--noflush', '--nolockfs'
         try:
+            run(*freeze_io, late)
+            self.load.stand_still()
+            run(*freeze_io, *[path for path in self.array.members if path != late])
             for source, target in zip(self.array.members, targets):
                 copy_device(source.replace('mapper/', ''), target.replace('mapper/', ''))
         finally:
