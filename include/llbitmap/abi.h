@@ -120,6 +120,7 @@ struct plat_slots {
 	llb_u32 in_sync; /* slots with an in-sync, non-faulty member */
 	llb_u32 flushed; /* of these: all in-sync members were flushed, without error */
 	llb_s32 degraded; /* md's own count */
+	llb_u32 replacing; /* of in_sync: another member is being made to replace that one */
 };
 
 struct plat_io_result {

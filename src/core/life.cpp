@@ -397,7 +397,8 @@ Result Bitmap::load()
 	if (anything_to_sync(t)) {
 		plat_slots slots;
 		plat_slots_get(host_, &slots);
-		if (whole(slots, false) && !(a.flags & PLAT_ARRAY_RESHAPE_PENDING))
+		if (whole(slots, false) && !put_off_by_replacement(a.level, slots) &&
+		    !(a.flags & PLAT_ARRAY_RESHAPE_PENDING))
 			plat_resync_request(host_); // no sync can run yet
 		want_sync();
 	}

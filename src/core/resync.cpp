@@ -154,6 +154,12 @@ bool Resync::start_sync(u64 sector, u64 *sectors, bool degraded)
 	if (recover && recover_all_.load_acquire()) // pairs with distrust_members()
 		must = !never_written(s) || (raw & kEnded);
 
+	if (must && action == Action::Resync && is_parity(a.level)) { // none is ever asked for then: md's own
+		plat_slots slots;
+		plat_slots_get(host_, &slots);
+		if (put_off_by_replacement(a.level, slots))
+			return false; // close_sync() wants it again
+	}
 	if (parity_recovery(a)) {
 		if (s == State::NeedSync) // been there: for recover_again()
 			apply(cell, Event::StartSync, Context{true, true});
@@ -284,6 +290,13 @@ void Resync::close_sync()
 
 // ---- asking md for a sync ----
 
+// Where md synchronises parity beside a replacement that is not ready, it warns at every stripe
+// whose parity lies on the member to be replaced (K24): the recovery comes first.
+bool Resync::put_off_by_replacement(s32 level, const plat_slots &slots) const
+{
+	return is_parity(level) && slots.replacing;
+}
+
 bool Resync::anything_to_sync(const Table *t) const
 {
 	for (u32 b = 0; b < t->geo.pages; b++) {
@@ -312,7 +325,7 @@ void Resync::daemon_work()
 	convert_level(a.level);
 	plat_slots slots;
 	plat_slots_get(host_, &slots);
-	if (!whole(slots, false))
+	if (!whole(slots, false) || put_off_by_replacement(a.level, slots))
 		return; // a recovery comes first
 	u64 now = plat_now_ms();
 	if (now < next_request_ms_.load_relaxed()) {

@@ -22,6 +22,7 @@ class Resync : public Cleaner {
 	using Cleaner::Cleaner;
 
 	bool anything_to_sync(const Table *t) const;
+	bool put_off_by_replacement(s32 level, const plat_slots &slots) const;
 	void request_soon() // the time between two requests is another
 	{
 		next_request_ms_.store_relaxed(0);

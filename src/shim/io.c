@@ -286,19 +286,23 @@ static void count_slots(struct plat_array *h, struct plat_batch *b, struct plat_
 	out->degraded = mddev->degraded;
 	rcu_read_lock();
 	for (slot = 0; slot < mddev->raid_disks; slot++) {
-		bool in_sync = false, flushed = true;
+		bool in_sync = false, flushed = true, other = false;
 		struct md_rdev *rdev;
 
 		rdev_for_each_rcu(rdev, mddev) {
 			if (rdev->raid_disk != slot || test_bit(Faulty, &rdev->flags) ||
-			    test_bit(Journal, &rdev->flags) ||
-			    !test_bit(In_sync, &rdev->flags))
+			    test_bit(Journal, &rdev->flags))
 				continue;
+			if (!test_bit(In_sync, &rdev->flags)) {
+				other = true;
+				continue;
+			}
 			in_sync = true;
 			flushed &= was_flushed(b, rdev);
 		}
 		out->in_sync += in_sync;
 		out->flushed += in_sync && flushed;
+		out->replacing += in_sync && other;
 	}
 	rcu_read_unlock();
 }

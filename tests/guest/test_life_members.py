@@ -8,7 +8,8 @@ from llb import disk, fio
 from llb.array import ramdisks
 from llb.lanes import lanes
 from llb.arrays import DISKS, make, settle
-from llb.life import MIB, Data, add, fail, fast, garbage, lose, remove, replace, slow, used, whole
+from llb.life import (MIB, Data, add, cut, fail, fast, freeze, garbage, kernel_log, lose, remove,
+                      replace, running, slow, slow_from_start, thaw, used, waiting, whole)
 from llb.sh import need, run, wait_until, write_at
 from llb.trace import Trace
 
@@ -221,6 +222,44 @@ def test_replace_raid6():
 @lanes('long')
 def test_replace_raid10():
     replaced(10)
+
+
+@lanes('long')
+def test_replace_before_resync_raid5():
+    """A resync is owed, and a member is to be replaced: md would resynchronise first, beside the
+    replacement, and warn at every stripe whose parity lies there (K24). The replacement is made
+    first, also after a power cut in the middle of it."""
+    disks = used(8, 64)
+    array = make(5, members=disks[:3], mib=32)
+    data = Data(array)
+    data.fill(0, 24)
+    settle(array)
+    log = kernel_log()
+    freeze(array)
+    array.set('bitmap_set_bits', '0-100')
+    add(array, disks[3])
+    replace(array, disks[0], disks[3])
+    array.members = disks[:4]
+    slow(array)
+    thaw(array)
+    running(array, 'recover')
+    data.sprinkle([28 * MIB])  # md tells nobody of the replacement before it writes its superblock
+    wait_until('the replacement says so', lambda: disk.supers(disks[3:4])[0].role == 0, 60)
+    with slow_from_start():
+        array = cut(array, disks[4:])
+        array.assemble()
+        running(array, 'recover')
+    owed = waiting(array)
+    need(owed >= 101, f'{owed} chunks wait for a resync')
+    fast(array)
+    array.quick()
+    remove(array, disks[4])
+    array.members = disks[5:]
+    array.wait_whole()
+    settle(array)
+    need(any('resync of RAID array' in line for line in log()), 'nothing was resynchronised')
+    data.holds()
+    whole(array)
 
 
 @lanes('stock')

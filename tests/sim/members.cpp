@@ -209,7 +209,7 @@ void plat_array_get(plat_array *h, plat_array_info *out)
 
 void plat_slots_get(plat_array *h, plat_slots *out)
 {
-	*out = {h->slots(), h->in_sync_members(), 0, int32_t(h->degraded())};
+	*out = {h->slots(), h->in_sync_members(), 0, int32_t(h->degraded()), 0};
 }
 
 llb_u64 plat_events(plat_array *h)

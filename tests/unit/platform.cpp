@@ -554,16 +554,21 @@ static void count_slots(struct plat_array *h, const std::vector<bool> *flushed, 
 	out->slots = u32(h->array.raid_disks);
 	out->degraded = h->degraded.load(std::memory_order_seq_cst);
 	for (s32 slot = 0; slot < h->array.raid_disks; slot++) {
-		bool in_sync = false, all = true;
+		bool in_sync = false, all = true, other = false;
 		for (u32 i = 0; i < h->members.size(); i++) {
 			Member &m = *h->members[i];
-			if (m.slot.load(RELAXED) != slot || !m.in_sync())
+			if (m.slot.load(RELAXED) != slot || !m.working())
 				continue;
+			if (!m.in_sync()) {
+				other = true;
+				continue;
+			}
 			in_sync = true;
 			all = all && flushed && (*flushed)[i];
 		}
 		out->in_sync += in_sync;
 		out->flushed += in_sync && all;
+		out->replacing += in_sync && other;
 	}
 }
 

@@ -632,6 +632,58 @@ TEST(Requests, NotWhileDegradedButAfter)
 	EXPECT_GE(r.h.resync_requests, 1);
 }
 
+// K24: md warns at every stripe of parity that it synchronises beside a replacement. Mirrors go on.
+TEST(Requests, OfParityWaitForAReplacement)
+{
+	for (s32 level : {1, 5, 6}) {
+		Rig r({.level = level, .members = 5, .fill = LLB_CLEAN});
+		r.h.array.raid_disks = 4;
+		r.h.members[4]->slot = -1;
+		r.start();
+		bool put_off = level != 1;
+		r.h.members[4]->slot = 1;
+		r.h.members[4]->flags = 0;
+		llb_dirty_bits(r.b(), 3, 3);
+		llb_daemon_work(r.b());
+		EXPECT_EQ(r.h.resync_requests, put_off ? 0 : 1) << level;
+		// md resynchronises by itself after a crash, and then before any recovery
+		u64 blocks;
+		action(r, kResync);
+		EXPECT_EQ(llb_start_sync(r.b(), 3 * kChunk, &blocks, 0), !put_off) << level;
+		EXPECT_EQ(r.state(3), put_off ? State::NeedSync : State::Syncing) << level;
+		action(r, kCheck);
+		EXPECT_TRUE(llb_start_sync(r.b(), 3 * kChunk, &blocks, 0)) << level;
+		if (!put_off)
+			continue;
+		action(r, kResync);
+		llb_close_sync(r.b());
+		action(r, kRecover); // everything that waits is copied to it
+		EXPECT_TRUE(llb_start_sync(r.b(), 3 * kChunk, &blocks, 0)) << level;
+		llb_close_sync(r.b());
+		action(r, 0);
+		EXPECT_EQ(r.state(3), State::NeedSync) << level;
+		r.h.members[4]->flags = PLAT_MEMBER_IN_SYNC; // it is ready, and the old one fails
+		r.h.members[1]->flags = PLAT_MEMBER_FAULTY;
+		r.h.run_for(2 * kSleep_ms);
+		EXPECT_GE(r.h.resync_requests, 1) << level;
+	}
+}
+
+// The same at the load: after a stop in the middle of a replacement.
+TEST(Requests, NoneAtALoadBesideAReplacement)
+{
+	Rig r({.level = 5, .members = 4, .cells = {LLB_NEED_SYNC}, .fill = LLB_CLEAN});
+	r.h.array.raid_disks = 3;
+	r.h.members[3]->slot = 1;
+	r.h.members[3]->flags = 0;
+	r.start();
+	EXPECT_EQ(r.h.resync_requests, 0);
+	r.h.members[3]->flags = PLAT_MEMBER_IN_SYNC;
+	r.h.members[1]->flags = PLAT_MEMBER_FAULTY;
+	r.h.run_for(2 * kSleep_ms);
+	EXPECT_GE(r.h.resync_requests, 1);
+}
+
 TEST(Requests, StopWhenNothingIsLeft)
 {
 	Rig r({.cells = {3}, .fill = LLB_CLEAN});
