@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Members made with the device mapper whose bitmap area alone is slow, or refuses
-writes, or whose data comes late. Units are sectors unless a name says otherwise."""
+"""Members made with the device mapper whose bitmap area alone is slow, hangs, or refuses
+writes, whose data comes late, which vanish, or which check that a buffer does not change under
+I/O. Units are sectors unless a name says otherwise."""
 
 import contextlib
 
 from . import disk
 from .array import RAMDISK_MIB, ramdisks
-from .sh import run, wait_until
+from .sh import Direct, run, wait_until
 
 # mdadm's layout of 1.2 metadata: the bitmap is 8 sectors after md's superblock.
 BITMAP, RESERVED = disk.MD_SUPER_SECTOR + 8, 256
@@ -42,17 +43,38 @@ class Member:
         self.path = create(self.name, *self.lines('linear'))
 
     def lines(self, kind):
-        lower, end = self.lower, BITMAP + RESERVED
-        middle = {
+        lower = self.lower
+        if kind == 'gone':
+            return (f'0 {SIZE} error',)
+        bitmap = {
             'linear': f'linear {lower} {BITMAP}',
             'refuses': f'flakey {lower} {BITMAP} 0 3600 1 error_writes',
-        }.get(kind) or f'delay {lower} {BITMAP} 0 {lower} {BITMAP} {kind}'
-        return (f'0 {BITMAP} linear {lower} 0', f'{BITMAP} {RESERVED} {middle}',
-                f'{end} {SIZE - end} linear {lower} {end}')
+        }.get(kind)
+        if kind.isdigit():
+            bitmap = f'delay {lower} {BITMAP} 0 {lower} {BITMAP} {kind}'
+        elif kind.startswith('hangs '):  # reads, writes, flushes: these pass
+            bitmap = f'delay {lower} {BITMAP} 0 {lower} {BITMAP} {kind.split()[1]} {lower} {BITMAP} 0'
+        return (f'0 {BITMAP} linear {lower} 0', f'{BITMAP} {RESERVED} {bitmap}',
+                f'{DATA} {SIZE - DATA} linear {lower} {DATA}')
+
+    def vanish(self):
+        """Whatever is sent to it from now on fails."""
+        load(self.name, *self.lines('gone'))
 
     def refuse(self):
         """Writes of the bitmap fail from now on; it can be read."""
         load(self.name, *self.lines('refuses'))
+
+    def hang(self, ms=KEEP_MS):
+        """It keeps writes of the bitmap for so long, or until heal(); flushes pass."""
+        load(self.name, *self.lines(f'hangs {ms}'))
+
+    def kept(self):
+        """How many writes it keeps now."""
+        for line in run('dmsetup', 'status', self.name).splitlines():
+            if ' delay ' in line:
+                return int(line.split()[4])
+        return 0
 
     def delay(self, ms):
         """Writes of the bitmap take that long."""
@@ -101,12 +123,36 @@ class Late(Member):
         """All at once, in the order in which they came."""
         self.heal()
 
-    def kept(self):
-        """How many writes it keeps now."""
-        for line in run('dmsetup', 'status', self.name).splitlines():
-            if ' delay ' in line:
-                return int(line.split()[4])
-        return 0
+
+class Sealed(Member):
+    """A ramdisk under dm-integrity, which writes what it is given and its checksums past one
+    another: a buffer that is changed while it is written leaves a sector that cannot be read.
+    delay() makes that while long. The checksums are on another ramdisk."""
+
+    SECTORS = 40 * 2048  # of the member; all of it is written once, so that all checksums fit
+    CHECKSUMS = 4  # so many ramdisks further on
+
+    def __init__(self, number):  # pylint: disable=super-init-not-called
+        run('modprobe', 'dm_integrity')
+        self.name, self.under, self.disk = f'm{number}', f'base{number}', f'/dev/ram{number}'
+        self.lower = create(self.under, f'0 {SIZE} linear {self.disk} 0')
+        self.path = create(self.name, f'0 {self.SECTORS} integrity {self.lower} 0 - D 2 '
+                           f'internal_hash:crc32c meta_device:/dev/ram{number + self.CHECKSUMS}')
+        with Direct(self.path, writable=True) as device:
+            device.write(0, bytes(self.SECTORS * disk.SECTOR))
+
+    def delay(self, ms):
+        """Writes take that long, from when they were given away."""
+        load(self.under, f'0 {SIZE} delay {self.disk} 0 0 {self.disk} 0 {ms} {self.disk} 0 0')
+
+    def heal(self):
+        load(self.under, f'0 {SIZE} linear {self.disk} 0')
+
+    def mismatches(self):
+        """How many sectors did not fit their checksum when they were read; all are, now."""
+        with Direct(self.path) as device:
+            device.read(0, device.bytes)
+        return int(run('dmsetup', 'status', self.name).split()[3])
 
 
 @contextlib.contextmanager
