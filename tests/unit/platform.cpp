@@ -193,7 +193,7 @@ static std::atomic<plat_array *> current_host; // for plat_now_ms, which names n
 
 // ---- the host ----
 
-plat_array::plat_array(u32 count, u32 space_sectors)
+plat_array::plat_array(u32 count, u32 space_sectors, u32 guard_bytes)
 	: space_bytes(space_sectors * 512)
 {
 	fake::have_membarrier();
@@ -206,7 +206,7 @@ plat_array::plat_array(u32 count, u32 space_sectors)
 	for (u32 i = 0; i < 16; i++)
 		array.uuid[i] = u8(0x10 + i);
 	for (u32 i = 0; i < count; i++) {
-		auto m = std::make_unique<Member>(space_bytes + fake::kGuardBytes);
+		auto m = std::make_unique<Member>(space_bytes + guard_bytes);
 		m->m.sb_start = 8;
 		m->m.data_offset = 8 + 8 + space_sectors;
 		m->m.data_sectors = 1 << 20;

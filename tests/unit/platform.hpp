@@ -65,7 +65,7 @@ struct LogLine {
 } // namespace fake
 
 struct plat_array {
-	explicit plat_array(u32 members, u32 space_sectors);
+	explicit plat_array(u32 members, u32 space_sectors, u32 guard_bytes = fake::kGuardBytes);
 	~plat_array();
 
 	// ---- what a test sets ----

@@ -11,7 +11,7 @@ namespace rig {
 
 Rig::Rig(const Options &options)
 	: o(options)
-	, h(options.members, options.space)
+	, h(options.members, options.space, options.guard)
 {
 	live_before_ = fake::live_allocations();
 	h.array.level = o.level;
