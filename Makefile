@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall tool deb repo demo test bench test-long peer-report mdadm-suite check clean help preflight sim model mutants guest-mutants crash-cost
+.PHONY: modules install uninstall tool deb repo demo test bench test-long peer-report matrix mdadm-suite check clean help preflight sim model mutants guest-mutants crash-cost
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -67,6 +67,9 @@ test-long:
 
 peer-report:
 	@scripts/peer-report $(if $(TEST),'$(TEST)')
+
+matrix:
+	@scripts/matrix $(if $(MATRIX),'$(MATRIX)')
 
 bench:
 	@QUICK='$(QUICK)' scripts/bench
@@ -118,6 +121,7 @@ help:
 	@echo '  make check          lint'
 	@echo '  make sim            SEEDS=1000: simulated power cuts, 200 for each seed'
 	@echo '  make model          the model checker: interleavings of the core'
+	@echo '  make matrix         every kernel that Debian offers: built, loaded, tested; MATRIX=regex'
 	@echo '  make mdadm-suite    mdadm'\''s own tests with lockless bitmaps; TEST=regex as above'
 	@echo 'Are the tests good?'
 	@echo '  make mutants        breaks of the core: do model, simulator and unit tests notice?'

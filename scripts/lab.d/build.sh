@@ -25,17 +25,21 @@ sync_tree() {
 }
 
 cmd_build() {
-	local suite=forky dest root kver uml_vars args=()
-	if [[ $# -gt 0 && $1 != -- ]]; then
+	local suite=forky release='' dest root kver kernel_dir uml_vars args=()
+	if [[ $# -gt 0 && $1 != -* ]]; then
 		suite=$1
 		shift
+	fi
+	if [[ ${1:-} == --kernel && $# -ge 2 ]]; then
+		release=$2
+		shift 2
 	fi
 	if [[ $# -gt 0 ]]; then
 		[[ $1 == -- ]] || usage_error "build: unexpected '$1'"
 		shift
 	fi
 	cmd_packages
-	dest=$repo/build/$suite
+	dest=$repo/build/$suite${release:+"+$release"}
 	local binds=(--bind "$dest:/llbitmap")
 	if [[ $suite == uml ]]; then
 		need_root_of forky
@@ -45,9 +49,14 @@ cmd_build() {
 		args=("${uml_vars[@]}" KDIR="$uml_tree" MD_HEADERS="$uml_tree/drivers/md")
 	else
 		need_root_of "$suite"
+		if [[ -n $release ]]; then
+			need_kernel "$release"
+			kernel_binds
+			kver=$release
+		fi
 		args=(KVER="$kver")
 	fi
-	with_lock "build-$suite" build_tree "$@"
+	with_lock "build-${dest##*/}" build_tree "$@"
 	[[ $suite != uml ]] || kver=$uml_kver
 	# make puts what it makes under build/KVER of its tree.
 	local ko=$dest/build/$kver/llbitmap.ko

@@ -56,8 +56,8 @@ guest_options() {
 	[[ ${1:-} != -- ]] || shift
 	job_args=("$@")
 	check_suite "$suite"
-	[[ $kernel == stock || $kernel == uml ]] ||
-		usage_error "guest: --kernel is stock or uml, not '$kernel'"
+	[[ $kernel =~ ^(stock|uml|[0-9].*)$ ]] ||
+		usage_error "guest: --kernel is stock, uml or a release, not '$kernel'"
 	[[ $cpus =~ ^[1-9][0-9]?$ ]] || usage_error "guest: --cpus '$cpus' is no number"
 	[[ $mem =~ ^[0-9]+[MG]$ ]] || usage_error "guest: --mem '$mem' is not like 2G"
 	[[ $timeout_s =~ ^[1-9][0-9]*$ ]] ||
@@ -66,9 +66,9 @@ guest_options() {
 		usage_error "guest: --silence '$silence_s' is no number of seconds"
 	[[ -n $job ]] || usage_error "guest: --job DIR is missing"
 	[[ -x $job/run ]] || usage_error "guest: $job/run is not an executable"
-	((${#disks[@]} == 0)) || [[ $kernel == stock ]] || usage_error "guest: --disk needs --kernel stock"
-	((count == 0)) || [[ $kernel == stock ]] ||
-		usage_error "guest: --count-instructions needs --kernel stock"
+	((${#disks[@]} == 0)) || [[ $kernel != uml ]] || usage_error "guest: --disk needs QEMU, not --kernel uml"
+	((count == 0)) || [[ $kernel != uml ]] ||
+		usage_error "guest: --count-instructions needs QEMU, not --kernel uml"
 	local disk
 	for disk in "${disks[@]}"; do
 		[[ -f $disk ]] || usage_error "guest: no such file: $disk"
@@ -104,11 +104,12 @@ initramfs_base() {
 }
 
 # initramfs_modules DIR MODULE...: the modules with what they depend on,
-# decompressed, numbered in the order to load them. No md module is among them.
+# decompressed, numbered in the order to load them; what is built in is not among them.
+# No md module is.
 initramfs_modules() {
 	local dir=$1 kind file n=100 name
 	shift
-	modprobe -d "$root" -S "$kver" --show-depends -a "$@" |
+	modprobe -d "$files" -S "$kver" --show-depends -a "$@" |
 		while read -r kind file _; do
 			[[ $kind == insmod ]] || continue
 			name=${file##*/}
@@ -132,7 +133,8 @@ pack() {
 make_initramfs() {
 	local dir=$tmp/initramfs
 	initramfs_base "$dir"
-	[[ $kernel == uml ]] || initramfs_modules "$dir/modules" virtio_blk overlay
+	[[ $kernel == uml ]] || initramfs_modules "$dir/modules" \
+		virtio_pci virtio_blk virtio_console ext4 overlay
 	mkdir "$dir/job"
 	cp -a -- "$job/." "$dir/job/"
 	{
@@ -189,7 +191,7 @@ probe_kvm() {
 	say "guest: probing whether KVM really works ..."
 	initramfs_base "$dir"
 	pack "$dir" >"$dir.initrd"
-	qemu_args "$root/boot/vmlinuz-$kver" "$dir.initrd" llb.probe "$log"
+	qemu_args "$vmlinuz" "$dir.initrd" llb.probe "$log"
 	# shellcheck disable=SC2046
 	# The shell between keeps the news of an abort out of our stderr.
 	background bash -c '"$@"; exit' probe "${qemu[@]}" $(qemu_accel kvm) \
@@ -217,8 +219,8 @@ start_qemu() {
 	root_image "$suite"
 	pick_accel
 	((count == 0)) || accel=counting
-	label="$suite/stock $accel"
-	qemu_args "$root/boot/vmlinuz-$kver" "$tmp/initrd" "$append" "$out/kernel.log"
+	label="$suite/$kernel $accel"
+	qemu_args "$vmlinuz" "$tmp/initrd" "$append" "$out/kernel.log"
 	# shellcheck disable=SC2054
 	qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
 		-device virtio-blk-pci,drive=root)
@@ -227,6 +229,11 @@ start_qemu() {
 		qemu+=(-drive "if=none,id=disk$n,file=$name,format=raw"
 			-device "virtio-blk-pci,drive=disk$n")
 	done
+	# shellcheck disable=SC2054
+	# The last, so that the job's disks have the names that they always have.
+	[[ $kernel == stock ]] ||
+		qemu+=(-drive "if=none,id=modules,file=$kernel_dir/modules.ext4,format=raw,readonly=on"
+			-device virtio-blk-pci,drive=modules,serial=llb-modules)
 	qemu+=(-chardev "file,id=job,path=$out/job.log"
 		-chardev "file,id=out,path=$tmp/channels/out.tar"
 		-chardev "file,id=result,path=$tmp/channels/result")
@@ -316,12 +323,12 @@ bad_log() { python3 "$repo/tests/guest/llb/faults.py" "$out/kernel.log"; }
 
 cmd_guest() {
 	local suite kernel cpus mem timeout_s silence_s append out job udev disks job_args
-	local root kver tmp nonce label guest_pid t0 t0_ns boot_s='-'
+	local root kver files vmlinuz kernel_dir tmp nonce label guest_pid t0 t0_ns boot_s='-'
 	local problem='' problem_status=0 stood_still='' status lines boots=1
 	guest_options "$@"
 	cmd_packages
 	need_root_of "$suite"
-	[[ $kernel == stock ]] || need_uml
+	choose_kernel
 	tmp=$(mktemp -d --tmpdir llbitmap-lab.XXXXXX)
 	cleanup_dirs+=("$tmp")
 	mkdir "$tmp/channels"
@@ -337,12 +344,27 @@ cmd_guest() {
 	judge
 }
 
+# choose_kernel: which is booted, and which files have its modules.
+choose_kernel() {
+	files=$root vmlinuz=$root/boot/vmlinuz-$kver
+	case $kernel in
+	stock) ;;
+	uml) need_uml ;;
+	*)
+		need_kernel "$kernel"
+		[[ -f $kernel_dir/vmlinuz && -f $kernel_dir/modules.ext4 ]] ||
+			die "kernel $kernel is offered without an image, or without modules"
+		kver=$kernel files=$kernel_dir/files vmlinuz=$kernel_dir/vmlinuz
+		;;
+	esac
+}
+
 run_guest() {
 	truncate -s 0 "$out/kernel.log" "$out/job.log" "$tmp/channels/result"
 	boot_s='-' problem='' problem_status=0 stood_still=''
 	case $kernel in
-	stock) start_qemu ;;
 	uml) start_uml ;;
+	*) start_qemu ;;
 	esac
 	guest_pid=$started
 	t0=$SECONDS t0_ns=$(date +%s%N)

@@ -21,6 +21,7 @@ import demo_report  # noqa: E402  pylint: disable=wrong-import-position
 import guest_mutants  # noqa: E402  pylint: disable=wrong-import-position
 import guests  # noqa: E402  pylint: disable=wrong-import-position
 import lane  # noqa: E402  pylint: disable=wrong-import-position
+import matrix  # noqa: E402  pylint: disable=wrong-import-position
 import mdadm_report  # noqa: E402  pylint: disable=wrong-import-position
 import names  # noqa: E402  pylint: disable=wrong-import-position
 import peer_report  # noqa: E402  pylint: disable=wrong-import-position
@@ -498,6 +499,120 @@ class Demo(unittest.TestCase):
 
     def test_no_report(self):
         self.assertIn('left no report', demo_report.judge(pathlib.Path('/nowhere'), ['raid1']))
+
+
+class Matrix(unittest.TestCase):
+    OFFERS = """\
+trixie linux-headers-6.12.9+deb13-amd64 6.12.9-1 linux-headers-6.12.9+deb13-common
+trixie linux-headers-6.12.9+deb13-common 6.12.9-1
+trixie linux-image-6.12.9+deb13-amd64 6.12.9-1
+trixie linux-image-6.12.9+deb13-amd64-unsigned 6.12.9-1
+trixie linux-image-6.12.8+deb13-amd64-dbg 6.12.8-1
+trixie-backports linux-image-7.1.3+deb13-rt-amd64 7.1.3-1
+trixie-backports linux-binary-7.1.3+deb13-rt-amd64 7.1.3-1
+forky linux-headers-7.2.12+deb14-cloud-amd64 7.2.12-1
+forky linux-modules-7.2.12+deb14-cloud-amd64 7.2.12-1
+forky linux-binary-unsigned-7.2.12+deb14-cloud-amd64 7.2.12-1
+sid linux-headers-7.2.12+deb14-cloud-amd64 7.2.12-1
+sid linux-headers-7.10.1+deb14-cloud-amd64 7.10.1-1
+experimental linux-headers-8.0-rt-amd64 8.0~rc1-1~exp1
+experimental linux-image-8.0-powerpc64le 8.0~rc1-1~exp1
+""".splitlines()
+    DONE = {'builds': True, 'warnings': 0, 'gate': True, 'refused': None, 'why': None}
+    RAN = {'loads': True, 'tests_passed': 8, 'tests_failed': 0, 'why': None}
+
+    def kernels(self):
+        return {kernel.name: kernel for kernel in matrix.offered(self.OFFERS)}
+
+    def test_offered(self):
+        self.assertEqual([(name, kernel.flavour, kernel.headers, kernel.image, kernel.root)
+                          for name, kernel in self.kernels().items()], [
+            ('trixie/6.12.9+deb13-amd64', 'amd64', True, True, 'trixie-backports'),
+            ('trixie-backports/7.1.3+deb13-rt-amd64', 'rt-amd64', False, False, 'trixie-backports'),
+            ('forky/7.2.12+deb14-cloud-amd64', 'cloud-amd64', True, True, 'forky'),
+            ('sid/7.10.1+deb14-cloud-amd64', 'cloud-amd64', True, False, 'forky'),
+            ('experimental/8.0-rt-amd64', 'rt-amd64', True, False, 'forky')])
+
+    def test_chosen(self):
+        kernels = list(self.kernels().values())
+        self.assertEqual([kernel.name for kernel in matrix.newest(kernels)],
+                         ['trixie/6.12.9+deb13-amd64', 'sid/7.10.1+deb14-cloud-amd64'])
+
+    def test_what_a_build_said(self):
+        log = ('make: Entering\nMakefile:30: *** llbitmap: the md of kernel 6.12 is old: needs 7.2 '
+               '(Debian: x).  Stop.\nlab: build forky: make failed\n')
+        self.assertEqual(matrix.refusal(log),
+                         'llbitmap: the md of kernel 6.12 is old: needs 7.2 (Debian: x)')
+        self.assertIsNone(matrix.refusal('make[2]: *** [x.o] Error 1\n'))
+        self.assertEqual(matrix.last_error('CC x\na.c:1: error: no\nmake: *** [x] Error 1\n'),
+                         'a.c:1: error: no')
+        log = 'a.c:1: warning: x\nWARNING: modpost: "y" [z.ko] undefined!\nfine\n'
+        self.assertEqual(matrix.warnings(log), 2)
+
+    def test_rows(self):
+        old, bare, stock, _, _ = self.kernels().values()
+        nothing = matrix.row(stock)
+        self.assertEqual([nothing[key] for key in (
+            'kernel', 'suite', 'flavour', 'arch', 'headers', 'builds', 'warnings', 'gate', 'loads',
+            'tests_passed', 'tests_failed')],
+            ['7.2.12+deb14-cloud-amd64', 'forky', 'cloud-amd64', 'amd64', True] + [None] * 6)
+        self.assertFalse(matrix.sound(stock, nothing))
+        self.assertFalse(matrix.sound(stock, matrix.row(stock, self.DONE)))  # it was not tried
+        self.assertTrue(matrix.sound(stock, matrix.row(stock, self.DONE, self.RAN)))
+        for step, wrong in ((0, {'warnings': 1}), (0, {'gate': False}), (0, {'builds': False}),
+                            (1, {'loads': None}), (1, {'tests_failed': 1})):
+            results = [self.DONE, self.RAN]
+            results[step] = {**results[step], **wrong}
+            self.assertFalse(matrix.sound(stock, matrix.row(stock, *results)), wrong)
+        refused = {'builds': False, 'refused': f'llbitmap: {old.release} is old', 'why': None}
+        self.assertTrue(matrix.sound(old, matrix.row(old, refused)))
+        self.assertFalse(matrix.sound(stock, matrix.row(stock, refused)))
+        self.assertFalse(matrix.sound(old, matrix.row(old, self.DONE, self.RAN)))
+        said = matrix.markdown([matrix.row(old, refused), matrix.row(bare), matrix.row(
+            stock, self.DONE, {**self.RAN, 'tests_failed': 2})])
+        self.assertIn('| 6.12.9+deb13-amd64 | trixie | gcc | refused (1) | – | – | – | – |', said)
+        self.assertIn('| forky | gcc | yes | 0 | yes | yes | 8 passed, **2 failed** |', said)
+        self.assertIn('\n1. llbitmap: … is old\n', said)
+        self.assertIn('1 more are in the archive without headers, so nobody can build for them: '
+                      '7.1.3+deb13 (rt-amd64).', said)
+
+    def test_what_a_lane_came_to(self):
+        found = lane.Lane([])
+        found.results = {matrix.LOADS: True, 'a.b': False}
+        self.assertEqual(matrix.judged(found), {'loads': True, 'tests_passed': 2,
+                                                'tests_failed': 1, 'why': None})
+        found.bad = ['a line in the log']
+        self.assertEqual(matrix.judged(found), {'loads': True, 'tests_passed': 1, 'tests_failed': 2,
+                                                'why': 'a line in the log'})
+        self.assertIsNone(matrix.judged(lane.Lane([]))['loads'])
+
+    def test_another_architecture(self):
+        for status, last, builds, gate in ((0, '', True, True), (1, 'a warning', True, None),
+                                           (1, 'the object gate', True, False),
+                                           (1, 'fences', True, True), (1, 'make failed', False, None)):
+            found = matrix.cross_judged(status, f'CC x\nlab: arm64: {last}\n' if last else 'CC x\n')
+            self.assertEqual((found['builds'], found.get('gate')), (builds, gate), last)
+
+    def test_the_lane_has_the_test_that_loads(self):
+        tests = matrix.tests_of(subprocess.run([f'{ROOT}/tests/harness/names.py'], check=True,
+                                               text=True, stdout=subprocess.PIPE).stdout)
+        self.assertEqual(tests[0], matrix.LOADS)
+        self.assertGreater(len(tests), 4)
+
+    def test_what_is_kept(self):
+        with tempfile.TemporaryDirectory() as folder, \
+                unittest.mock.patch.object(matrix, 'CACHE', pathlib.Path(folder, 'a')):
+            self.assertEqual(matrix.kept('x'), (None, None))
+            matrix.keep('x', self.DONE, __file__)
+            matrix.keep('x', {'builds': False})  # the first stays, whole
+            result, where = matrix.kept('x')
+            self.assertEqual(result, self.DONE)
+            self.assertTrue((where / os.path.basename(__file__)).exists())
+            self.assertEqual(os.listdir(matrix.CACHE), ['x'])
+        first = matrix.made_from('a', pathlib.Path('scripts/build'))
+        self.assertEqual(first, matrix.made_from('a', pathlib.Path('scripts/build')))
+        self.assertNotEqual(first, matrix.made_from('b', pathlib.Path('scripts/build')))
+        self.assertNotEqual(first, matrix.made_from('a', pathlib.Path('scripts/lab.d')))
 
 
 class Names(unittest.TestCase):
