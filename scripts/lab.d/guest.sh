@@ -17,10 +17,13 @@ boot_timeout_s=120
 boot_silence_s=20 # the kernel's log; typical is 1 s
 poweroff_timeout_s=30
 most_boots=3
+# A machine that boots by itself (--machine) has systemd, and an initramfs that waits for
+# half a minute, without a word, for what is missing.
+machine_boot_timeout_s=1800 machine_boot_silence_s=300 machine_poweroff_timeout_s=300
 
 guest_options() {
 	suite=forky kernel=stock cpus=2 mem=2G timeout_s=300 silence_s=0 append=''
-	out='' job='' udev=1 count=0 disks=()
+	out='' job='' udev=1 count=0 disks=() machine='' console='' cut_at='' cut=''
 	while [[ $# -gt 0 && $1 != -- ]]; do
 		case $1 in
 		--no-udev)
@@ -34,7 +37,7 @@ guest_options() {
 			continue
 			;;
 		--suite | --kernel | --cpus | --mem | --timeout | --silence | --append | --out | \
-			--job | --disk)
+			--job | --disk | --machine | --console | --cut)
 			[[ $# -ge 2 ]] || usage_error "guest: $1 needs a value"
 			;;
 		*) usage_error "guest: unknown option '$1'" ;;
@@ -50,6 +53,9 @@ guest_options() {
 		--out) out=$2 ;;
 		--job) job=$2 ;;
 		--disk) disks+=("$2") ;;
+		--machine) machine=$2 ;;
+		--console) console=$2 ;;
+		--cut) cut_at=$2 ;;
 		esac
 		shift 2
 	done
@@ -69,6 +75,14 @@ guest_options() {
 	((${#disks[@]} == 0)) || [[ $kernel != uml ]] || usage_error "guest: --disk needs QEMU, not --kernel uml"
 	((count == 0)) || [[ $kernel != uml ]] ||
 		usage_error "guest: --count-instructions needs QEMU, not --kernel uml"
+	if [[ -n $machine ]]; then
+		[[ $kernel == stock ]] || usage_error "guest: --machine needs --kernel stock"
+		[[ -f $machine/vmlinuz && -f $machine/initrd ]] ||
+			usage_error "guest: $machine has no vmlinuz and initrd"
+		boot_timeout_s=$machine_boot_timeout_s boot_silence_s=$machine_boot_silence_s
+		poweroff_timeout_s=$machine_poweroff_timeout_s
+	fi
+	[[ -z $console || -n $machine ]] || usage_error "guest: --console needs --machine"
 	local disk
 	for disk in "${disks[@]}"; do
 		[[ -f $disk ]] || usage_error "guest: no such file: $disk"
@@ -129,6 +143,14 @@ pack() {
 	(cd "$1" && find . -mindepth 1 | cpio --quiet -o -H newc)
 }
 
+# job_env: the guest's side of what this run is.
+job_env() {
+	printf 'nonce=%q\nudev=%q\nmachine=%q\nwatch_s=%q\nargs=(' \
+		"$nonce" "$udev" "$machine" "$((timeout_s > 30 ? timeout_s - 10 : 0))"
+	((${#job_args[@]} == 0)) || printf ' %q' "${job_args[@]}"
+	printf ' )\n'
+}
+
 # make_initramfs: $tmp/initrd, from the base and the job.
 make_initramfs() {
 	local dir=$tmp/initramfs
@@ -137,13 +159,17 @@ make_initramfs() {
 		virtio_pci virtio_blk virtio_console ext4 overlay
 	mkdir "$dir/job"
 	cp -a -- "$job/." "$dir/job/"
-	{
-		printf 'nonce=%q\nudev=%q\nwatch_s=%q\nargs=(' \
-			"$nonce" "$udev" "$((timeout_s > 30 ? timeout_s - 10 : 0))"
-		((${#job_args[@]} == 0)) || printf ' %q' "${job_args[@]}"
-		printf ' )\n'
-	} >"$dir/lab/env"
+	job_env >"$dir/lab/env"
 	pack "$dir" >"$tmp/initrd"
+}
+
+# make_job_disk: $tmp/job.tar, which a machine takes for a disk (scripts/guests/machine.sh).
+make_job_disk() {
+	mkdir -p "$tmp/disk/lab"
+	cp -a -- "$job" "$tmp/disk/job"
+	cp -- "$lab_dir/guest-job" "$tmp/disk/lab/"
+	job_env >"$tmp/disk/lab/env"
+	tar -C "$tmp/disk" -cf "$tmp/job.tar" job lab
 }
 
 # The arguments that every kernel here gets. Faults must end the guest: the
@@ -161,6 +187,21 @@ qemu_args() {
 		-kernel "$1" -initrd "$2" -append "console=ttyS0 no_timer_check $kernel_args $3"
 		-chardev "file,id=log,path=$4" -serial chardev:log
 		-device virtio-serial-pci)
+}
+
+# machine_args: the same for a machine's own kernel and initramfs, and its job's disk.
+# Whoever connects to the socket $console may type.
+machine_args() {
+	qemu_args "$machine/vmlinuz" "$machine/initrd" "$append" "$out/kernel.log"
+	# shellcheck disable=SC2054
+	qemu+=(-drive "if=none,id=job,file=$tmp/job.tar,format=raw,readonly=on"
+		-device "virtio-blk-pci,drive=job,serial=lab-job")
+	[[ -n $console ]] || return 0
+	local n
+	for n in "${!qemu[@]}"; do
+		[[ ${qemu[n]} != file,id=log,* ]] ||
+			qemu[n]="socket,id=log,path=$console,server=on,wait=off,logfile=$out/kernel.log"
+	done
 }
 
 # qemu_accel kvm|tcg|counting: prints the arguments.
@@ -216,14 +257,19 @@ probe_kvm() {
 
 start_qemu() {
 	local image accel qemu name n=0
-	root_image "$suite"
 	pick_accel
 	((count == 0)) || accel=counting
 	label="$suite/$kernel $accel"
-	qemu_args "$vmlinuz" "$tmp/initrd" "$append" "$out/kernel.log"
-	# shellcheck disable=SC2054
-	qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
-		-device virtio-blk-pci,drive=root)
+	if [[ -n $machine ]]; then
+		label="$suite/machine $accel"
+		machine_args
+	else
+		root_image "$suite"
+		qemu_args "$vmlinuz" "$tmp/initrd" "$append" "$out/kernel.log"
+		# shellcheck disable=SC2054
+		qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
+			-device virtio-blk-pci,drive=root)
+	fi
 	for name in "${disks[@]}"; do
 		n=$((n + 1))
 		qemu+=(-drive "if=none,id=disk$n,file=$name,format=raw"
@@ -279,6 +325,9 @@ watch_guest() {
 				stood_still=1
 				break
 			fi
+		elif [[ -n $cut_at ]] && grep -qxF -e "$cut_at" "$out/job.log"; then
+			cut=1
+			break
 		elif ((silence_s)) && ! talks "$out/job.log" "$silence_s"; then
 			problem="said nothing for $problem"
 			break
@@ -323,6 +372,7 @@ bad_log() { python3 "$repo/tests/guest/llb/faults.py" "$out/kernel.log"; }
 
 cmd_guest() {
 	local suite kernel cpus mem timeout_s silence_s append out job udev disks job_args
+	local machine console cut_at cut
 	local root kver files vmlinuz kernel_dir tmp nonce label guest_pid t0 t0_ns boot_s='-'
 	local problem='' problem_status=0 stood_still='' status lines boots=1
 	guest_options "$@"
@@ -334,7 +384,7 @@ cmd_guest() {
 	mkdir "$tmp/channels"
 	prepare_out
 	nonce=$(od -An -N8 -tx8 /dev/urandom | tr -d ' ')
-	make_initramfs
+	if [[ -n $machine ]]; then make_job_disk; else make_initramfs; fi
 	run_guest
 	while emulator_fault && ((boots++ < most_boots)); do
 		say "guest $label: ${problem:-"QEMU's int3 fault during boot"}; booting once more"
@@ -400,6 +450,9 @@ judge() {
 	if [[ -n $problem ]]; then
 		problem+="; its log ends: $(tr -d '\r\000' <"$out/kernel.log" | tail -n 1)"
 		((problem_status)) || problem_status=$exit_died
+	elif [[ -n $cut && -z $lines ]]; then
+		say "guest $label: cut off at '$cut_at' (boot $boot_s s, all $(elapsed) s)"
+		exit 0
 	elif [[ -z $status ]]; then
 		problem="ended without a final word" problem_status=$exit_died
 		[[ -z $lines ]] || problem+=": $(head -n 1 <<<"$lines")"
