@@ -6,6 +6,8 @@
 #   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools; never run yet: forky-dracut,
 #                                                trixie-initramfs-tools
 #
+# Never run yet: the steps degraded, whole, rescued, last.
+#
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
 # Those of one run go on where the last run ended. tests/guest/boot does the part inside.
 #
