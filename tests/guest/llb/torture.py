@@ -15,11 +15,10 @@ from .array import Array, load, ramdisks, unload
 from .arrays import make, settle
 from .life import add, freeze, garbage, grow, lose, replace, reshaped, thaw, whole
 from .load import Load
-from .sh import Failure, copy_device, equal, need, run, wait_until, write
+from .sh import Failure, copy_device, equal, need, run, wait_until
 from .tool import tool
 
 MEMBER_MIB, SIZE_MIB = 72, 32
-SAFE_DISCARD = '/sys/module/raid456/parameters/devices_handle_discard_safely'
 BACKUP = '/dev/shm/torture-backup'
 # What md, mdadm and llbitmap say of an array that synchronises.
 BUSY = ('resource busy', 'is performing resync/recovery', ' runs; once it is done',
@@ -54,8 +53,6 @@ class Torture:
         self.kind, self.name, self.seed = KINDS[name], name, seed
         self.draw = random.Random(f'{name} {seed}')
         self.number, self.start = 0, time.monotonic()
-        if self.kind.parity:
-            write(SAFE_DISCARD, 'Y')
         self.free = ramdisks(8, MEMBER_MIB)
         if self.kind.parity:  # a disk of a mirror that was used holds what no copy has
             for path in self.free:
@@ -64,6 +61,7 @@ class Torture:
         self.size, self.away, self.coming, self.bitmap = SIZE_MIB, [], [], 'lockless'
         self.array = make(self.kind.level, *self.kind.options, members=members, mib=self.size)
         self.load = Load(self.array.path, self.array.bytes(), seed)
+        self.load.discards = not self.kind.parity  # K26
         self.load.run()
 
     # What it is made of
@@ -111,14 +109,16 @@ class Torture:
     def mdadm(self, *change):
         self.once_idle(' '.join(change), lambda: run('mdadm', '--grow', self.array.path, *change))
 
+    def discards(self, on):
+        self.load.pause()
+        self.load.discards = on and not self.kind.parity
+        self.load.run()
+
     @contextlib.contextmanager
     def no_discards(self):
-        for on in (False, True):
-            self.load.pause()
-            self.load.discards = on
-            self.load.run()
-            if not on:
-                yield
+        self.discards(False)
+        yield
+        self.discards(True)
 
     def convert_to(self, to):
         self.once_idle(f'convert --to {to}', lambda: tool('convert', '--to', to, self.array.path))
