@@ -154,7 +154,8 @@ bool Resync::start_sync(u64 sector, u64 *sectors, bool degraded)
 	if (recover && recover_all_.load_acquire()) // pairs with distrust_members()
 		must = !never_written(s) || (raw & kEnded);
 
-	if (must && action == Action::Resync && is_parity(a.level)) { // none is ever asked for then: md's own
+	// daemon_work() asks for none then, but the replacement may have come before md took the request.
+	if (must && action == Action::Resync && is_parity(a.level)) {
 		plat_slots slots;
 		plat_slots_get(host_, &slots);
 		if (put_off_by_replacement(a.level, slots))

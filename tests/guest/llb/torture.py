@@ -289,7 +289,7 @@ class Torture:
             self.one_copy_less() if len(self.array.members) == 3 else self.one_copy_more()
             self.kind = Kind(1, len(self.array.members), len(self.array.members) - 1)
             return True
-        # Not while it is written to: md 7.2 loses writes then, with any bitmap and with none (K25).
+        # Not while it is written to: md 7.2 then reads older data back, without a bitmap, too (K25).
         self.load.pause()
         self.reshape_parity()
         self.load.resize(self.array.bytes())
