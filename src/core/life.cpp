@@ -351,7 +351,7 @@ Result Bitmap::read_state(const plat_array_info &a, Found *found)
 			set_all(t, State::NeedSync);
 		} else {
 			u64 known = chunks_of(sb_.sync_size, disk_shift);
-			if (known < t->geo.chunks && sb_.sync_size % t->geo.chunk_sectors())
+			if (sb_.sync_size < t->geo.sync_size && sb_.sync_size % t->geo.chunk_sectors())
 				known--; // the last one covered less
 			Result r = read_cells(t, found, stale, known);
 			if (r.failed())

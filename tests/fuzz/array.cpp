@@ -258,9 +258,7 @@ class Array {
 			need(!distrust, "chunk %llu of a bitmap that is not to be believed is %u",
 			     (unsigned long long)c, s);
 			u64 end = std::min((c + 1) * m.chunk_sectors, r_.o.sync_size);
-			// The array's last chunk counts if any of it is spoken of.
-			bool spoken = end <= known || (c + 1 == is.size() && c * m.chunk_sectors < known);
-			need((size == m.chunk_sectors || size == m.chunk_sectors * 512) && spoken,
+			need((size == m.chunk_sectors || size == m.chunk_sectors * 512) && end <= known,
 			     "chunk %llu ends at sector %llu and is %u, but the members speak of %llu",
 			     (unsigned long long)c, (unsigned long long)end, s, (unsigned long long)known);
 			for (const Head *h : count) {

@@ -279,6 +279,12 @@ TEST(Load, TheArrayGrewWithoutItsBitmap)
 	p.start();
 	EXPECT_EQ(p.counts()[LLB_CLEAN], 63u); // the last one covered less
 	EXPECT_EQ(p.counts()[LLB_NEED_SYNC], 37u);
+	// grown by less than the rest of its last chunk
+	Rig q({.sync_size = 63 * kChunk + 8, .fill = LLB_CLEAN});
+	q.h.array.sync_size = 63 * kChunk + 16;
+	q.start();
+	EXPECT_EQ(q.counts()[LLB_CLEAN], 63u);
+	EXPECT_EQ(q.counts()[LLB_NEED_SYNC], 1u);
 }
 
 TEST(Load, TheArrayShrankWithoutItsBitmap)
