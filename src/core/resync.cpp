@@ -154,13 +154,6 @@ bool Resync::start_sync(u64 sector, u64 *sectors, bool degraded)
 	if (recover && recover_all_.load_acquire()) // pairs with distrust_members()
 		must = !never_written(s) || (raw & kEnded);
 
-	// daemon_work() asks for none then, but the replacement may have come before md took the request.
-	if (must && action == Action::Resync && is_parity(a.level)) {
-		plat_slots slots;
-		plat_slots_get(host_, &slots);
-		if (put_off_by_replacement(a.level, slots))
-			return false; // close_sync() wants it again
-	}
 	if (parity_recovery(a)) {
 		if (s == State::NeedSync) // been there: for recover_again()
 			apply(cell, Event::StartSync, Context{true, true});
@@ -292,10 +285,17 @@ void Resync::close_sync()
 // ---- asking md for a sync ----
 
 // Where md synchronises parity beside a replacement that is not ready, it warns at every stripe
-// whose parity lies on the member to be replaced (K24): the recovery comes first.
-bool Resync::put_off_by_replacement(s32 level, const plat_slots &slots) const
+// whose parity lies on the member to be replaced (K24): we ask for none then, and the recovery
+// comes first. What md resynchronises by itself, after a crash, is not held up: until parity is
+// right, a member that fails takes old data with it.
+bool Resync::put_off_by_replacement(s32 level, const plat_slots &slots)
 {
-	return is_parity(level) && slots.replacing;
+	bool put_off = is_parity(level) && slots.replacing;
+
+	if (put_off && !put_off_)
+		plat_log(host_, PLAT_LOG_WARN, "a resync waits until the replacement of a member is done");
+	put_off_ = put_off;
+	return put_off;
 }
 
 bool Resync::anything_to_sync(const Table *t) const
@@ -326,7 +326,7 @@ void Resync::daemon_work()
 	convert_level(a.level);
 	plat_slots slots;
 	plat_slots_get(host_, &slots);
-	if (!whole(slots, false) || put_off_by_replacement(a.level, slots))
+	if (!whole(slots, false))
 		return; // a recovery comes first
 	u64 now = plat_now_ms();
 	if (now < next_request_ms_.load_relaxed()) {
@@ -340,6 +340,8 @@ void Resync::daemon_work()
 			want_sync();
 		return;
 	}
+	if (put_off_by_replacement(a.level, slots))
+		return;
 	// It stays wanted, and the daemon armed, until a scan finds nothing.
 	next_request_ms_.store_relaxed(now + idle_ms());
 	arm_for_sync();

@@ -151,6 +151,11 @@ def hanging(level):
     ramdisks(8)
     members = mapped.members(DISKS[level])
     array, data = made(level, members)
+    # For good, or the write would wait for md's own superblock, which takes the bitmap's with it.
+    array.set('safe_mode_delay', 0)
+    data.sprinkle([0])
+    settle(array)
+    equal(read(f'{array.sysfs}/array_state'), 'active', 'array_state')
     return array, data, members[1], beside()
 
 

@@ -245,6 +245,8 @@ def test_replace_before_resync_raid5():
     running(array, 'recover')
     data.sprinkle([28 * MIB])  # md tells nobody of the replacement before it writes its superblock
     wait_until('the replacement says so', lambda: disk.supers(disks[3:4])[0].role == 0, 60)
+    # or md would resynchronise by itself after the cut, and warn
+    wait_until('md calls it clean', lambda: disk.supers(disks[:1])[0].resync_offset == 2**64 - 1, 60)
     with slow_from_start():
         array = cut(array, disks[4:])
         array.assemble()
