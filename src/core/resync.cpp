@@ -288,14 +288,9 @@ void Resync::close_sync()
 // whose parity lies on the member to be replaced (K24): we ask for none then, and the recovery
 // comes first. What md resynchronises by itself, after a crash, is not held up: until parity is
 // right, a member that fails takes old data with it.
-bool Resync::put_off_by_replacement(s32 level, const plat_slots &slots)
+bool Resync::put_off_by_replacement(s32 level, const plat_slots &slots) const
 {
-	bool put_off = is_parity(level) && slots.replacing;
-
-	if (put_off && !put_off_)
-		plat_log(host_, PLAT_LOG_WARN, "a resync waits until the replacement of a member is done");
-	put_off_ = put_off;
-	return put_off;
+	return is_parity(level) && slots.replacing;
 }
 
 bool Resync::anything_to_sync(const Table *t) const
@@ -340,8 +335,15 @@ void Resync::daemon_work()
 			want_sync();
 		return;
 	}
-	if (put_off_by_replacement(a.level, slots))
+	if (put_off_by_replacement(a.level, slots)) {
+		if (!put_off_said_ && !(a.flags & PLAT_ARRAY_RESYNC_DUE)) { // md's own does not wait
+			plat_log(host_, PLAT_LOG_WARN,
+				 "a resync waits until the replacement of a member is done");
+			put_off_said_ = true;
+		}
 		return;
+	}
+	put_off_said_ = false;
 	// It stays wanted, and the daemon armed, until a scan finds nothing.
 	next_request_ms_.store_relaxed(now + idle_ms());
 	arm_for_sync();

@@ -22,7 +22,7 @@ class Resync : public Cleaner {
 	using Cleaner::Cleaner;
 
 	bool anything_to_sync(const Table *t) const;
-	bool put_off_by_replacement(s32 level, const plat_slots &slots);
+	bool put_off_by_replacement(s32 level, const plat_slots &slots) const;
 	void request_soon() // the time between two requests is another
 	{
 		next_request_ms_.store_relaxed(0);
@@ -54,7 +54,7 @@ class Resync : public Cleaner {
 	bool forget_failed_ = false;
 	bool recovering_again_ = false;
 
-	bool put_off_ = false; // said; load()'s, then daemon_work()'s
+	bool put_off_said_ = false; // daemon_work()'s
 	base::Atomic<u64> next_request_ms_{0}; // daemon_work's
 	base::Atomic<u64> sync_floor_seq_{0}; // what close_sync must see durable
 	base::Atomic<u8> recover_all_{0};
