@@ -289,9 +289,8 @@ class Torture:
             self.one_copy_less() if len(self.array.members) == 3 else self.one_copy_more()
             self.kind = Kind(1, len(self.array.members), len(self.array.members) - 1)
             return True
-        # Not while it is written to: md 7.2 then reads older data back, without a bitmap, too (K25).
-        self.load.pause()
         self.reshape_parity()
+        self.load.pause()
         self.load.resize(self.array.bytes())
         self.load.run()
         return True
@@ -309,7 +308,9 @@ class Torture:
             self.say(f'chunks of {kib} KiB')
             change = (f'--chunk={kib}', f'--backup-file={BACKUP}')
         run('rm', '-f', BACKUP)
+        self.load.pause()  # while a reshape is started, md reads where the new geometry has it (K25)
         self.once_idle(' '.join(change), lambda: grow(self.array, *change))
+        self.load.run()
         reshaped(self.array, 600)
         self.array.wait_whole(300)
 
