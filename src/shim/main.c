@@ -19,6 +19,29 @@ module_param(layout_unchecked, bool, 0444);
 MODULE_PARM_DESC(layout_unchecked,
 		 "load even if the kernel has no BTF to compare md's layout with (default: N)");
 
+static bool replace;
+module_param(replace, bool, 0444);
+MODULE_PARM_DESC(replace,
+		 "take the place of the kernel's own lockless bitmap (CONFIG_MD_LLBITMAP=y); not unloaded then (default: N)");
+
+/* md takes operations off its list by their number alone. Arrays that have a bitmap keep the
+ * operations that made it, so what runs goes on with the kernel's own; an array that is made or
+ * assembled between the two calls is refused by md, which finds none. The kernel's own cannot be
+ * given back (only md knows where they are), so this module stays.
+ */
+static int __init take_place(void)
+{
+	int err;
+
+	unregister_md_submodule(&llb_ops.head);
+	err = register_md_submodule(&llb_ops.head);
+	if (err)
+		return err;
+	__module_get(THIS_MODULE);
+	pr_notice("takes the place of this kernel's own lockless bitmap until the next boot; arrays that run keep theirs\n");
+	return 0;
+}
+
 static int __init llbitmap_init(void)
 {
 	int err = llb_layout_check(layout_unchecked);
@@ -29,10 +52,12 @@ static int __init llbitmap_init(void)
 	if (err)
 		return err;
 	err = register_md_submodule(&llb_ops.head);
+	if (err == -EBUSY && replace)
+		err = take_place();
 	if (err)
 		plat_pm_unregister();
 	if (err == -EBUSY)
-		pr_err("this kernel has a lockless bitmap of its own (CONFIG_MD_LLBITMAP=y): use that one, this module is not needed\n");
+		pr_err("this kernel has a lockless bitmap of its own (CONFIG_MD_LLBITMAP=y): use that one, or load this module with replace=1\n");
 	else if (err)
 		pr_err("md refused the registration (%d)\n", err);
 	return err;

@@ -19,8 +19,9 @@ GUESTS = 6  # a change that kills every guest must end some time
 BOOT_S = 90
 PER_TEST_S = 3600  # each has a limit of its own, 3000 s at most: this is only the last guard
 SILENCE_S = 150  # the job says something every 10 s
-# What the job ends with: all passed, some failed, and the guest is spent (tests/guest/tests).
-ORDERLY = ALL_PASSED, SOME_FAILED, SPENT = 0, 1, 3
+# What the job ends with: all passed, some failed, the guest is spent, and by a test that passed
+# (tests/guest/tests).
+ORDERLY = ALL_PASSED, SOME_FAILED, SPENT, USED_UP = 0, 1, 3, 4
 
 
 class Result(collections.namedtuple('Result', 'name passed seconds why')):
@@ -68,7 +69,8 @@ class Lane:
         or has a test that failed to show for it."""
         done = not self.left and not self.running
         return {ALL_PASSED: done and not self.failed, SOME_FAILED: done and self.failed,
-                SPENT: self.failed or self.running}.get(status, False)
+                SPENT: self.failed or self.running,
+                USED_UP: not self.running and not self.failed}.get(status, False)
 
     def guest_ended(self, status, last_words):
         """status: of the lab; last_words: its verdict."""

@@ -33,6 +33,7 @@ DIED = (122, 'guest forky/stock tcg: ended without a final word: Kernel panic')
 FINE = (0, 'guest forky/stock tcg: job passed')
 SOME_FAILED = (1, 'guest forky/stock tcg: job failed with status 1')
 SPENT = (3, 'guest forky/stock tcg: job failed with status 3')
+USED_UP = (4, 'guest forky/stock tcg: job failed with status 4')
 UNCLEAN = (121, 'kernel log:\n[ 1.0] WARNING: x\nguest: kernel log has a line')
 
 
@@ -91,6 +92,16 @@ class Results(unittest.TestCase):
         self.assertEqual(found.results, {'a.b': False, 'a.c': True})
         self.assertFalse(found.bad)
         self.assertFalse(found.passed())
+
+    def test_a_test_may_use_up_its_guest(self):
+        found = self.lane(['a.b', 'a.c'], (['RUN a.b', 'PASS a.b 1.0'], USED_UP),
+                          (['RUN a.c', 'PASS a.c 1.0'], USED_UP))
+        self.assertEqual(self.guests.asked, [['a.b', 'a.c'], ['a.c']])
+        self.assertTrue(found.passed())
+        for lines in (['RUN a.b', 'FAIL a.b 1.0: x'], ['RUN a.b']):
+            self.assertEqual(len(self.lane(['a.b'], (lines, USED_UP), limit=1).bad), 1, lines)
+        unclean = (4, 'kernel log:\n[ 1.0] WARNING: x\nguest: status 4')
+        self.assertFalse(self.lane(['a.b'], (['RUN a.b', 'PASS a.b 1.0'], unclean)).passed())
 
     def test_a_guest_that_dies_between_tests(self):
         found = self.lane(['a.b', 'a.c'], (['RUN a.b', 'PASS a.b 1.0'], DIED),

@@ -29,3 +29,9 @@ def limit(seconds):
         test.limit_s = seconds
         return test
     return mark
+
+
+def uses_up(test):
+    """Those after it get another guest: it leaves what cannot be undone without a boot."""
+    test.uses_up = True
+    return test
