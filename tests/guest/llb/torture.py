@@ -383,7 +383,9 @@ class Torture:
         try:
             run(*freeze_io, late)
             self.load.stand_still()
-            run(*freeze_io, *[path for path in self.array.members if path != late])
+            for path in self.array.members:
+                if path != late:
+                    run(*freeze_io, path)
             for source, target in zip(self.array.members, targets):
                 copy_device(source.replace('mapper/', ''), target.replace('mapper/', ''))
         finally:
