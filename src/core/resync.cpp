@@ -328,6 +328,11 @@ void Resync::daemon_work()
 		arm_for_sync(); // so that we are woken again: nobody else need be
 		return;
 	}
+	// raid5's thread comes at each of its turns: no scan for what has been said. md's own resync
+	// does not wait, and is none of ours.
+	bool put_off = put_off_by_replacement(a.level, slots);
+	if (put_off && (put_off_said_ || (a.flags & PLAT_ARRAY_RESYNC_DUE)))
+		return;
 	if (!anything_to_sync(table())) {
 		// full, then look again: pairs with want_sync(), which follows its cell
 		stop_wanting_sync();
@@ -335,15 +340,11 @@ void Resync::daemon_work()
 			want_sync();
 		return;
 	}
-	if (put_off_by_replacement(a.level, slots)) {
-		if (!put_off_said_ && !(a.flags & PLAT_ARRAY_RESYNC_DUE)) { // md's own does not wait
-			plat_log(host_, PLAT_LOG_WARN,
-				 "a resync waits until the replacement of a member is done");
-			put_off_said_ = true;
-		}
+	put_off_said_ = put_off;
+	if (put_off) {
+		plat_log(host_, PLAT_LOG_WARN, "a resync waits until the replacement of a member is done");
 		return;
 	}
-	put_off_said_ = false;
 	// It stays wanted, and the daemon armed, until a scan finds nothing.
 	next_request_ms_.store_relaxed(now + idle_ms());
 	arm_for_sync();
