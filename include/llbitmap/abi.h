@@ -238,6 +238,7 @@ void llb_write_all(struct llb_bitmap *b); /* [rm] */
 void llb_dirty_bits(struct llb_bitmap *b, llb_u64 first, llb_u64 last); /* [rm] chunks, unchecked */
 void llb_unplug(struct llb_bitmap *b, llb_u32 may_submit); /* [sleep] */
 void llb_daemon_work(struct llb_bitmap *b); /* mdX thread [sleep] */
+int llb_daemon_work_due(struct llb_bitmap *b); /* mdX thread: 0: it would do nothing [any] */
 void llb_daemon(struct llb_bitmap *b); /* worker [sleep] */
 void llb_leader_work(struct llb_bitmap *b); /* worker [sleep] */
 int llb_wait_done(struct llb_bitmap *b, llb_u32 kind, llb_u64 arg); /* [task] */

@@ -70,7 +70,7 @@ class Bitmap : public Resync {
 	base::Result check_mapping(const plat_array_info &a);
 	void set_write_behind(const plat_array_info &a);
 	base::Result choose_geometry(const plat_array_info &a, Geometry *out) LLB_REQUIRES(leader_);
-	base::Result make_parts(const Geometry &geo) LLB_REQUIRES(leader_);
+	base::Result make_parts(const plat_array_info &a, const Geometry &geo) LLB_REQUIRES(leader_);
 	base::Result read_state(const plat_array_info &a, Found *found) LLB_REQUIRES(leader_);
 	base::Result read_cells(Table *t, Found *found, bool stale, u64 known_chunks) LLB_REQUIRES(leader_);
 	bool read_page(u32 page, Found *found, u8 *into, u8 *scratch);

@@ -101,7 +101,7 @@ void Cleaner::wake_if_it_helps()
 {
 	plat_array_info a;
 
-	if (!asleep_.load_relaxed())
+	if (!asleep())
 		return;
 	plat_array_get(host_, &a);
 	if (stuck(a, false))

@@ -23,6 +23,7 @@ class Cleaner : public Commit {
 
 	bool whole(const plat_slots &s, bool flushed) const;
 	bool anything_to_clean(const Table *t) const;
+	bool asleep() const { return asleep_.load_relaxed(); }
 	void wake_if_it_helps();
 
     private:

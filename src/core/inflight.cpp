@@ -6,14 +6,20 @@ namespace core {
 namespace {
 
 constexpr u32 kRelaxGroups = 32; // between two offers to the scheduler
+constexpr u32 kGroupChunksShiftMax = 6; // a section looks at no more than 64 cells
 
 } // namespace
 
-bool Inflight::make_groups(const Geometry &geo)
+// announced: raid4/5/6: md names a write's raid chunk, whole (sectors; a power of two; 0: what is
+// written). The chunks of one begin and end together, and so count together.
+bool Inflight::make_groups(const Geometry &geo, u32 announced)
 {
-	group_shift_ = geo.chunk_shift;
+	u32 more = 0;
+	while (more < kGroupChunksShiftMax && geo.chunk_sectors() << (more + 1) <= announced)
+		more++;
+	group_shift_ = geo.chunk_shift + more;
 	groups_ = 1;
-	while (groups_ < kGroupsMax && groups_ < geo.chunks)
+	while (groups_ < kGroupsMax && u64{groups_} << more < geo.chunks)
 		groups_ *= 2;
 	counters_ = plat_counters_alloc(groups_ * 2);
 	quiet_ = static_cast<u8 *>(plat_alloc(groups_));
@@ -91,12 +97,13 @@ bool Inflight::find_quiet()
 	return any && behind_.load_seq_cst() == 0;
 }
 
-// A chunk belongs to one group, or to several after a resize made chunks larger.
+// A chunk is in one group, or has several once a resize made chunks larger.
 bool Inflight::group_quiet(const Table *t, u64 chunk) const
 {
 	u64 sector = chunk << t->geo.chunk_shift;
 	u64 groups = base::min<u64>(t->geo.chunk_sectors() >> group_shift_, groups_);
 
+	groups = base::max<u64>(groups, 1); // of which it may be a part
 	for (u64 i = 0; i < groups; i++) {
 		if (!quiet_[group_of(sector + (i << group_shift_))])
 			return false;

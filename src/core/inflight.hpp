@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Writes under way. Each counts itself in its chunk's group when it starts, and in the group's
 // other counter when it ends, on the CPU it is on; the daemon asks which groups are quiet.
-// Neighbouring chunks are in different groups: one that is never quiet keeps few others dirty,
-// and those are far from it.
+// Neighbouring chunks are in different groups, but for those that md always announces together:
+// one that is never quiet keeps few others dirty, and those are far from it.
 #pragma once
 
 #include "core/ground.hpp"
@@ -27,7 +27,7 @@ class Inflight : public Ground {
     protected:
 	using Ground::Ground;
 
-	bool make_groups(const Geometry &geo); // false: no memory
+	bool make_groups(const Geometry &geo, u32 announced); // false: no memory
 	void free_groups();
 	u32 group_shift() const { return group_shift_; } // of sectors
 	// The end of the sector's part of the array that is all one group's.

@@ -150,7 +150,7 @@ Result Bitmap::create(plat_array *h, Bitmap **out)
 	if (!r.failed())
 		r = b->choose_geometry(a, &geo);
 	if (!r.failed())
-		r = b->make_parts(geo);
+		r = b->make_parts(a, geo);
 	if (!r.failed())
 		r = b->check_members(geo.bytes(), Unfit::Refuse);
 	if (!r.failed())
@@ -292,13 +292,13 @@ Result Bitmap::choose_geometry(const plat_array_info &a, Geometry *out)
 	return r;
 }
 
-Result Bitmap::make_parts(const Geometry &geo)
+Result Bitmap::make_parts(const plat_array_info &a, const Geometry &geo)
 {
 	bool chosen = !sb_.first_use() || sb_.daemon_sleep_s != kMdadmDelayDefault_s;
 	if (chosen && sb_.daemon_sleep_s >= 1 && sb_.daemon_sleep_s <= kDaemonSleepMax_s)
 		set_sleep_s(sb_.daemon_sleep_s);
 
-	bool made = make_groups(geo);
+	bool made = make_groups(geo, is_parity(a.level) ? a.raid_chunk : 0);
 	made = make_commit(geo, claimed_sectors_) && made;
 	Table *t = Table::make(geo, group_shift(), nullptr);
 	if (t)

@@ -305,6 +305,14 @@ bool Resync::anything_to_sync(const Table *t) const
 	return false;
 }
 
+// Relaxed: what comes later wakes md's thread again, and what md changed comes before the
+// fence, which pairs with the exchange in daemon().
+bool Resync::daemon_work_due() const
+{
+	base::fence_full();
+	return asleep() || sync_wanted();
+}
+
 // The only place where a sync may be asked for: no sync starts behind its back.
 void Resync::daemon_work()
 {
@@ -440,6 +448,11 @@ void llb_close_sync(llb_bitmap *b)
 void llb_daemon_work(llb_bitmap *b)
 {
 	of(b).daemon_work();
+}
+
+int llb_daemon_work_due(llb_bitmap *b)
+{
+	return of(b).daemon_work_due();
 }
 
 void llb_dirty_bits(llb_bitmap *b, u64 first, u64 last)

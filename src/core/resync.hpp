@@ -9,6 +9,7 @@ namespace core {
 class Resync : public Cleaner {
     public:
 	void daemon_work();
+	bool daemon_work_due() const; // false: it would do nothing
 	u64 skip_sync(u64 sector);
 	LLB_HOT bool blocks_synced(u64 sector);
 	bool start_sync(u64 sector, u64 *sectors, bool degraded);

@@ -115,7 +115,8 @@ static void llb_op_destroy(struct mddev *mddev)
 	spin_unlock(&mddev->lock);
 	mutex_unlock(&mddev->bitmap_info.mutex);
 	plat_host_stop(h);
-	synchronize_rcu(); /* the last write-behind may be about to wake whoever waits for it */
+	/* the last write-behind may be about to wake whoever waits for it; daemon_work_due() */
+	synchronize_rcu();
 	/* mdX also lives after a load that failed, but then the array does not go on */
 	if (h->loaded && rcu_access_pointer(mddev->thread)) {
 		llb_remove_live(h->bitmap);
@@ -155,11 +156,28 @@ static void llb_op_unplug(struct mddev *mddev, bool sync)
 		llb_unplug(h->bitmap, sync && !current->bio_list);
 }
 
-/* md holds nothing here: the bitmap may be on its way out, with all that it stands on. */
+/*
+ * md holds nothing here: the bitmap may be on its way out, with all that it stands on. raid5's
+ * thread comes at each of its turns, nearly always for nothing: no mutex for that.
+ */
+static bool daemon_work_due(struct mddev *mddev)
+{
+	struct plat_array *h;
+	bool due;
+
+	rcu_read_lock();
+	h = READ_ONCE(mddev->bitmap); /* pairs with llb_op_create() and destroy's grace period */
+	due = h && llb_daemon_work_due(h->bitmap);
+	rcu_read_unlock();
+	return due;
+}
+
 static void llb_op_daemon_work(struct mddev *mddev)
 {
 	struct plat_array *h;
 
+	if (!daemon_work_due(mddev))
+		return;
 	mutex_lock(&mddev->bitmap_info.mutex);
 	h = mddev->bitmap;
 	if (h)

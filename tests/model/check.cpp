@@ -188,7 +188,8 @@ static void epilogue_body()
 		bool whole = w.degraded == 0 && !w.broken && (w.flags & PLAT_ARRAY_RDWR);
 		if (w.md_pending) {
 			w.md_pending = 0;
-			llb_daemon_work(bm);
+			if (llb_daemon_work_due(bm))
+				llb_daemon_work(bm);
 		}
 		if (w.due_ms == kNever)
 			continue;

@@ -292,6 +292,7 @@ void plat_array_get(struct plat_array *h, struct plat_array_info *out)
 	out->bitmap_offset = 8;
 	out->bitmap_space = 8;
 	out->level = s32(w.level);
+	out->raid_chunk = w.raid_chunk;
 	out->raid_disks = kMembers;
 	out->degraded = s32(w.degraded);
 	out->flags = w.flags | (w.broken ? PLAT_ARRAY_BROKEN : 0);

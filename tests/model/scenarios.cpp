@@ -66,7 +66,8 @@ void mdx()
 	for (int i = 0; i < 2; i++) {
 		op_begin("mdX's turn", [](u64) -> bool { return w.md_pending; });
 		w.md_pending = 0;
-		llb_daemon_work(bm);
+		if (llb_daemon_work_due(bm))
+			llb_daemon_work(bm);
 	}
 }
 
@@ -351,6 +352,21 @@ void group_migrate_own()
 	task_add("write", write<0, kMigrate | kIrq>, 0);
 	task_add("neighbour", write<2, 0>, 0);
 	task_add("neighbour", write<2, kMigrate>, 1);
+	task_add("daemon", daemon<2>, 255, true);
+}
+
+// raid4/5/6: chunks that are announced together are one group.
+void group_raid_chunk()
+{
+	world_image(4, LLB_CLEAN, 10);
+	w.level = 5;
+	w.raid_chunk = 2 * 128;
+	for (u8 &a : w.alive)
+		a = 1;
+	world_create(true);
+	written(0);
+	task_add("write-2", write<0, kTwo | kMigrate>, 0);
+	task_add("neighbour", write<1, 0>, 1);
 	task_add("daemon", daemon<2>, 255, true);
 }
 
@@ -1207,6 +1223,8 @@ const Scenario kScenarios[] = {
 	{"group-migrate", "the neighbour's write ends on the other CPU", group_migrate, true, nullptr},
 	{"group-migrate-own", "three writers of a group that end on other CPUs", group_migrate_own, true,
 	 nullptr},
+	{"group-raid-chunk", "raid5: a raid chunk of two chunks is one group, two writers, the daemon",
+	 group_raid_chunk, true, nullptr},
 	{"group-later-mark", "a chunk is marked later than its neighbour, and written", group_later_mark,
 	 true, nullptr},
 	{"group-apart", "a writer of a dirty chunk, one of a clean, uncovered one in its group, the daemon",

@@ -156,6 +156,7 @@ struct World {
 	u64 w3_events; // when the last flush looked at the slots
 	u64 resync_offset, array_size;
 	u32 flags; // PLAT_ARRAY_*
+	u32 raid_chunk; // sectors
 	u32 degraded, level;
 	u8 leader_pending, md_pending, suspended, reconfig, broken, resync_wanted;
 	u8 io_open, flush_open, hdr_io, cells_io;

@@ -281,7 +281,8 @@ class Run {
 	{
 		if (sync_ || h_.broken)
 			return;
-		llb_daemon_work(h_.bitmap);
+		if (llb_daemon_work_due(h_.bitmap))
+			llb_daemon_work(h_.bitmap);
 		if (h_.shape.pending) {
 			sync_ = Sync{PLAT_ARRAY_RESHAPE}; // goes on before all else
 		} else if (h_.resync_offset == 0) {

@@ -145,17 +145,41 @@ TEST(Daemon, AHotNeighbourKeepsNothingElseDirty)
 // The unmarked chunk of the group is written: quiet has nothing to do with marks.
 TEST(Daemon, TwoChunksInOneGroup)
 {
-	Rig r(kFirstUse);
+	Rig r({.level = 5, .members = 3, .fill = LLB_CLEAN, .raid_chunk = 8 * rig::kChunk});
 	r.start();
 	r.write(5);
 	r.h.run_for(kSleep_ms); // 5 is marked
 	r.begin(6); // not marked
 	r.h.run_for(3 * kCleanBy_ms);
+	EXPECT_EQ(r.disk(5), LLB_DIRTY);
 	EXPECT_EQ(r.disk(6), LLB_DIRTY);
 	r.end(6);
 	r.idle();
 	EXPECT_EQ(r.disk(5), LLB_CLEAN);
 	EXPECT_EQ(r.disk(6), LLB_CLEAN);
+}
+
+// A raid chunk beyond all bounds: a section still ends, and what is under way keeps its chunk.
+TEST(Daemon, ARaidChunkOfManyChunks)
+{
+	Rig r({.level = 5,
+	       .members = 3,
+	       .chunks = 1000,
+	       .space = 2048,
+	       .fill = LLB_CLEAN,
+	       .raid_chunk = 1u << 31});
+	r.start();
+	for (u64 c : {0, 63, 64, 999})
+		r.write(c);
+	r.begin(63);
+	r.idle();
+	for (u64 c : {0, 63}) // one group, of 64 chunks
+		EXPECT_EQ(r.disk(c), LLB_DIRTY) << c;
+	for (u64 c : {64, 999})
+		EXPECT_EQ(r.disk(c), LLB_CLEAN) << c;
+	r.end(63);
+	r.idle();
+	EXPECT_EQ(r.disk(63), LLB_CLEAN);
 }
 
 TEST(Daemon, AWriteBetweenMarkAndClearKeepsDirty)

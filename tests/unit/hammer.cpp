@@ -342,7 +342,8 @@ void Hammer::daemon()
 		h.run_daemon_if_due();
 		if (h.md_wakes.exchange(0, RELAXED)) {
 			std::lock_guard<std::mutex> hold(mdx);
-			llb_daemon_work(h.bitmap);
+			if (llb_daemon_work_due(h.bitmap))
+				llb_daemon_work(h.bitmap);
 		}
 		std::this_thread::sleep_for(std::chrono::microseconds(300));
 	}

@@ -294,7 +294,11 @@ bool plat_array::run_daemon_if_due()
 void plat_array::run_for(u64 ms)
 {
 	u64 end = clock_ms + ms;
-	llb_daemon_work(bitmap); // mdX runs after each change of the array
+	auto mdx = [&] {
+		if (llb_daemon_work_due(bitmap))
+			llb_daemon_work(bitmap);
+	};
+	mdx(); // it runs after each change of the array
 	for (;;) {
 		run_lead();
 		u64 due = daemon_due.load();
@@ -303,9 +307,8 @@ void plat_array::run_for(u64 ms)
 		if (due > clock_ms)
 			clock_ms = due;
 		run_daemon_if_due();
-		int wakes = md_wakes.exchange(0);
-		if (wakes)
-			llb_daemon_work(bitmap);
+		if (md_wakes.exchange(0))
+			mdx();
 	}
 	run_lead();
 	clock_ms = end;

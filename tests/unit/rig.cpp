@@ -18,6 +18,7 @@ Rig::Rig(const Options &options)
 	if (!o.sync_size)
 		o.sync_size = o.chunks * kChunk;
 	h.array.sync_size = o.sync_size;
+	h.array.raid_chunk = o.raid_chunk;
 	for (u32 i = 0; i < o.members; i++)
 		format(i, o);
 }

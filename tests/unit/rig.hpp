@@ -29,6 +29,7 @@ struct Options {
 	u8 fill = LLB_UNWRITTEN;
 	u64 disk_events = 100;
 	u32 chunksize = 0; // the field; 0: what suits
+	u32 raid_chunk = 0; // sectors
 	u32 guard = fake::kGuardBytes; // of each member, beyond the space
 };
 

@@ -102,24 +102,36 @@ TEST(SteadyState, AskingWhetherToUnplugIsFalseAndStoresNothing)
 	});
 }
 
-// A large write over many chunks of one group counts itself once.
+// A large write counts itself once for each group: a chunk, or a raid chunk where md always
+// announces the whole of one.
 TEST(SteadyState, OneCountPerGroup)
 {
-	Rig r({.state = LLB_SB_FIRST_USE});
-	r.start();
-	llb_start_write(r.b(), 0, 32 * 128);
-	llb_unplug(r.b(), 1);
-	llb_end_write(r.b(), 0, 32 * 128);
-	Seen seen = watch([&] {
-		llb_start_write(r.b(), 0, 32 * 128);
-		llb_end_write(r.b(), 0, 32 * 128);
-	});
-	expect_no_store(seen);
-	std::vector<std::string> calls; // neighbours are in groups of their own
-	for (int i = 0; i < 32; i++)
-		calls.insert(calls.end(), {"plat_section_enter", "plat_section_leave"});
-	calls.insert(calls.end(), 32, "plat_counter_inc");
-	EXPECT_EQ(seen.calls, calls);
+	constexpr u32 kRaidChunk = 8 * rig::kChunk;
+	struct Case {
+		s32 level;
+		u32 raid_chunk; // sectors
+		int counts; // of a write to the first 32 chunks
+	};
+	for (const Case &c : {Case{1, 0, 32}, {10, kRaidChunk, 32}, {5, kRaidChunk, 4}, {6, kRaidChunk, 4},
+			      {5, 8, 32}, {5, 2 * kRaidChunk, 2}}) {
+		SCOPED_TRACE(testing::Message() << "level " << c.level << " raid chunk " << c.raid_chunk);
+		Rig r({.level = c.level, .members = 4, .state = LLB_SB_FIRST_USE,
+		       .raid_chunk = c.raid_chunk});
+		r.start();
+		llb_start_write(r.b(), 0, 32 * rig::kChunk);
+		llb_unplug(r.b(), 1);
+		llb_end_write(r.b(), 0, 32 * rig::kChunk);
+		Seen seen = watch([&] {
+			llb_start_write(r.b(), 0, 32 * rig::kChunk);
+			llb_end_write(r.b(), 0, 32 * rig::kChunk);
+		});
+		expect_no_store(seen);
+		std::vector<std::string> calls;
+		for (int i = 0; i < c.counts; i++)
+			calls.insert(calls.end(), {"plat_section_enter", "plat_section_leave"});
+		calls.insert(calls.end(), size_t(c.counts), "plat_counter_inc");
+		EXPECT_EQ(seen.calls, calls);
+	}
 }
 
 // The log itself sees what it should: a first touch does store.
