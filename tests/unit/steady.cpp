@@ -112,10 +112,16 @@ TEST(SteadyState, OneCountPerGroup)
 		u32 raid_chunk; // sectors
 		int counts; // of a write to the first 32 chunks
 	};
-	for (const Case &c : {Case{1, 0, 32}, {10, kRaidChunk, 32}, {5, kRaidChunk, 4}, {6, kRaidChunk, 4},
-			      {5, 8, 32}, {5, 2 * kRaidChunk, 2}}) {
+	for (const Case &c : {Case{1, 0, 32},
+			      {10, kRaidChunk, 32},
+			      {5, kRaidChunk, 4},
+			      {6, kRaidChunk, 4},
+			      {5, 8, 32},
+			      {5, 2 * kRaidChunk, 2}}) {
 		SCOPED_TRACE(testing::Message() << "level " << c.level << " raid chunk " << c.raid_chunk);
-		Rig r({.level = c.level, .members = 4, .state = LLB_SB_FIRST_USE,
+		Rig r({.level = c.level,
+		       .members = 4,
+		       .state = LLB_SB_FIRST_USE,
 		       .raid_chunk = c.raid_chunk});
 		r.start();
 		llb_start_write(r.b(), 0, 32 * rig::kChunk);
