@@ -19,7 +19,7 @@ bool Inflight::make_groups(const Geometry &geo, u32 announced)
 		more++;
 	group_shift_ = geo.chunk_shift + more;
 	groups_ = 1;
-	while (groups_ < kGroupsMax && u64{groups_} << more < geo.chunks)
+	while (groups_ < kGroupsMax && groups_ < geo.chunks) // the array may grow
 		groups_ *= 2;
 	counters_ = plat_counters_alloc(groups_ * 2);
 	quiet_ = static_cast<u8 *>(plat_alloc(groups_));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 // Writes under way. Each counts itself in its chunk's group when it starts, and in the group's
 // other counter when it ends, on the CPU it is on; the daemon asks which groups are quiet.
-// Neighbouring chunks are in different groups, but for those that md always announces together:
-// one that is never quiet keeps few others dirty, and those are far from it.
+// Neighbouring chunks are in different groups, but for those that md always announced together
+// when the array was assembled: one that is never quiet keeps few others dirty, far from it.
 #pragma once
 
 #include "core/ground.hpp"

@@ -305,8 +305,8 @@ bool Resync::anything_to_sync(const Table *t) const
 	return false;
 }
 
-// Relaxed: what comes later wakes md's thread again, and what md changed comes before the
-// fence, which pairs with the exchange in daemon().
+// Relaxed: what comes later wakes md's thread again. What that thread has changed comes before
+// the fence, which pairs with the exchange in daemon().
 bool Resync::daemon_work_due() const
 {
 	base::fence_full();

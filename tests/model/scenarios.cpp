@@ -529,6 +529,7 @@ void member_back()
 	}
 	w.m[1].in_sync = 1;
 	w.degraded = 0;
+	w.md_pending = 1; // mddev_unlock() after the reap wakes mdX once more
 }
 
 void back()
@@ -599,6 +600,15 @@ void return_daemon()
 	task_add("return", back, 255);
 	task_add("daemon", daemon<2>, 255, true);
 	task_add("leader", leader<2>, 255, true);
+}
+
+// The daemon goes asleep, since nothing can be cleaned, as the member returns.
+void asleep_return()
+{
+	return_setup(LLB_CLEAN);
+	task_add("return", back, 255);
+	task_add("daemon", daemon<2>, 255, true);
+	task_add("mdX", mdx, 255, true);
 }
 
 void degraded_daemon()
@@ -1112,6 +1122,18 @@ void resize_relayout_fresh()
 	task_add("grow", grow, 255);
 }
 
+// Two chunks in one section, of raid5, become one while they are asked.
+void resize_relayout_raid_chunk()
+{
+	g_span = 520;
+	w.level = 5;
+	w.raid_chunk = 2 * 128;
+	fresh(512);
+	task_add("write-2", write<0, kTwo>, 0);
+	task_add("grow", grow, 255);
+	task_add("daemon", daemon<1>, 255, true);
+}
+
 // Chunk 40 becomes 20, which no first touch of 40 has covered.
 void resize_relayout_apart()
 {
@@ -1250,6 +1272,7 @@ const Scenario kScenarios[] = {
 	{"fail-return", "a member fails and returns", fail_return, true, nullptr},
 	{"return-writer", "a member returns, is recovered, and a writer", return_writer, true, nullptr},
 	{"return-daemon", "a member returns, and the daemon", return_daemon, true, nullptr},
+	{"asleep-return", "the daemon goes asleep while a member returns, mdX", asleep_return, true, nullptr},
 	{"degraded-daemon", "two writers and the daemon, one member missing", degraded_daemon, false,
 	 nullptr},
 	{"flush-fails", "a flush fails, and the member with it", flush_fails, false, nullptr},
@@ -1297,6 +1320,8 @@ const Scenario kScenarios[] = {
 	{"resize-relayout", "the chunk size doubles, a writer, the daemon", resize_relayout, true, nullptr},
 	{"resize-relayout-fresh", "the chunk size doubles, two first writes", resize_relayout_fresh, true,
 	 nullptr},
+	{"resize-relayout-raid-chunk", "the chunk size doubles, a first write of two chunks in one section",
+	 resize_relayout_raid_chunk, true, nullptr},
 	{"resize-relayout-apart", "the chunk size doubles, a first write far from where its chunk goes",
 	 resize_relayout_apart, true, nullptr},
 	{"load-cut", "load after a cut, a write, a resync, md's metadata", load_cut, true, nullptr},

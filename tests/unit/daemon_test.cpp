@@ -159,6 +159,27 @@ TEST(Daemon, TwoChunksInOneGroup)
 	EXPECT_EQ(r.disk(6), LLB_CLEAN);
 }
 
+// Of several chunks in one section each is asked: the first needs a commit, the last does not.
+TEST(Daemon, AWriteOfTwoChunksOfWhichOneIsMarked)
+{
+	Rig r({.level = 5, .members = 3, .fill = LLB_CLEAN, .raid_chunk = 8 * rig::kChunk});
+	r.start();
+	r.write(9);
+	r.h.run_for(kSleep_ms); // 9 is marked
+	llb_start_write(r.b(), 8 * rig::kChunk, 2 * rig::kChunk);
+	EXPECT_TRUE(llb_pending(r.b()));
+	r.wait_durable();
+	EXPECT_EQ(r.disk(8), LLB_DIRTY);
+	EXPECT_EQ(r.disk(9), LLB_DIRTY);
+	r.idle();
+	EXPECT_EQ(r.disk(8), LLB_DIRTY);
+	EXPECT_EQ(r.disk(9), LLB_DIRTY);
+	llb_end_write(r.b(), 8 * rig::kChunk, 2 * rig::kChunk);
+	r.idle();
+	EXPECT_EQ(r.disk(8), LLB_CLEAN);
+	EXPECT_EQ(r.disk(9), LLB_CLEAN);
+}
+
 // A raid chunk beyond all bounds: a section still ends, and what is under way keeps its chunk.
 TEST(Daemon, ARaidChunkOfManyChunks)
 {

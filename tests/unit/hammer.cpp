@@ -114,6 +114,7 @@ Hammer::Hammer(u64 seed)
 	, h(kMembers, 256)
 {
 	h.array.level = seed % 3 == 2 ? 5 : 1;
+	h.array.raid_chunk = h.array.level == 5 ? 4 * kChunk : 0;
 	data_model = true;
 	h.array.sync_size = kChunks * kChunk;
 	h.inline_work = false;

@@ -223,18 +223,40 @@ TEST(Resize, ToALargerChunk)
 	EXPECT_EQ(r.chunk_sectors(), 256u);
 }
 
+// Whatever a group is of the chunks: one, several, or a part of the new one.
 TEST(Resize, AWriteUnderWayAcrossARelayoutKeepsItsChunkDirty)
 {
-	Rig r({.chunks = 100000, .fill = LLB_CLEAN});
-	r.start();
-	llb_start_write(r.b(), 5 * kChunk, 8);
-	llb_unplug(r.b(), 1);
-	resize_to(r, 200000 * kChunk);
-	r.h.run_for(3 * kCleanBy_ms);
-	EXPECT_TRUE(r.reloads_to_sync(r.disk(2)));
-	llb_end_write(r.b(), 5 * kChunk, 8);
-	r.idle();
-	EXPECT_EQ(r.disk(2), LLB_CLEAN);
+	for (u32 group : {1, 2, 4, 64}) { // old chunks
+		for (u64 larger : {2, 4, 16}) {
+			SCOPED_TRACE(testing::Message() << "group " << group << " larger " << larger);
+			Rig r({.level = 5,
+			       .members = 3,
+			       .chunks = 100000,
+			       .fill = LLB_CLEAN,
+			       .raid_chunk = u32(group * kChunk)});
+			r.start();
+			const u64 kAt = 17; // old chunk
+			llb_start_write(r.b(), kAt * kChunk, 8);
+			llb_unplug(r.b(), 1);
+			resize_to(r, larger * 100000 * kChunk);
+			ASSERT_EQ(r.chunk_sectors(), larger * kChunk);
+			r.h.run_for(3 * kCleanBy_ms);
+			EXPECT_TRUE(r.reloads_to_sync(r.disk(kAt / larger)));
+			llb_end_write(r.b(), kAt * kChunk, 8);
+			r.idle();
+			EXPECT_EQ(r.disk(kAt / larger), LLB_CLEAN);
+			for (u64 part = 0; part < larger; part++) { // of the new chunk
+				u64 sector = (32 + part) * kChunk;
+				llb_start_write(r.b(), sector, 8);
+				r.wait_durable();
+				r.h.run_for(2 * kCleanBy_ms);
+				EXPECT_EQ(r.disk(32 / larger + part / larger), LLB_DIRTY) << part;
+				llb_end_write(r.b(), sector, 8);
+			}
+			r.idle();
+			EXPECT_EQ(r.disk(32 / larger), LLB_CLEAN);
+		}
+	}
 }
 
 // A chunk much larger than a group is quiet only if all of its groups are.
@@ -242,7 +264,7 @@ TEST(Resize, ChunksLargerThanAGroup)
 {
 	Rig r({.sync_size = 100 * kChunk, .fill = LLB_CLEAN});
 	r.start();
-	const u64 size = u64{130048} << 14; // chunks of 2^14 sectors, groups of 2^12
+	const u64 size = u64{130048} << 14; // chunks of 2^14 sectors, groups of 2^7
 	for (auto &m : r.h.members)
 		m->m.data_sectors = size;
 	resize_to(r, size);
