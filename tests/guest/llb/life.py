@@ -284,6 +284,16 @@ def each_missing(array, data):
     array.quick()
 
 
+def seal(page):
+    """The checksum of md's superblock, so that it fits."""
+    struct.pack_into('<I', page, 216, 0)
+    roles, = struct.unpack_from('<I', page, 220)
+    total = sum(word for word, in struct.iter_unpack('<I', page[:(256 + 2 * roles) // 4 * 4]))
+    if roles % 2:
+        total += struct.unpack_from('<H', page, 254 + 2 * roles)[0]
+    struct.pack_into('<I', page, 216, (total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF)
+
+
 def patch(path, offset, layout, *values, bitmap=False):
     """Other values in md's superblock of a member that is in no array, or in its bitmap's
     header; offset: bytes within it; layout: struct's. The checksum fits again."""
@@ -291,12 +301,7 @@ def patch(path, offset, layout, *values, bitmap=False):
     page = bytearray(read_at(path, start, 4096))
     struct.pack_into(layout, page, offset, *values)
     if not bitmap:
-        struct.pack_into('<I', page, 216, 0)
-        roles, = struct.unpack_from('<I', page, 220)
-        total = sum(word for word, in struct.iter_unpack('<I', page[:(256 + 2 * roles) // 4 * 4]))
-        if roles % 2:
-            total += struct.unpack_from('<H', page, 254 + 2 * roles)[0]
-        struct.pack_into('<I', page, 216, (total & 0xFFFFFFFF) + (total >> 32) & 0xFFFFFFFF)
+        seal(page)
     write_at(path, start, bytes(page))
 
 
