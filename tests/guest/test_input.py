@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0
-"""Input that nobody thought of: damaged members under the real mdadm (llb/damage.py)."""
+"""Input that nobody thought of: damaged members under the real mdadm (llb/damage.py), and storms in sysfs
+(llb/storm.py)."""
 
 import collections
 
+from llb.arrays import MIB, make, settle
 from llb.damage import OUTCOMES, Damage
 from llb.lanes import lanes, limit
-from llb.sh import need
+from llb.life import BLOCK, Data, whole
+from llb.sh import equal, need
+from llb.storm import Storm, alone, resting
+
+ROUNDS, STEPS_A_ROUND, AREA_MIB = 12, 60, 8
 
 
 def damaged(**seeds):
@@ -34,3 +40,46 @@ def test_mutated_raid1():
 @limit(3000)
 def test_mutated_raid5():
     damaged(raid5=range(1, 251))
+
+
+def storm(level):
+    """Sixteen processes write and read all of the bitmap's files while the array starts, is written, and
+    stops. Then it works as before, and each file takes what it should, and nothing else."""
+    array = make(level, mib=16)
+    data = Data(array)
+    data.fill(0, AREA_MIB)
+    settle(array)
+    chunks = array.metadata()['chunks']
+    budget = array.attribute('llbitmap/resync_budget')
+    with Storm(array, chunks, level) as running:
+        for number in range(ROUNDS):
+            running.beside(STEPS_A_ROUND)
+            data.sprinkle(range(number * BLOCK, AREA_MIB * MIB, 37 * BLOCK), f'{16 + number:02x}')
+            data.holds()
+            array.stop()
+            array.assemble()
+    alone(array)
+    defaults = {'daemon_sleep': '30', 'barrier_idle': '5', 'resync_budget': budget}
+    for name, value in defaults.items():
+        array.set(f'llbitmap/{name}', value)
+        equal(array.attribute(f'llbitmap/{name}'), value, f'{name}, set back')
+    data.holds()
+    array.stop()
+    array.assemble()
+    for name, value in defaults.items():
+        equal(array.attribute(f'llbitmap/{name}'), value, f'{name} after a restart')
+    array.quick()
+    settle(array)
+    resting(array, level == 5)
+    data.holds()
+    whole(array)
+
+
+@lanes('stock')
+def test_storm_raid1():
+    storm(1)
+
+
+@lanes('long')
+def test_storm_raid5():
+    storm(5)
