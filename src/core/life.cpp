@@ -333,7 +333,7 @@ Result Bitmap::read_state(const plat_array_info &a, Found *found)
 	if (stale)
 		plat_log(
 			host_, PLAT_LOG_WARN,
-			"the bitmap is older than the array (events %llu, array %llu): everything is resynchronised",
+			"the bitmap is not current, or marked stale (events %llu, array %llu): everything is resynchronised",
 			static_cast<unsigned long long>(sb_.events),
 			static_cast<unsigned long long>(a.events));
 	if (used) {

@@ -351,9 +351,8 @@ Shown look(const std::string &path)
 				" state bytes (5 to 7) came with Linux 7.1: the in-tree drivers of 6.18 to 7.0 do not mark writes to these chunks; before such a kernel starts the array, llbitmap convert --to none");
 	}
 	if (b.usable() && b.stale)
-		m.warnings.push_back("the bitmap is older than the array (events " +
-				     std::to_string(b.head.events) + ", array " +
-				     std::to_string(m.super.events) +
+		m.warnings.push_back("the bitmap is not current (events " + std::to_string(b.head.events) +
+				     ", array " + std::to_string(m.super.events) +
 				     ") or marked stale: everything is resynchronised");
 	if (b.usable() && !b.first_use && b.head.sync_size != m.super.sync_size())
 		m.warnings.push_back("the bitmap covers " + std::to_string(b.head.sync_size) +
