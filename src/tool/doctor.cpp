@@ -353,8 +353,16 @@ class Doctor {
 	// What compiled the kernel is what compiles the module: the next update needs it, too.
 	void compiler(const Kernel &k)
 	{
-		if (!k.newest || k.headers.empty())
+		if (!k.newest)
 			return;
+		if (k.headers.empty()) {
+			if (!k.modules.empty()) // else how_to_build() says it
+				say("headers_missing", Severity::Warning,
+				    called(k) +
+					    ": its headers are not installed: where no package brings its successor's, no module is built for that",
+				    "apt install linux-headers-" + k.release.substr(k.release.find('-') + 1));
+			return;
+		}
 		std::string config = file_text(k.headers + "/include/config/auto.conf", 1 << 20).value_or("");
 		size_t at = config.find("CONFIG_GCC_VERSION=");
 		if (at == config.npos)
@@ -440,6 +448,14 @@ class Doctor {
 	void loading()
 	{
 		bool softdep = false, rule = false, listed = false;
+		for (const std::string &word : words(file_text("/proc/cmdline").value_or(""))) {
+			if (word.starts_with("module_blacklist=") &&
+			    ("," + word.substr(17) + ",").find(",llbitmap,") != std::string::npos)
+				say("module_blocked", Severity::Critical,
+				    "the kernel's command line (" + word +
+					    ") keeps llbitmap from being loaded",
+				    "take it out of the boot loader's configuration");
+		}
 		std::set<std::string> read; // a file hides those of its name in the folders that follow
 		for (const char *folder : {"/etc/modprobe.d", "/run/modprobe.d", "/usr/local/lib/modprobe.d",
 					   "/usr/lib/modprobe.d", "/lib/modprobe.d"}) {

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 
+#include "llbitmap/release.h"
 #include "tool/error.hpp"
 #include "tool/target.hpp"
 
@@ -37,7 +38,7 @@ void print_json(const std::string &from, const std::vector<Phase> &phases)
 		}
 		list.push_back({{"what", p.what}, {"writes", writes}});
 	}
-	printf("%s\n", Json{{"from", from}, {"phases", list}}
+	printf("%s\n", Json{{"format", 1}, {"tool", LLB_RELEASE}, {"from", from}, {"phases", list}}
 			       .dump(-1, ' ', true, Json::error_handler_t::replace)
 			       .c_str());
 }

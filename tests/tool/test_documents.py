@@ -161,7 +161,17 @@ class Pages(unittest.TestCase):
                 tables += '\n.TS\n' in page
                 self.assertEqual(page.startswith("'\\\" t\n"), '\n.TS\n' in page, path)
             self.assertEqual((tables, len(os.listdir(os.path.join(folder, 'man')))),
-                             (1, len(glob.glob(os.path.join(SOURCE, 'man', '*.scd')))))
+                             (2, len(glob.glob(os.path.join(SOURCE, 'man', '*.scd')))))
+
+    def test_metrics(self):
+        """llbitmap-metrics(8) has each metric, and no other; counters are those that end in _total."""
+        source = text('src', 'tool', 'metrics.cpp')
+        given = re.findall(r'\b(begin|each|counter|seconds)\(\s*"(llbitmap_[a-z_]+)"', source)
+        self.assertGreater(len(given), 15)
+        for how, name in given:
+            self.assertEqual(how in ('counter', 'seconds'), name.endswith('_total'), name)
+        page = section(text('src', 'tool', 'man', 'llbitmap-metrics.8.scd'), 'METRICS')
+        self.assertEqual(sorted(set(re.findall(r'\*(llbitmap_[a-z_]+)\*', page))), sorted(name for _, name in given))
 
     def test_notices(self):
         """Each id that status and doctor may give is in the page of one of them, and no other."""
@@ -467,6 +477,23 @@ class Module(unittest.TestCase):
         self.assertGreaterEqual(len(made), 9)
         page = section(text('src', 'tool', 'man', 'llbitmap.4.scd'), 'FILES')
         self.assertEqual(set(re.findall(r'^\*llbitmap/(\w+)\*$', page, re.M)), made)
+        counts = page[page.index('*llbitmap/stats*'):page.index('*llbitmap/cells*')]
+        names = re.findall(r'LLB_STAT\("(\w+)"', source)
+        self.assertGreaterEqual(len(names), 16)
+        self.assertEqual(re.findall(r'\*(\w+)\*', counts), names)
+
+    def test_format(self):
+        """Its fields, where they are, and the bytes of the states."""
+        source = text('include', 'llbitmap', 'format.h')
+        page = section(text('src', 'tool', 'man', 'llbitmap.4.scd'), 'ON-DISK FORMAT')
+        rows = {name: int(byte) for byte, name in re.findall(r'^\|  (\d+)\n:  \d+\n:  (\w+):', page, re.M)}
+        bits = 'STALE', 'WRITE_ERROR', 'FIRST_USE', 'CLEAN', 'DAEMON_BUSY', 'SHUTDOWN', 'BYTES'
+        fields = {name.lower(): int(byte) for name, byte in re.findall(r'^#define LLB_SB_(\w+) (\d+)', source, re.M)
+                  if name not in bits}
+        self.assertEqual(rows, fields)
+        for name, said in re.findall(r'X\(\w+, (LLB_\w+), "([a-z ]+)"', source):
+            number, = re.findall(rf'^#define {name} (\d)', source, re.M)
+            self.assertIn(f'{number} {said}', ' '.join(page.split()))
 
 
 class Messages(unittest.TestCase):

@@ -85,6 +85,7 @@ class Case(unittest.TestCase):
         copies = {path: bytearray(one.image) for path, one in zip(paths, before)}
         self.tool('convert', '--to', to, *options, *paths)
         after = [im.Found(path) for path in paths]
+        self.assertEqual(wrong('phases', planned), [])
         # What was announced is what was done.
         for phase in planned['phases']:
             for write in phase['writes']:

@@ -874,6 +874,8 @@ class Doctor(Case):
         self.only('compiler', 'apt install g++-16', severity='warning')
         self.machine.write('usr/bin/g++-17', '')
         self.assertEqual(self.found(status=DONE), {})
+        shutil.rmtree(self.machine.path(f'lib/modules/{KERNEL}/build'))
+        self.only('headers_missing', 'apt install linux-headers-amd64', severity='warning')
 
     def warns(self, name):
         """That program says something on stderr as well."""
@@ -925,6 +927,10 @@ class Doctor(Case):
         self.assertEqual(self.found(status=DONE), {})
         self.machine.write(f'lib/modules/{KERNEL}/modules.builtin', 'kernel/drivers/md/md-mod.ko')
         self.only('udev_rule_missing', 'built into the kernel', severity='warning')
+        self.machine.write('proc/cmdline', 'root=/dev/md0 module_blacklist=nouveau,llbitmap quiet')
+        self.assertIn('module_blacklist', self.found()['module_blocked']['text'])
+        self.machine.write('proc/cmdline', 'root=/dev/md0 module_blacklist=nollbitmap quiet')
+        self.assertNotIn('module_blocked', self.found(status=SEE_TO))
         self.machine.write('etc/modprobe.d/local.conf', 'install llbitmap /bin/false')
         self.assertIn('module_blocked', self.found())
         self.machine.write('etc/modprobe.d/local.conf', '')
