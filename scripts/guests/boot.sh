@@ -6,7 +6,7 @@
 #   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools; never run yet: forky-dracut,
 #                                                trixie-initramfs-tools
 #
-# Never run yet: the steps degraded, whole, rescued, last.
+# Never run yet: the steps upgraded, degraded, whole, rescued, last.
 #
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
 # Those of one run go on where the last run ended. tests/guest/boot does the part inside.
@@ -17,6 +17,8 @@
 #   converted  root becomes lockless while it is mounted and written to; the package cannot be removed
 #   written    nothing is to be resynchronised; files are written to both, and the power goes
 #   recovered  what is not Clean on the members now is resynchronised, and no more; no file is lost
+#   upgraded   apt installs the next kernel, and with it the module and an initramfs (forky: that of
+#              experimental); the boots from here on are of it
 #   degraded   a member of each is missing, and files are written to both
 #   whole      they are back, and get what they missed
 #   rescued    the initramfs lacks the module: its shell, and the way out of it by the guide
@@ -29,11 +31,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-steps=(make create converted written recovered degraded whole rescued last)
+steps=(make create converted written recovered upgraded degraded whole rescued last)
 machine=${1:-}
 case $machine in
-forky-initramfs-tools | forky-dracut) suite=forky root=forky ;;
-trixie-initramfs-tools) suite=trixie root=trixie-backports ;;
+forky-initramfs-tools | forky-dracut) suite=forky root=forky newer=experimental ;;
+trixie-initramfs-tools) suite=trixie root=trixie-backports newer='' ;;
 *)
 	sed -n '3,8s/^# \{0,1\}//p' "$0" >&2
 	exit 2
@@ -42,6 +44,7 @@ esac
 shift
 maker=${machine#*-}
 [[ $maker != dracut ]] || steps=("${steps[@]/rescued/}")
+[[ $newer ]] || steps=("${steps[@]/upgraded/}")
 # shellcheck disable=SC2206 # without the empty one
 steps=(${steps[*]})
 (($#)) || set -- "${steps[@]}"
@@ -49,7 +52,7 @@ steps=(${steps[*]})
 out=$PWD/build/boot/$machine
 disks=$out/disks
 offset=$((16 << 20)) # before a member's data
-root_mib=1600 data_mib=160
+root_mib=2400 data_mib=160
 limit_s=3600 # of a step
 append='root=UUID=11111111-2222-4333-8444-000000000000 ro udev.event_timeout=3600 systemd.show_status=false systemd.log_level=notice'
 # An initramfs of dracut that is not for this host only is told to look for arrays.
@@ -67,13 +70,13 @@ step_make() {
 	key=$({
 		scripts/lab root "$root"
 		cat scripts/guests/machine.sh build/deb/"$suite"/*.deb
-		echo "$offset $root_mib"
+		echo "$offset $root_mib $newer"
 	} | sha256sum)
 	[[ ! -f $out/member || $(cat "$out/key" 2>/dev/null) != "$key" ]] || return 0
 	rm -f "$out/key"
 	scripts/lab chroot "$root" --bind "$out:/made" --bind "$PWD/build/deb/$suite:/packages" \
 		--bind "$PWD/scripts/guests:/guests" -- \
-		/guests/machine.sh "$maker" /made /packages "$offset" "$root_mib" >"$out/make.log" 2>&1 ||
+		/guests/machine.sh "$maker" /made /packages "$offset" "$root_mib" $newer >"$out/make.log" 2>&1 ||
 		failed "$(tail -n 5 "$out/make.log")"
 	[[ $(tail -n 1 "$out/make.log") == '== made' ]] || failed 'no word of success'
 	echo "$key" >"$out/key"
@@ -167,6 +170,13 @@ step_recovered() {
 		left+=("$(tests/guest/boot dirty "$disks/$array-a" "$disks/$array-b")") || failed "$array: no bitmap"
 	done
 	boot "${left[@]}" "$(acked root)" "$(acked data)"
+	take_boot
+	same
+}
+
+# Before it and after it all is as it should be: it is ended in an orderly way.
+step_upgraded() {
+	boot
 	take_boot
 	same
 }

@@ -1,14 +1,15 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# machine.sh initramfs-tools|dracut OUT PACKAGES OFFSET MIB: run in the lab's root of a suite, under
+# machine.sh initramfs-tools|dracut OUT PACKAGES OFFSET MIB [SUITE]: run in the lab's root of a suite, under
 # an overlay (scripts/guests/boot.sh). Makes of it a machine that boots by itself, as an
 # administrator would: what makes its initramfs, its arrays in mdadm.conf and fstab, then the
 # packages from the folder PACKAGES with apt. Leaves its root file system in OUT/member, OFFSET
-# bytes from the beginning, where md has a member's data.
+# bytes from the beginning, where md has a member's data. The packages of SUITE's kernel, which
+# is newer, lie in its /var/upgrade.
 #
 # The machine does no more of the lab's than one unit: it takes its job from a disk of that name.
 set -eu
-maker=$1 out=$2 packages=$3 offset=$4 mib=$5
+maker=$1 out=$2 packages=$3 offset=$4 mib=$5 newer=${6:-}
 export DEBIAN_FRONTEND=noninteractive
 V=$(ls /lib/modules)
 
@@ -76,6 +77,20 @@ echo "== the packages"
 apt-get install -y --no-install-recommends "$packages"/*.deb
 dkms status
 modprobe -S "$V" --show-depends raid1 | grep -q updates/dkms/llbitmap.ko
+
+if [ "$newer" ]; then
+	echo "== the kernel of $newer, for later"
+	sed -n "s/^\(deb [^ ]* \)[^ ]* main$/\1$newer main/p" /etc/apt/sources.list | sort -u \
+		>/etc/apt/sources.list.d/newer.list
+	apt-get update
+	apt-get clean
+	apt-get install -y --no-install-recommends --download-only -t "$newer" \
+		linux-image-cloud-amd64 linux-headers-cloud-amd64
+	mkdir /var/upgrade
+	mv /var/cache/apt/archives/*.deb /var/upgrade/
+	rm /etc/apt/sources.list.d/newer.list
+	ls /var/upgrade
+fi
 
 echo "== its root file system"
 apt-get clean
