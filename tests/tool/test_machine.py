@@ -993,11 +993,33 @@ class Doctor(Case):
         self.machine.write('etc/fstab', '/dev/md0 / ext4 defaults 0 1\n/dev/md0 /srv ext4 defaults 0 2\n'
                            '/dev/md0 /mnt ext4 nofail 0 2')
         self.only('fstab', '/srv', severity='info', status=DONE)
+        self.fstab_above_the_array()
         os.remove(self.machine.path('etc/fstab'))
         self.degraded()
         self.assertEqual(list(self.found()), ['degraded', 'waits_for_whole'])
         self.machine.array('md1', array_state='inactive', parts=[('sda1', None, 'spare')])
         self.assertEqual(list(self.found(status=UNUSABLE)), ['inactive'])
+
+    def fstab_above_the_array(self):
+        """By the names that fstab has for them: a partition of the array, and a logical volume on it."""
+        disk = self.machine.path('sys/devices/virtual/block/md0/md0p1')
+        os.makedirs(self.machine.path('sys/class/block'), exist_ok=True)
+        self.machine.write('sys/devices/virtual/block/md0/md0p1/partition', '1')
+        os.symlink(disk, self.machine.path('sys/class/block/md0p1'))
+        os.makedirs(self.machine.path('sys/class/block/dm-3/slaves/md0p1'))
+        os.makedirs(self.machine.path('sys/class/block/dm-4/slaves/sdz'))
+        for folder, name, to in (('disk/by-partuuid', 'aa-01', 'md0p1'), ('disk/by-partlabel', 'data', 'md0p1'),
+                                 ('mapper', 'vg-data', 'dm-3'), ('mapper', 'vg-other', 'dm-4')):
+            self.machine.write(f'dev/{to}', '')
+            os.makedirs(self.machine.path(f'dev/{folder}'), exist_ok=True)
+            os.symlink(self.machine.path(f'dev/{to}'), self.machine.path(f'dev/{folder}/{name}'))
+        for spec, words in (('PARTUUID=aa-01', 'md0p1, which is on md0,'), ('PARTLABEL=data', 'md0p1, which is on md0,'),
+                            ('/dev/mapper/vg-data', 'dm-3, which is on md0,')):
+            self.machine.write('etc/fstab', f'{spec} /srv ext4 defaults 0 2\n')
+            self.only('fstab', '/srv', words, severity='info', status=DONE)
+        self.machine.write('etc/fstab', '/dev/mapper/vg-other /srv ext4 defaults 0 2\n')
+        self.assertEqual(self.found(status=DONE), {})
+        shutil.rmtree(self.machine.path('dev'))
 
     def test_members_of_no_array(self):
         self.machine.write('sys/class/block/sdx1/dev', '8:17')
