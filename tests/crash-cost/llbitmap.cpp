@@ -9,7 +9,9 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <sys/mman.h>
+#include <utility>
 
 #include "llbitmap/abi.h"
 #include "llbitmap/format.h"
@@ -85,6 +87,7 @@ struct plat_array {
 	bool counting = false;
 	bool asked_resync = false;
 	std::string log;
+	u64 reads = 0, read_bytes = 0; // from one member
 
 	struct Piece {
 		u64 offset;
@@ -217,7 +220,51 @@ class Llbitmap : public Tracker {
 		return all;
 	}
 
+	// What has been done since the last call, one bio to a member after the other.
+	Start since()
+	{
+		Start s{chunks(),
+			counts_.bitmap_writes,
+			counts_.bitmap_bytes,
+			counts_.flushes,
+			host_.reads,
+			host_.read_bytes,
+			0,
+			0};
+		s.io_us = (s.writes + s.flushes) * times_.bitmap_us;
+		counts_ = {};
+		host_.reads = host_.read_bytes = 0;
+		return s;
+	}
+	// Created as `begin` does, then stopped and assembled, then passes over what is all clean.
+	void start_twice(std::vector<Start> *out)
+	{
+		for (int again = 0; again < 2; again++) {
+			clock_t cpu = clock();
+			if (again)
+				llb_destroy(std::exchange(host_.bitmap, nullptr));
+			begin();
+			counts_ = at_start_;
+			clock_t end = clock();
+			out->push_back(since());
+			out->back().cpu_us = u64(end - cpu) * 1000000 / CLOCKS_PER_SEC;
+		}
+		constexpr u32 kPasses = 20;
+		clock_t cpu = clock();
+		for (u32 i = 0; i < kPasses; i++)
+			llb_daemon(host_.bitmap);
+		out->push_back(since());
+		out->back().cpu_us = u64(clock() - cpu) * 1000000 / CLOCKS_PER_SEC / kPasses;
+		host_.counting = true;
+	}
+
     private:
+	u64 chunks() const
+	{
+		llb_metadata m;
+		llb_metadata_get(host_.bitmap, &m);
+		return m.chunks;
+	}
 	void fresh_header(u8 *p)
 	{
 		put(p, LLB_SB_MAGIC, LLB_MAGIC, 4);
@@ -248,6 +295,7 @@ class Llbitmap : public Tracker {
 		}
 #endif
 		host_.run(host_.md, llb_daemon_work);
+		at_start_ = counts_;
 		counts_ = {};
 		host_.counting = true;
 	}
@@ -325,6 +373,7 @@ class Llbitmap : public Tracker {
 	}
 	plat_array host_;
 	const s64 budget_mib_;
+	Counts at_start_;
 	UnderWay under_way_;
 	u64 unmarked_ = 0;
 	u64 told_ = 0, told_wrong_ = 0, told_worst_ = 0;
@@ -335,6 +384,27 @@ class Llbitmap : public Tracker {
 std::unique_ptr<Tracker> make_llbitmap(Engine &e, const Times &t, u64 device_bytes, s64 budget_mib)
 {
 	return std::make_unique<Llbitmap>(e, t, device_bytes, budget_mib);
+}
+
+std::vector<Start> start_costs(const Times &t, u64 device_bytes)
+{
+	struct Run {
+		Llbitmap *tracker;
+		std::vector<Start> found;
+		bool done = false;
+	};
+	Engine engine;
+	Llbitmap tracker{engine, t, device_bytes, -1};
+	Run run{&tracker, {}};
+	auto all = [](void *object, u64) {
+		auto *r = static_cast<Run *>(object);
+		r->tracker->start_twice(&r->found);
+		r->done = true;
+	};
+	engine.at(engine.now_us(), all, &run, 0);
+	while (!run.done)
+		engine.run(engine.now_us() + 100000, nullptr);
+	return run.found;
 }
 
 extern "C" {
@@ -444,7 +514,7 @@ void plat_array_get(plat_array *h, plat_array_info *out)
 
 void plat_slots_get(plat_array *, plat_slots *out)
 {
-	*out = {kMembers, kMembers, 0, 0};
+	*out = {kMembers, kMembers, 0, 0, 0};
 }
 
 llb_u64 plat_events(plat_array *h)
@@ -531,6 +601,8 @@ int plat_read(plat_array *h, llb_u32 index, llb_u64 offset, void *page, llb_u32 
 	if (offset + bytes > kAreaBytes)
 		return -LLB_EIO;
 	memcpy(page, h->area[index].bytes + offset, bytes);
+	if (index == 0)
+		h->reads++, h->read_bytes += bytes;
 	return 0;
 }
 
@@ -572,7 +644,7 @@ int plat_flush(plat_array *h, llb_u32, plat_slots *out)
 {
 	h->counts.flushes++;
 	pass(h->engine, h->times.bitmap_us);
-	*out = {kMembers, kMembers, kMembers, 0};
+	*out = {kMembers, kMembers, kMembers, 0, 0};
 	return 0;
 }
 }

@@ -2,6 +2,7 @@
 // crash-cost [--size S,..] [--load L,..] [--tracker T,..] [--budget MiB] [--seconds N]
 //            [--seed N] [--io-ms N]      a line for each
 // crash-cost --report FOLDER [--quick]   all of them
+// crash-cost --start [--io-ms N]         what the bitmap does when an array starts
 // crash-cost --self-test
 #include <cstdio>
 #include <cstdlib>
@@ -19,6 +20,7 @@ namespace {
 {
 	fputs("usage: crash-cost [--size S,..] [--load L,..] [--tracker T,..] [--budget MiB] [--seconds N]\n"
 	      "                  [--seed N] [--io-ms N] | --report FOLDER [--quick] | --self-test\n"
+	      "                  | --start [--io-ms N]\n"
 	      "sizes:",
 	      stderr);
 	for (const Size &s : sizes())
@@ -48,6 +50,29 @@ u64 number(const std::string &s, u64 least, u64 most)
 	return n;
 }
 
+constexpr u64 kStart_us = 1000000; // of bitmap work, members with 5 ms per write
+
+int print_start(const Times &t)
+{
+	static const char *const kWhat[] = {"create", "assemble", "pass, all clean"};
+	bool missed = false;
+
+	for (const Size &s : sizes()) {
+		const std::vector<Start> found = start_costs(t, s.bytes);
+		for (size_t i = 0; i < found.size(); i++) {
+			const Start &f = found[i];
+			const bool met = f.io_us + f.cpu_us < kStart_us;
+			missed = missed || !met;
+			printf("%s: %s %s: %lu chunks, %lu writes of %lu KiB in all, %lu flushes, %lu reads of %lu KiB; "
+			       "%.0f ms at %u ms per write, one after the other, and %.2f ms of CPU\n",
+			       met ? "met" : "missed", s.name, kWhat[i], f.chunks, f.writes,
+			       f.write_bytes / 1024, f.flushes, f.reads, f.read_bytes / 1024,
+			       double(f.io_us) / 1000, t.bitmap_us / 1000, double(f.cpu_us) / 1000);
+		}
+	}
+	return missed;
+}
+
 } // namespace
 
 int main(int argc, char **argv)
@@ -55,11 +80,16 @@ int main(int argc, char **argv)
 	std::string size = "16TB", load = "a50", tracker = "llbitmap";
 	Job job;
 	ReportOptions report;
+	bool start = false;
 
 	for (int i = 1; i < argc; i++) {
 		std::string o = argv[i];
 		if (o == "--self-test")
 			return self_test();
+		if (o == "--start") {
+			start = true;
+			continue;
+		}
 		if (o == "--quick") {
 			report.quick = true;
 			continue;
@@ -89,6 +119,8 @@ int main(int argc, char **argv)
 	if (!report.folder.empty())
 		return make_report(report) ? 1 : 0;
 
+	if (start)
+		return print_start(job.times);
 	bool bad = false;
 	for (const std::string &s : split(size)) {
 		for (const std::string &l : split(load)) {

@@ -111,3 +111,14 @@ std::unique_ptr<Tracker> make_classic(Engine &e, const Times &t, u64 device_byte
 std::unique_ptr<Tracker> make_intree(Engine &e, const Times &t, u64 device_bytes);
 // The core. budget_mib: below 0: its default.
 std::unique_ptr<Tracker> make_llbitmap(Engine &e, const Times &t, u64 device_bytes, s64 budget_mib);
+
+// What the bitmap does for an array that starts, and what one pass does where all is clean.
+struct Start {
+	u64 chunks;
+	u64 writes, write_bytes, flushes; // to one member
+	u64 reads, read_bytes; // from one
+	u64 io_us; // the writes and flushes one after the other: no less than they take
+	u64 cpu_us; // of this machine
+};
+// Of the core: created, assembled, a pass.
+std::vector<Start> start_costs(const Times &t, u64 device_bytes);
