@@ -6,7 +6,7 @@
 #   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools; never run yet: forky-dracut,
 #                                                trixie-initramfs-tools
 #
-# Never run yet: the steps upgraded, degraded, whole, rescued, last.
+# Never run yet: the steps upgraded, degraded, whole, rescued, offline, last.
 #
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
 # Those of one run go on where the last run ended. tests/guest/boot does the part inside.
@@ -23,6 +23,8 @@
 #   whole      they are back, and get what they missed
 #   rescued    the initramfs lacks the module: its shell, and the way out of it by the guide
 #              (not with dracut, whose shell is another)
+#   offline    root's array gets another bitmap in the initramfs' shell, before it is mounted: the guide's
+#              way for members with blocks of 4096 bytes (these have 512; not with dracut)
 #   last       nothing is left to do
 #
 # After each orderly end the kernel and the initramfs of the next boot are taken from the
@@ -31,7 +33,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-steps=(make create converted written recovered upgraded degraded whole rescued last)
+steps=(make create converted written recovered upgraded degraded whole rescued offline last)
 machine=${1:-}
 case $machine in
 forky-initramfs-tools | forky-dracut) suite=forky root=forky newer=experimental ;;
@@ -43,7 +45,10 @@ trixie-initramfs-tools) suite=trixie root=trixie-backports newer='' ;;
 esac
 shift
 maker=${machine#*-}
-[[ $maker != dracut ]] || steps=("${steps[@]/rescued/}")
+if [[ $maker == dracut ]]; then
+	steps=("${steps[@]/rescued/}")
+	steps=("${steps[@]/offline/}")
+fi
 [[ $newer ]] || steps=("${steps[@]/upgraded/}")
 # shellcheck disable=SC2206 # without the empty one
 steps=(${steps[*]})
@@ -149,6 +154,18 @@ same() {
 	done
 }
 
+# at_console APPEND: a boot with what stdin types at its console, ended in an orderly way.
+at_console() {
+	rm -f "$out/console"
+	options=(--console "$out/console")
+	scripts/lab.d/console "$out/console" "$out/$step/kernel.log" >"$out/console.log" 2>&1 <&0 &
+	local typist=$!
+	more=$1 boot
+	wait $typist || failed "at the console: $(tail -n 1 "$out/console.log")"
+	take_boot
+	same
+}
+
 step_converted() {
 	with_job
 	boot
@@ -196,9 +213,7 @@ step_whole() {
 step_rescued() {
 	LC_ALL=C sed -i 's,updates/dkms/llbitmap\.ko\.xz,updates/dkms/llbitmap.ko.no,g' "$out/boot/initrd"
 	grep -qaF updates/dkms/llbitmap.ko.no "$out/boot/initrd" || failed 'the module was not found in the initramfs'
-	rm -f "$out/console"
-	options=(--console "$out/console")
-	scripts/lab.d/console "$out/console" "$out/$step/kernel.log" <<-'END' >"$out/console.log" 2>&1 &
+	at_console ' panic=' <<-'END'
 		expect Dropping to a shell!
 		expect (initramfs)
 		type cat /proc/mdstat
@@ -220,11 +235,25 @@ step_rescued() {
 		expect (initramfs)
 		type exit
 	END
-	local typist=$!
-	more=' panic=' boot
-	wait $typist || failed "at the console: $(tail -n 1 "$out/console.log")"
-	take_boot
-	same
+}
+
+step_offline() {
+	at_console ' break=mount' <<-'END'
+		expect (initramfs)
+		type mdadm --stop /dev/md0
+		expect mdadm: stopped /dev/md0
+		expect (initramfs)
+		type llbitmap convert --to internal /dev/vdb /dev/vdc
+		expect -> internal
+		expect (initramfs)
+		type llbitmap convert --to lockless /dev/vdb /dev/vdc
+		expect -> lockless
+		expect (initramfs)
+		type mdadm --assemble /dev/md0 /dev/vdb /dev/vdc
+		expect mdadm: /dev/md0 has been started with 2 drives
+		expect (initramfs)
+		type exit
+	END
 }
 
 step_last() {
