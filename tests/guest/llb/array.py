@@ -77,8 +77,12 @@ class Array:
     """/dev/mdNUMBER over members (paths)."""
 
     def __init__(self, number, members):
-        self.name, self.path, self.members = f'md{number}', f'/dev/md{number}', list(members)
-        self.sysfs = f'/sys/block/{self.name}/md'
+        self.members = list(members)
+        self.named(f'md{number}')
+
+    def named(self, name):
+        """Another name than it was made under."""
+        self.name, self.path, self.sysfs = name, f'/dev/{name}', f'/sys/block/{name}/md'
 
     def create(self, level, *extra, members=None, bitmap='lockless'):
         members = self.members if members is None else members
