@@ -214,7 +214,6 @@ step_rescued() {
 	LC_ALL=C sed -i 's,updates/dkms/llbitmap\.ko\.xz,updates/dkms/llbitmap.ko.no,g' "$out/boot/initrd"
 	grep -qaF updates/dkms/llbitmap.ko.no "$out/boot/initrd" || failed 'the module was not found in the initramfs'
 	at_console ' panic=' <<-'END'
-		expect Dropping to a shell!
 		expect (initramfs)
 		type cat /proc/mdstat
 		expect md0 : inactive
