@@ -6,7 +6,7 @@
 #   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools; never run yet: forky-dracut,
 #                                                trixie-initramfs-tools
 #
-# Never run yet: the steps upgraded, degraded, whole, rescued, offline, last.
+# Never seen passing: the steps offline, last; rescued to its end; with dracut what comes after recovered.
 #
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
 # Those of one run go on where the last run ended. tests/guest/boot does the part inside.
@@ -237,7 +237,7 @@ step_rescued() {
 }
 
 step_offline() {
-	at_console ' break=mount' <<-'END'
+	at_console ' panic= break=mount' <<-'END'
 		expect (initramfs)
 		type mdadm --stop /dev/md0
 		expect mdadm: stopped /dev/md0
