@@ -89,7 +89,8 @@ if [ "$newer" ]; then
 	mkdir /var/upgrade
 	mv /var/cache/apt/archives/*.deb /var/upgrade/
 	rm /etc/apt/sources.list.d/newer.list
-	ls /var/upgrade
+	# Both are what the newer kernel brings, and not names without it.
+	ls /var/upgrade/linux-image-[0-9]*.deb /var/upgrade/linux-headers-[0-9]*-cloud-*.deb
 fi
 
 echo "== its root file system"

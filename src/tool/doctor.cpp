@@ -12,6 +12,7 @@
 #include "tool/error.hpp"
 #include "tool/fix.hpp"
 #include "tool/member.hpp"
+#include "tool/mounts.hpp"
 #include "tool/status.hpp"
 #include "tool/text.hpp"
 
@@ -604,75 +605,19 @@ class Doctor {
 		}
 	}
 
-	static std::string last_of(const std::string &path) { return path.substr(path.rfind('/') + 1); }
-
-	// The path of what fstab's first field names, links followed.
-	static std::string device_of(const std::string &spec)
-	{
-		static const struct {
-			const char *tag, *folder;
-		} kTags[] = {{"UUID=", "by-uuid"},
-			     {"LABEL=", "by-label"},
-			     {"PARTUUID=", "by-partuuid"},
-			     {"PARTLABEL=", "by-partlabel"}};
-		std::string path = spec;
-		for (const auto &one : kTags) {
-			if (spec.starts_with(one.tag))
-				path = "/dev/disk/" + std::string(one.folder) + '/' +
-				       spec.substr(strlen(one.tag));
-		}
-		return real(path);
-	}
-
-	static std::string real(const std::string &path)
-	{
-		char *found = realpath(at(path).c_str(), nullptr);
-		std::string text = found ? found : path;
-		free(found);
-		return text;
-	}
-
-	// The block device of this name and those that it is made of: a partition's disk, what is
-	// below a logical volume or an encrypted one.
-	static std::set<std::string> beneath(const std::string &name)
-	{
-		std::set<std::string> all;
-		std::vector<std::string> next{name};
-		while (!next.empty()) {
-			std::string one = next.back();
-			next.pop_back();
-			if (!all.insert(one).second)
-				continue;
-			const std::string folder = "/sys/class/block/" + one;
-			for (const std::string &slave : names_in(folder + "/slaves"))
-				next.push_back(slave);
-			if (exists(folder + "/partition")) {
-				std::string disk = real(folder);
-				next.push_back(last_of(disk.substr(0, disk.rfind('/'))));
-			}
-		}
-		return all;
-	}
-
 	void fstab()
 	{
-		for (const std::string &line : lines(file_text("/etc/fstab").value_or(""))) {
-			std::vector<std::string> w = words(line);
-			if (w.size() < 4 || w[0][0] == '#' || w[1] == "/" || w[1] == "none" ||
-			    w[2] == "swap" || (',' + w[3] + ',').find(",nofail,") != std::string::npos ||
-			    (',' + w[3] + ',').find(",noauto,") != std::string::npos)
-				continue;
-			const std::string name = last_of(device_of(w[0]));
-			const std::set<std::string> below = beneath(name);
+		for (const Mount &m : boot_mounts()) {
 			for (const Judged &one : all_) {
-				if (below.contains(one.array.name) && one.array.bitmap == Has::Lockless)
-					say("fstab", Severity::Info,
-					    "/etc/fstab mounts " + w[1] + " from " + name +
-						    (name == one.array.name
-							     ? ""
-							     : ", which is on " + one.array.name + ",") +
-						    " without nofail: if the array does not come, the boot ends in emergency mode",
-					    "add nofail to its options", one.array.name);
+				if (!m.below.contains(one.array.name) || one.array.bitmap != Has::Lockless)
+					continue;
+				say("fstab", Severity::Info,
+				    "/etc/fstab mounts " + m.where + " from " + m.device +
+					    (m.device == one.array.name
+						     ? ""
+						     : ", which is on " + one.array.name + ",") +
+					    " without nofail: if the array does not come, the boot ends in emergency mode",
+				    "add nofail to its options", one.array.name);
 			}
 		}
 	}

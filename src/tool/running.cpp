@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cstdlib>
 #include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "tool/error.hpp"
@@ -198,37 +197,6 @@ Running read_array(const std::string &name)
 	return a;
 }
 
-// The array whose device that path is, by its number and not by what it is called: an image
-// may be called md0, too. Empty: it is none.
-std::string device_at(const std::string &path)
-{
-	char *found = realpath(at(path).c_str(), nullptr);
-	const std::string real = found ? found : "";
-	free(found);
-	struct stat st;
-	if (real.empty() || stat(real.c_str(), &st)) {
-		// A node may be missing; nothing else is called so.
-		return path.starts_with("/dev/") && path.find('/', 5) == path.npos ? path.substr(5) : "";
-	}
-	if (getenv("LLBITMAP_ROOT")) { // there, whatever lies in /dev is a device
-		found = realpath(at("/dev").c_str(), nullptr);
-		const std::string folder = std::string(found ? found : "") + '/';
-		free(found);
-		return real.starts_with(folder) && real.find('/', folder.size()) == real.npos
-			       ? real.substr(folder.size())
-			       : "";
-	}
-	if (!S_ISBLK(st.st_mode))
-		return "";
-	const std::string number =
-		std::to_string(major(st.st_rdev)) + ':' + std::to_string(minor(st.st_rdev));
-	for (const std::string &name : names_in("/sys/block")) {
-		if (file_line("/sys/block/" + name + "/dev") == number)
-			return name;
-	}
-	return "";
-}
-
 // md0 for whatever a human calls it.
 std::string device_name(const std::string &called)
 {
@@ -239,7 +207,7 @@ std::string device_name(const std::string &called)
 		}
 		throw Error(kUnreadable, called + ": no running array has that uuid");
 	}
-	std::string name = called.find('/') == called.npos ? called : device_at(called);
+	std::string name = called.find('/') == called.npos ? called : block_device(called);
 	if (name.empty() || name == "." || name == ".." || !is_folder("/sys/block/" + name + "/md"))
 		throw Error(kUnreadable,
 			    called + (called.find('/') == called.npos

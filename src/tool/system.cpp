@@ -8,6 +8,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -104,6 +105,35 @@ s64 changed_at(const std::string &path)
 {
 	struct stat st;
 	return stat(at(path).c_str(), &st) ? 0 : s64(st.st_mtime);
+}
+
+std::string block_device(const std::string &path)
+{
+	char *found = realpath(at(path).c_str(), nullptr);
+	const std::string real = found ? found : "";
+	free(found);
+	struct stat st;
+	if (real.empty() || stat(real.c_str(), &st)) {
+		// A node may be missing; nothing else is called so.
+		return path.starts_with("/dev/") && path.find('/', 5) == path.npos ? path.substr(5) : "";
+	}
+	if (getenv("LLBITMAP_ROOT")) { // there, whatever lies in /dev is a device
+		found = realpath(at("/dev").c_str(), nullptr);
+		const std::string folder = std::string(found ? found : "") + '/';
+		free(found);
+		return real.starts_with(folder) && real.find('/', folder.size()) == real.npos
+			       ? real.substr(folder.size())
+			       : "";
+	}
+	if (!S_ISBLK(st.st_mode))
+		return "";
+	const std::string number =
+		std::to_string(major(st.st_rdev)) + ':' + std::to_string(minor(st.st_rdev));
+	for (const std::string &name : names_in("/sys/class/block")) {
+		if (file_line("/sys/class/block/" + name + "/dev") == number)
+			return name;
+	}
+	return "";
 }
 
 bool before(const std::string &one, const std::string &other)

@@ -29,6 +29,10 @@ bool is_folder(const std::string &path);
 // Seconds since 1970; 0: there is no such file.
 s64 changed_at(const std::string &path);
 
+// The kernel's name of the block device whose node or link that path is, by its number and not by what
+// it is called: an image may be called md0, too. Empty: it is none.
+std::string block_device(const std::string &path);
+
 bool before(const std::string &one,
 	    const std::string &other); // md2 before md10, 7.2.9 before 7.2.12, 7.3~rc5 before 7.3
 std::string trimmed(const std::string &text);

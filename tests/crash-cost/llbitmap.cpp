@@ -223,15 +223,17 @@ class Llbitmap : public Tracker {
 	// What has been done since the last call, one bio to a member after the other.
 	Start since()
 	{
-		Start s{chunks(),
-			counts_.bitmap_writes,
-			counts_.bitmap_bytes,
-			counts_.flushes,
-			host_.reads,
-			host_.read_bytes,
-			0,
-			0};
+		u64 n[LLB_STATES];
+		llb_bits_count(host_.bitmap, n);
+		Start s{};
+		s.chunks = chunks();
+		s.writes = counts_.bitmap_writes;
+		s.write_bytes = counts_.bitmap_bytes;
+		s.flushes = counts_.flushes;
+		s.reads = host_.reads;
+		s.read_bytes = host_.read_bytes;
 		s.io_us = (s.writes + s.flushes) * times_.bitmap_us;
+		s.asks_resync = host_.asked_resync || n[LLB_NEED_SYNC];
 		counts_ = {};
 		host_.reads = host_.read_bytes = 0;
 		return s;
@@ -250,14 +252,16 @@ class Llbitmap : public Tracker {
 			out->back().cpu_us = u64(end - cpu) * 1000000 / CLOCKS_PER_SEC;
 		}
 		constexpr u32 kPasses = 20;
-		clock_t cpu = clock();
-		for (u32 i = 0; i < kPasses; i++) { // one that is due each time
-			engine_.sleep(60000000);
+		clock_t cpu = 0;
+		for (u32 i = 0; i < kPasses; i++) {
+			engine_.sleep(60000000); // each is due
 			enter(engine_);
+			cpu -= clock();
 			llb_daemon(host_.bitmap);
+			cpu += clock();
 		}
 		out->push_back(since());
-		out->back().cpu_us = u64(clock() - cpu) * 1000000 / CLOCKS_PER_SEC / kPasses;
+		out->back().cpu_us = u64(cpu) * 1000000 / CLOCKS_PER_SEC / kPasses;
 		host_.counting = true;
 	}
 

@@ -119,6 +119,7 @@ struct Start {
 	u64 reads, read_bytes; // from one
 	u64 io_us; // the writes and flushes one after the other: no less than they take
 	u64 cpu_us; // of this machine
+	bool asks_resync; // of anything, though nothing was written
 };
 // Of the core: created, assembled, a pass.
 std::vector<Start> start_costs(const Times &t, u64 device_bytes);

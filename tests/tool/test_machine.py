@@ -1008,17 +1008,20 @@ class Doctor(Case):
         os.symlink(disk, self.machine.path('sys/class/block/md0p1'))
         os.makedirs(self.machine.path('sys/class/block/dm-3/slaves/md0p1'))
         os.makedirs(self.machine.path('sys/class/block/dm-4/slaves/sdz'))
-        for folder, name, to in (('disk/by-partuuid', 'aa-01', 'md0p1'), ('disk/by-partlabel', 'data', 'md0p1'),
+        for folder, name, to in (('disk/by-partuuid', 'aa-01', 'md0p1'), ('disk/by-partlabel', 'my\\x20data', 'md0p1'),
                                  ('mapper', 'vg-data', 'dm-3'), ('mapper', 'vg-other', 'dm-4')):
             self.machine.write(f'dev/{to}', '')
             os.makedirs(self.machine.path(f'dev/{folder}'), exist_ok=True)
             os.symlink(self.machine.path(f'dev/{to}'), self.machine.path(f'dev/{folder}/{name}'))
-        for spec, words in (('PARTUUID=aa-01', 'md0p1, which is on md0,'), ('PARTLABEL=data', 'md0p1, which is on md0,'),
+        for spec, words in (('PARTUUID=aa-01', 'md0p1, which is on md0,'), ('PARTUUID="aa-01"', 'md0p1'), ('PARTLABEL=my\\040data', 'md0p1, which is on md0,'),
                             ('/dev/mapper/vg-data', 'dm-3, which is on md0,')):
             self.machine.write('etc/fstab', f'{spec} /srv ext4 defaults 0 2\n')
             self.only('fstab', '/srv', words, severity='info', status=DONE)
-        self.machine.write('etc/fstab', '/dev/mapper/vg-other /srv ext4 defaults 0 2\n')
-        self.assertEqual(self.found(status=DONE), {})
+        for line in ('/dev/mapper/vg-other /srv ext4 defaults 0 2', 'nas:/md0 /srv nfs defaults 0 0',
+                     '//nas/md0 /srv cifs defaults 0 0', '/export/md0 /srv none bind 0 0', '/md0 /srv none bind 0 0',
+                     '/dev/md0 /srv ext4 _netdev 0 2', '/dev/md0 /srv ext4 ro,x-systemd.automount 0 2'):
+            self.machine.write('etc/fstab', line + '\n')
+            self.assertEqual(self.found(status=DONE), {}, line)
         shutil.rmtree(self.machine.path('dev'))
 
     def test_members_of_no_array(self):
