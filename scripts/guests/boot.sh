@@ -6,7 +6,7 @@
 #   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools; never run yet: forky-dracut,
 #                                                trixie-initramfs-tools
 #
-# Never seen passing: the steps offline, last; with dracut what comes after recovered.
+# Never seen passing: with dracut what comes after recovered.
 #
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
 # Those of one run go on where the last run ended. tests/guest/boot does the part inside.
