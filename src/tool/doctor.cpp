@@ -392,6 +392,16 @@ class Doctor {
 		return {};
 	}
 
+	// When it was installed, or at least built: dpkg keeps a program's own date, and writes its list
+	// of files anew.
+	static s64 mdadm_came()
+	{
+		s64 came = changed_at("/var/lib/dpkg/info/mdadm.list");
+		for (const char *name : {"/usr/sbin/mdadm", "/sbin/mdadm"})
+			came = std::max(came, changed_at(name));
+		return came;
+	}
+
 	void initramfs(Kernel &k)
 	{
 		if (k.built_in || wanted_.skip_initramfs)
@@ -432,6 +442,13 @@ class Doctor {
 				    " is older than the kernel's llbitmap.ko: it boots with the one before",
 			    again);
 			make_initramfs("initramfs_old", k);
+		} else if (*k.initramfs_has_module && has("bin/mdadm") &&
+			   changed_at(k.initramfs) < mdadm_came()) {
+			say("initramfs_mdadm_old", Severity::Warning,
+			    k.initramfs +
+				    " is older than the mdadm that is installed: if the one in it is older than 4.6, it does not assemble a lockless array",
+			    again);
+			make_initramfs("initramfs_mdadm_old", k);
 		} else if (*k.initramfs_has_module && !has("modprobe.d/llbitmap.conf") &&
 			   !has("63-llbitmap.rules")) {
 			say("initramfs_without_softdep", severity,

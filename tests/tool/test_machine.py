@@ -900,6 +900,13 @@ class Doctor(Case):
         self.only('initramfs_without_softdep')
         self.machine.listed(KERNEL, ['bin', 'init'])
         self.assertEqual(self.found(status=DONE), {})
+        self.machine.listed(KERNEL, [md, module, 'usr/sbin/mdadm', 'usr/lib/modprobe.d/llbitmap.conf'])
+        made = os.stat(self.machine.path(f'boot/initrd.img-{KERNEL}')).st_mtime
+        installed = self.machine.write('var/lib/dpkg/info/mdadm.list', '/usr/sbin/mdadm')
+        os.utime(installed, (1, made - 10))
+        self.assertEqual(self.found(status=DONE), {})
+        os.utime(installed, (1, made + 10))
+        self.only('initramfs_mdadm_old', f'update-initramfs -u -k {KERNEL}', severity='warning')
         self.machine.listed(KERNEL, [md, module, 'usr/lib/modprobe.d/llbitmap.conf'])
         os.utime(self.machine.path(f'boot/initrd.img-{KERNEL}'), (1, 1))
         self.only('initramfs_old', severity='warning')
