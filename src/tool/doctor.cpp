@@ -555,8 +555,14 @@ class Doctor {
 	void loaded()
 	{
 		const std::string version = file_line("/sys/module/llbitmap/version");
-		if (version.empty())
+		if (version.empty()) {
+			for (const Kernel &k : kernels_) {
+				if (k.running && !k.modules.empty())
+					seen_.push_back(
+						"llbitmap is not loaded now: modprobe llbitmap, before an array is made or converted");
+			}
 			return;
+		}
 		for (const Kernel &k : kernels_) {
 			if (!k.running || k.modules.empty())
 				continue;

@@ -10,6 +10,7 @@
 #include "llbitmap/release.h"
 #include "tool/array.hpp"
 #include "tool/error.hpp"
+#include "tool/screen.hpp"
 #include "tool/text.hpp"
 
 using Json = nlohmann::ordered_json;
@@ -242,8 +243,12 @@ std::string size_text(u64 sectors)
 
 void line(const char *what, const std::string &text)
 {
-	say("  " + std::string(what) +
-	    std::string(what[0] ? 13 - std::min<size_t>(12, strlen(what)) : 0, ' ') + text);
+	constexpr size_t indent = 15, columns = 80;
+	std::string head = "  " + std::string(what);
+	for (const std::string &words : wrapped(text, columns - indent)) {
+		say(head + std::string(indent - std::min(indent - 1, head.size()), ' ') + words);
+		head.clear();
+	}
 }
 
 void print_bitmap(const Shown &shown)

@@ -21,11 +21,11 @@
 namespace {
 
 constexpr const char *kStatuses =
-	"Exit status: 0 done, all is well; 1 something is to be seen to (examine: damaged,\n"
-	"stale or unusable); 2 wrong command line; 3 cannot be read, or no md 1.x metadata;\n"
-	"4 refused, nothing written; 5 a write failed, and the line says what to do (no data\n"
-	"was touched); 6 an array is inactive or has failed. status --check: 0 to 3, as\n"
-	"monitoring wants it.";
+	"Exit status: 0 done, all is well; 1 something is to be seen to (examine:\n"
+	"damaged, stale or unusable); 2 wrong command line; 3 cannot be read, or no md\n"
+	"1.x metadata; 4 refused, nothing written; 5 a write failed, and the line says\n"
+	"what to do (no data was touched); 6 an array is inactive or has failed.\n"
+	"status --check: 0 to 3, as monitoring wants it.";
 
 constexpr const char *kConvertHelp =
 	"Of a stopped array all members must be named, spares too. Data is not\n"
@@ -52,9 +52,10 @@ void add_colour(CLI::App *command)
 	using Colours = tool::Screen::Colours;
 	static const std::map<std::string, Colours> names{
 		{"auto", Colours::Auto}, {"always", Colours::Always}, {"never", Colours::Never}};
-	command->add_option("--color", tool::Screen::colours, "auto, always or never")
-		->transform(CLI::Transformer(names))
-		->check(CLI::IsMember({"0", "1", "2"}));
+	command->add_option_function<std::string>(
+		       "--color", [](const std::string &word) { tool::Screen::colours = names.at(word); },
+		       "auto, always or never")
+		->check(CLI::IsMember({"auto", "always", "never"}));
 }
 
 int run(int argc, char **argv)
@@ -186,7 +187,12 @@ int run(int argc, char **argv)
 	} catch (const CLI::ParseError &error) {
 		if (error.get_exit_code() == 0)
 			return app.exit(error);
-		tool::complain(std::string(error.what()) + " (llbitmap --help)");
+		const std::vector<CLI::App *> chosen = app.get_subcommands();
+		if (chosen.empty() && argc > 1 && argv[1][0] != '-')
+			tool::complain(std::string(argv[1]) + ": no such command (llbitmap --help)");
+		else
+			tool::complain(std::string(error.what()) + " (llbitmap " +
+				       (chosen.empty() ? "" : chosen[0]->get_name() + ' ') + "--help)");
 		return tool::kUsage;
 	}
 	if (*status) {

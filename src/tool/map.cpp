@@ -64,21 +64,34 @@ struct Picture {
 	u64 counts[std::size(kLooks)] = {}; // of the chunks that are shown
 };
 
+struct Range {
+	u64 first, last;
+};
+
+// What --range says; whether there are such chunks is another question.
+std::optional<Range> range_of(const std::string &words)
+{
+	if (words.empty())
+		return {};
+	size_t dash = words.find('-');
+	std::optional<u64> first = number(words.substr(0, dash));
+	std::optional<u64> last = dash == std::string::npos ? first : number(words.substr(dash + 1));
+	if (!first || !last || *first > *last)
+		throw Error(kUsage, "--range " + words + ": FIRST-LAST, numbers of chunks");
+	return Range{*first, *last};
+}
+
 void choose_range(Picture &p, const MapWanted &wanted)
 {
 	if (!p.chunks)
 		throw Error(kUnreadable, wanted.what + ": there are no chunks");
 	p.last = p.chunks - 1;
-	if (!wanted.range.empty()) {
-		size_t dash = wanted.range.find('-');
-		std::optional<u64> first = number(wanted.range.substr(0, dash));
-		std::optional<u64> last =
-			dash == std::string::npos ? first : number(wanted.range.substr(dash + 1));
-		if (!first || !last || *first > *last || *last >= p.chunks)
+	if (std::optional<Range> range = range_of(wanted.range)) {
+		if (range->last >= p.chunks)
 			throw Error(kUsage, "--range " + wanted.range + ": FIRST-LAST, of chunks 0 to " +
 						    std::to_string(p.chunks - 1));
-		p.first = *first;
-		p.last = *last;
+		p.first = range->first;
+		p.last = range->last;
 	}
 	u64 shown = p.last - p.first + 1, room = u64{wanted.rows} * wanted.width;
 	p.per_cell = (shown + room - 1) / room;
@@ -303,6 +316,7 @@ void print_json(const Picture &p)
 
 int map(const MapWanted &wanted)
 {
+	range_of(wanted.range); // a wrong command line is one, whatever the device
 	std::optional<Picture> p;
 	std::vector<Running> found;
 	try {

@@ -128,6 +128,12 @@ std::vector<std::string> wrapped(const std::string &words, size_t columns)
 	return found;
 }
 
+std::string short_name(const std::string &name, size_t columns)
+{
+	std::string shown = printable(name);
+	return shown.size() > columns ? shown.substr(0, columns - 1) + '>' : shown;
+}
+
 std::string Screen::painted(const std::string &words, Colour colour) const
 {
 	constexpr const char *codes[] = {"", "\033[32m", "\033[33m", "\033[1;31m", "\033[2m"};
@@ -170,6 +176,32 @@ void Screen::gap()
 void Screen::show() const
 {
 	fwrite(text_.data(), 1, text_.size(), stdout);
+}
+
+void Screen::show(size_t rows, size_t columns) const
+{
+	size_t used = 0, end = 0, all = 0, fit = 0;
+	for (size_t at = 0; at < text_.size();) {
+		size_t next = std::min(text_.find('\n', at), text_.size() - 1) + 1, wide = 0;
+		for (size_t i = at; i + 1 < next; i++) {
+			if (text_[i] == '\033') // a colour takes no room
+				i = text_.find('m', i);
+			else
+				wide++;
+		}
+		used += std::max<size_t>(1, (wide + columns - 1) / columns);
+		// One row is for what is said of the rest, one for the cursor.
+		if (used + 2 <= rows) {
+			end = next;
+			fit++;
+		}
+		all++;
+		at = next;
+	}
+	if (used + 1 <= rows)
+		return show();
+	fwrite(text_.data(), 1, end, stdout);
+	printf("(%zu more lines: llbitmap status)\n", all - fit);
 }
 
 } // namespace tool

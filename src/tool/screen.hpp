@@ -37,6 +37,9 @@ class Screen {
 	void clear() { text_.clear(); }
 	const std::string &all() const { return text_; }
 	void show() const; // on stdout
+	// The same on a terminal of that many rows and columns: what does not fit is left out at the
+	// end, where the least urgent stands, and counted.
+	void show(size_t rows, size_t columns) const;
 
     private:
 	std::string text_;
@@ -47,5 +50,7 @@ class Screen {
 bool colourful();
 // Words in lines of at most so many columns (a longer word has a line of its own).
 std::vector<std::string> wrapped(const std::string &words, size_t columns);
+// A name in at most so many columns: escaped, and cut with a '>'.
+std::string short_name(const std::string &name, size_t columns);
 
 } // namespace tool

@@ -92,7 +92,7 @@ void budget_line(Screen &s, const Running &a)
 	if (*a.budget == 0)
 		s.field("budget", "none: there is no limit to what a power cut may cost");
 	else
-		s.field("budget", bytes_text(*a.budget) + " of dirty chunks may be (resync_budget); " +
+		s.field("budget", bytes_text(*a.budget) + " may be dirty (resync_budget); " +
 					  percent_text(cleanable, *a.budget) + " of that now");
 }
 
@@ -109,7 +109,10 @@ void members(Screen &s, const Running &a, bool all)
 		return;
 	}
 	bool few = all || a.parts.size() <= kMembersShown;
-	s.line("         MEMBER            SLOT  ERRORS  STATE");
+	size_t width = 16;
+	for (const Part &p : a.parts)
+		width = std::clamp(printable(p.name).size(), width, size_t{32}); // the kernel's longest
+	s.line(text("         %-*s   SLOT  ERRORS  STATE", int(width - 1), "MEMBER"));
 	for (const Part &p : a.parts) {
 		if (!few && !odd(p))
 			continue;
@@ -117,7 +120,7 @@ void members(Screen &s, const Running &a, bool all)
 		for (const std::string &state : p.states)
 			states += (states.empty() ? "" : ", ") + state;
 		std::replace(states.begin(), states.end(), '_', ' ');
-		s.line(text("         %-16s %5s  %6s  %s", printable(p.name).c_str(),
+		s.line(text("         %-*s %5s  %6s  %s", int(width), short_name(p.name, width).c_str(),
 			    p.slot ? std::to_string(*p.slot).c_str() : "-",
 			    p.errors ? std::to_string(*p.errors).c_str() : "?", states.c_str()),
 		       p.is("faulty") ? Colour::Bad
@@ -215,7 +218,7 @@ void table(Screen &s, const std::vector<Judged> &all)
 	for (const Judged &one : all) {
 		const Running &a = one.array;
 		std::string dirty = a.counts && a.chunk ? bytes_text((*a.counts)[LLB_DIRTY] * *a.chunk) : "-";
-		std::string cost = "-";
+		std::string cost = a.cost_is_all() ? "all of it" : "-";
 		if (a.cost()) {
 			cost = bytes_text(*a.cost());
 			Pace p = pace(a);
@@ -223,7 +226,7 @@ void table(Screen &s, const std::vector<Judged> &all)
 				cost += ", " + seconds_text(seconds_for(*a.cost(), p.bytes_per_second));
 		}
 		std::string sync = text("%llu/%llu", Number(a.in_sync()), Number(a.wanted.value_or(0)));
-		s.line(text("%-11s %-7s %-8s %-9s %-9s %-10s %s", printable(a.name).c_str(),
+		s.line(text("%-11s %-7s %-8s %-9s %-9s %-10s %s", short_name(a.name, 11).c_str(),
 			    printable(a.level).c_str(), sync.c_str(), health_text(one.verdict.health),
 			    a.bitmap == Has::Unknown ? "?" : kind_words(a.bitmap), dirty.c_str(),
 			    cost.c_str()),
@@ -234,6 +237,29 @@ void table(Screen &s, const std::vector<Judged> &all)
 bool troubled(const Judged &one)
 {
 	return worst(one.verdict.notices) > Severity::Info;
+}
+
+// What the table has no column for, of arrays that get no block.
+void below_table(Screen &s, const std::vector<Judged> &all)
+{
+	std::string noted;
+	bool first = true;
+	for (const Judged &one : all) {
+		if (troubled(one))
+			continue;
+		if (!one.verdict.notices.empty())
+			noted += (noted.empty() ? "" : " ") + one.array.name;
+		if (!one.array.sync.running)
+			continue;
+		if (first)
+			s.gap();
+		first = false;
+		s.field("sync", one.array.name + ": " + sync_text(one.array));
+	}
+	if (!noted.empty()) {
+		s.gap();
+		s.field("notes", "on " + noted + " (llbitmap status ARRAY)");
+	}
 }
 
 // ---- JSON ----
@@ -353,6 +379,9 @@ std::string plain(std::string words)
 	return words;
 }
 
+// Arrays that its line names: what carries it may cut it at 1 KiB.
+constexpr size_t kCheckNamed = 8;
+
 constexpr const char *kCheckNames[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
 
 std::string check_words(const Judged &one)
@@ -399,13 +428,10 @@ std::string judge_cost(const StatusWanted &wanted, const Running &a, Severity *m
 std::string cost_data(const StatusWanted &wanted, const Running &a, u64 cost)
 {
 	auto number_or_nothing = [](std::optional<u64> n) { return n ? std::to_string(*n) : ""; };
-	std::optional<u64> first = wanted.warning.bytes;
-	if (!wanted.warning.given() && !wanted.critical.given() && a.budget.value_or(0))
-		first = a.budget;
-	std::string data =
-		text(" %s_power_cut=%lluB;%s;%s;0; %s_waiting=%lluB;;;0;", a.name.c_str(), Number(cost),
-		     number_or_nothing(first).c_str(), number_or_nothing(wanted.critical.bytes).c_str(),
-		     a.name.c_str(), Number(a.chunk ? a.waiting() * *a.chunk : 0));
+	std::string data = text(" %s_power_cut=%lluB;%s;%s;0; %s_waiting=%lluB;;;0;", a.name.c_str(),
+				Number(cost), number_or_nothing(wanted.warning.bytes).c_str(),
+				number_or_nothing(wanted.critical.bytes).c_str(), a.name.c_str(),
+				Number(a.chunk ? a.waiting() * *a.chunk : 0));
 	u64 speed = pace(a).bytes_per_second;
 	if ((wanted.warning.seconds || wanted.critical.seconds) && speed)
 		data += text(" %s_power_cut_time=%llus;%s;%s;0;", a.name.c_str(),
@@ -430,7 +456,7 @@ int check(const StatusWanted &wanted)
 	}
 	Severity most = Severity::Info;
 	std::string words, data;
-	size_t fine = 0;
+	size_t fine = 0, named = 0;
 	bool unknown = false;
 	for (const Judged &one : all) {
 		const Running &a = one.array;
@@ -439,12 +465,14 @@ int check(const StatusWanted &wanted)
 		std::string costly = judge_cost(wanted, a, &most, &unknown);
 		if (s == Severity::Info && one.verdict.health == Health::Healthy && costly.empty())
 			fine++;
-		else
+		else if (++named <= kCheckNamed) // the worst come first
 			words += (words.empty() ? "" : "; ") + check_words(one) +
 				 (costly.empty() ? "" : ", " + costly);
 		if (std::optional<u64> cost = wanted.limited() ? known_cost(a) : a.cost())
 			data += cost_data(wanted, a, *cost);
 	}
+	if (named > kCheckNamed)
+		words += "; and " + std::to_string(named - kCheckNamed) + " more";
 	if (fine)
 		words += (words.empty() ? "" : "; ") + std::to_string(fine) +
 			 (fine == 1 ? " array" : " arrays") + " healthy";
@@ -519,8 +547,10 @@ Screen status_screen(const StatusWanted &wanted, const std::vector<Judged> &all)
 		return s;
 	}
 	bool brief = !wanted.verbose && wanted.arrays.empty() && all.size() > kBlocks;
-	if (brief && !wanted.problems)
+	if (brief && !wanted.problems) {
 		table(s, all);
+		below_table(s, all);
+	}
 	for (const Judged &one : all) {
 		if (troubled(one) || (!brief && !wanted.problems))
 			block(s, one, wanted.verbose);

@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <poll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "tool/error.hpp"
@@ -245,11 +246,17 @@ int watch(const WatchWanted &wanted)
 			printf("%s\n", status_json(all, -1).c_str());
 			fflush(stdout);
 		} else if (wanted.until.empty()) {
+			const Screen screen = status_screen(wanted.status, all);
+			struct winsize window = {};
 			if (terminal)
 				fputs("\033[H\033[2J", stdout);
 			else if (!first)
 				fputs("\n", stdout);
-			status_screen(wanted.status, all).show();
+			if (terminal && !ioctl(STDOUT_FILENO, TIOCGWINSZ, &window) && window.ws_row &&
+			    window.ws_col)
+				screen.show(window.ws_row, window.ws_col);
+			else
+				screen.show();
 			fflush(stdout);
 		}
 		if (wanted.count && shown >= wanted.count)

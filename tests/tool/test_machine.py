@@ -91,7 +91,7 @@ class Status(Case):
                       'waits: 3 of writes for another\'s, 1.5 ms on average'):
             self.assertIn(words, said)
         self.assertEqual(self.tool('status', '--check'), 'LLBITMAP OK - 1 array healthy | '
-                         f'md0_power_cut={9 << 23}B;{12 << 30};;0; md0_waiting=0B;;;0;\n')
+                         f'md0_power_cut={9 << 23}B;;;0; md0_waiting=0B;;;0;\n')
 
     def test_named(self):
         """md0, /dev/md0, a link to it, its uuid in either form: the same array, once."""
@@ -397,8 +397,43 @@ class Status(Case):
             said = subprocess.run(script, env=variables | more, check=True, text=True, stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE).stdout
             self.assertEqual('\x1b[32m' in said, colour, (more, said))
-        self.tool('status', '--color=sometimes', status=USAGE)
+        done = self.run_tool('status', '--color=sometimes')
+        self.assertEqual((done.returncode, done.stdout), (USAGE, ''))
+        self.assertEqual(done.stderr, 'llbitmap: --color: sometimes not in {auto,always,never} (llbitmap status --help)\n')
         self.assertEqual(self.run_tool('status', '--check', '--json').returncode, USAGE)
+
+    def test_no_such_command(self):
+        for args, word in ((('frob',), 'frob: no such command (llbitmap --help)'), (('status', '--jsn'), '(llbitmap status --help)')):
+            done = self.run_tool(*args)
+            self.assertEqual((done.returncode, done.stdout), (USAGE, ''))
+            self.assertIn(word, done.stderr)
+
+    def test_long_names(self):
+        """Columns stay columns, and what matters stays in sight."""
+        member = 'a-' * 16
+        self.machine.array(parts=[(member, 0, 'in_sync'), ('sdb', 1, 'in_sync')])
+        said = self.tool('status', '-v').splitlines()
+        head = next(line for line in said if 'MEMBER' in line)
+        for line in said[said.index(head) + 1:]:
+            self.assertEqual(line[head.index('STATE'):], 'in sync', line)
+
+    def test_below_the_table(self):
+        """Of many arrays, what has no column: a sync, and that there is a note."""
+        for number in range(12):
+            self.machine.array(f'md{number}', bitmap='internal' if number == 3 else 'lockless',
+                               sync_action='check' if number == 5 else 'idle',
+                               sync_completed='488314880 / 976629760' if number == 5 else 'none')
+        said = self.tool('status')
+        self.assertIn('\n   sync: md5: check, ', said)
+        self.assertIn('\n  notes: on md3 (llbitmap status ARRAY)\n', said)
+
+    def test_check_names_some(self):
+        for number in range(11):
+            self.degraded(f'md{number}')
+        said = self.run_tool('status', '--check').stdout.split('|', maxsplit=1)
+        self.assertEqual(said[0].count('degraded ('), 8, said)
+        self.assertIn('; and 3 more', said[0])
+        self.assertEqual(said[1].count('_power_cut='), 11)
 
 
 class Metrics(Case):
@@ -485,6 +520,27 @@ class Watch(Case):
     def test_screens(self):
         self.machine.array()
         self.assertEqual(self.tool('watch', '-n', '1', '--count', '2'), '\n'.join([self.tool('status')] * 2))
+
+    def test_fits_the_terminal(self):
+        """The worst comes first, and stays there: what does not fit is left out below."""
+        for number in range(12):
+            self.machine.array(f'md{number}')
+        for number in 4, 6, 8:
+            self.degraded(f'md{number}')
+        command = f'stty rows %d cols %d; {TOOL} watch --count 1'
+        for rows, columns, whole in ((24, 80, False), (24, 40, False), (2000, 80, True)):
+            said = subprocess.run(['script', '-qc', command % (rows, columns), '/dev/null'], check=False, text=True,
+                                  env={'LLBITMAP_ROOT': self.machine.root, 'PATH': '/usr/bin:/bin', 'TERM': 'dumb'},
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE).stdout
+            lines = said.replace('\r', '').split('\x1b[2J')[1].splitlines()
+            used = sum(max(1, -(-len(line) // columns)) for line in lines)
+            self.assertEqual(lines[1].split()[0], 'md4', said)
+            self.assertLess(used, rows)
+            self.assertEqual('more lines' in lines[-1], not whole, said)
+            if not whole:
+                self.assertGreater(used, rows - 4, 'room was left')
+                left = int(lines[-1].strip('(').split()[0])
+                self.assertEqual(len(lines) - 1 + left, len(self.run_tool('status').stdout.splitlines()))
 
     def test_until(self):
         self.machine.array()
