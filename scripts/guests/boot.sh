@@ -3,10 +3,8 @@
 # Machines whose root file system and /srv are on raid1 arrays boot as machines do: their own
 # kernel and initramfs, udev, systemd, fstab; with the packages of `make deb`, installed by apt.
 #
-#   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools; never run yet: forky-dracut,
+#   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools, forky-dracut; never run yet:
 #                                                trixie-initramfs-tools
-#
-# Never seen passing: with dracut what comes after recovered.
 #
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
 # Those of one run go on where the last run ended. tests/guest/boot does the part inside.

@@ -243,9 +243,11 @@ std::string size_text(u64 sectors)
 
 void line(const char *what, const std::string &text)
 {
-	constexpr size_t indent = 15, columns = 80;
+	constexpr size_t indent = 15, room = 80 - indent;
 	std::string head = "  " + std::string(what);
-	for (const std::string &words : wrapped(text, columns - indent)) {
+	// What fits stays as it is: names have any spaces.
+	for (const std::string &words :
+	     text.size() <= room ? std::vector<std::string>{text} : wrapped(text, room)) {
 		say(head + std::string(indent - std::min(indent - 1, head.size()), ' ') + words);
 		head.clear();
 	}
