@@ -444,7 +444,8 @@ class Doctor {
 			make_initramfs("initramfs_old", k);
 		} else if (*k.initramfs_has_module && has("bin/mdadm") &&
 			   changed_at(k.initramfs) < mdadm_came()) {
-			say("initramfs_mdadm_old", Severity::Warning,
+			// After an update of mdadm only the newest kernel's is made anew.
+			say("initramfs_mdadm_old", k.next() ? Severity::Warning : Severity::Info,
 			    k.initramfs +
 				    " is older than the mdadm that is installed: if the one in it is older than 4.6, it does not assemble a lockless array",
 			    again);

@@ -379,7 +379,7 @@ std::string plain(std::string words)
 	return words;
 }
 
-// Arrays that its line names: what carries it may cut it at 1 KiB.
+// Arrays that its line names, the worst: what carries it may cut it at 1 KiB.
 constexpr size_t kCheckNamed = 8;
 
 constexpr const char *kCheckNames[] = {"OK", "WARNING", "CRITICAL", "UNKNOWN"};
@@ -456,23 +456,28 @@ int check(const StatusWanted &wanted)
 	}
 	Severity most = Severity::Info;
 	std::string words, data;
-	size_t fine = 0, named = 0;
+	std::vector<std::pair<Severity, std::string>> said;
+	size_t fine = 0;
 	bool unknown = false;
 	for (const Judged &one : all) {
 		const Running &a = one.array;
-		Severity s = worst(one.verdict.notices);
-		most = std::max(most, s);
-		std::string costly = judge_cost(wanted, a, &most, &unknown);
+		Severity s = worst(one.verdict.notices), with_cost = s;
+		std::string costly = judge_cost(wanted, a, &with_cost, &unknown);
+		most = std::max(most, with_cost);
 		if (s == Severity::Info && one.verdict.health == Health::Healthy && costly.empty())
 			fine++;
-		else if (++named <= kCheckNamed) // the worst come first
-			words += (words.empty() ? "" : "; ") + check_words(one) +
-				 (costly.empty() ? "" : ", " + costly);
+		else
+			said.emplace_back(with_cost,
+					  check_words(one) + (costly.empty() ? "" : ", " + costly));
 		if (std::optional<u64> cost = wanted.limited() ? known_cost(a) : a.cost())
 			data += cost_data(wanted, a, *cost);
 	}
-	if (named > kCheckNamed)
-		words += "; and " + std::to_string(named - kCheckNamed) + " more";
+	std::stable_sort(said.begin(), said.end(),
+			 [](const auto &x, const auto &y) { return x.first > y.first; });
+	for (size_t i = 0; i < std::min(said.size(), kCheckNamed); i++)
+		words += (i ? "; " : "") + said[i].second;
+	if (said.size() > kCheckNamed)
+		words += "; and " + std::to_string(said.size() - kCheckNamed) + " more";
 	if (fine)
 		words += (words.empty() ? "" : "; ") + std::to_string(fine) +
 			 (fine == 1 ? " array" : " arrays") + " healthy";

@@ -434,6 +434,11 @@ class Status(Case):
         self.assertEqual(said[0].count('degraded ('), 8, said)
         self.assertIn('; and 3 more', said[0])
         self.assertEqual(said[1].count('_power_cut='), 11)
+        # The worst is named, also if it is bad for its cost only.
+        self.machine.array('md11', counts={'dirty': 5000})
+        cost = self.run_tool('status', '--check', '--critical', '30GiB').stdout
+        self.assertTrue(cost.startswith('LLBITMAP CRITICAL - md11 healthy, a power cut costs '), cost)
+        self.assertIn('; and 4 more', cost)
 
 
 class Metrics(Case):
