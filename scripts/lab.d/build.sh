@@ -25,7 +25,7 @@ sync_tree() {
 }
 
 cmd_build() {
-	local suite=forky release='' dest root kver kernel_dir uml_vars args=()
+	local suite=forky release='' clang='' clang_dir dest root kver kernel_dir uml_vars args=()
 	if [[ $# -gt 0 && $1 != -* ]]; then
 		suite=$1
 		shift
@@ -34,12 +34,17 @@ cmd_build() {
 		release=$2
 		shift 2
 	fi
+	if [[ ${1:-} == --clang ]]; then
+		[[ $suite != uml ]] || usage_error "build: --clang is not for uml"
+		clang=clang
+		shift
+	fi
 	if [[ $# -gt 0 ]]; then
 		[[ $1 == -- ]] || usage_error "build: unexpected '$1'"
 		shift
 	fi
 	cmd_packages
-	dest=$repo/build/$suite${release:+"+$release"}
+	dest=$repo/build/$suite${release:+"+$release"}${clang:+"+$clang"}
 	local binds=(--bind "$dest:/llbitmap")
 	if [[ $suite == uml ]]; then
 		need_root_of forky
@@ -55,6 +60,17 @@ cmd_build() {
 			kver=$release
 		fi
 		args=(KVER="$kver")
+		if [[ $clang ]]; then
+			need_clang "$root"
+			binds+=(--bind "$clang_dir:/clang")
+			# Of the compiler, Kbuild takes these from the kernel's configuration, unasked. The last
+			# one: where it may trace, a kernel that gcc built expects calls.
+			args+=(CC=clang CONFIG_CC_IS_GCC= CONFIG_CC_IS_CLANG=y CONFIG_GCC_VERSION=0
+				CONFIG_CC_IMPLICIT_FALLTHROUGH=-Wimplicit-fallthrough
+				CONFIG_CC_HAS_MIN_FUNCTION_ALIGNMENT= CONFIG_CC_HAS_UBSAN_BOUNDS_STRICT=
+				CONFIG_UBSAN_BOUNDS_STRICT= CONFIG_FTRACE_MCOUNT_USE_CC=
+				CONFIG_FTRACE_MCOUNT_USE_OBJTOOL=y CONFIG_HAVE_OBJTOOL_NOP_MCOUNT=)
+		fi
 	fi
 	with_lock "build-${dest##*/}" build_tree "$@"
 	[[ $suite != uml ]] || kver=$uml_kver
@@ -67,6 +83,22 @@ cmd_build() {
 build_tree() {
 	sync_tree "$dest"
 	in_root "$root" "${binds[@]}" -- \
-		make -C /llbitmap -j"$(nproc)" "${args[@]}" "$@" >&2 ||
+		sh -ec '
+			if [ -d /clang ]; then
+				dpkg -i /clang/*.deb >/dev/null
+				version=$(echo __clang_major__ __clang_minor__ __clang_patchlevel__ |
+					clang -E -P -x c - | awk "{ print \$1 * 10000 + \$2 * 100 + \$3 }")
+				[ "$version" ] || exit
+				# What headers go by. With gcc'"'"'s __seg_gs clang forgets the segment of per-CPU data.
+				{
+					echo "#include <linux/kconfig.h>"
+					for name in CC_IS_GCC CC_HAS_NAMED_AS USE_X86_SEG_SUPPORT; do
+						echo "#undef CONFIG_$name"
+					done
+				} >/tmp/clang.h
+				set -- CONFIG_CLANG_VERSION="$version" NOSTDINC_FLAGS="-nostdinc -include /tmp/clang.h" "$@"
+			fi
+			exec make -C /llbitmap "$@"
+		' make -j"$(nproc)" "${args[@]}" "$@" >&2 ||
 		die "build $suite: make failed"
 }

@@ -38,6 +38,11 @@ void say(plat_array *h, u32 level, const char *fmt, Args... args)
 		plat_log(h, level, fmt, args...);
 }
 
+void say(plat_array *h, u32 level, const char *text)
+{
+	say(h, level, "%s", text);
+}
+
 } // namespace
 
 BitmapSuper super_decode(const u8 *buf)

@@ -3,9 +3,10 @@
 """matrix [--list] [--newest] [--builds] [FILTER]: the module for every kernel that Debian's archive offers
 (scripts/lab offers: asked, not listed): are there headers, is md's bitmap_type such that it can
 be built, without a warning, through the object gate; does it load in a guest of that kernel and
-pass the tests of the lane "backports"; for other architectures (scripts/arch), built and through the
+pass the tests of the lane "backports"; the newest cloud kernel also built with clang (SUITE/RELEASE/clang),
+though gcc built the kernel; for other architectures (scripts/arch), built and through the
 gate. FILTER: a regular expression for
-SUITE/RELEASE, as --list prints them. --newest: of each flavour only the newest that is released.
+SUITE/RELEASE[/clang], as --list prints them. --newest: of each flavour only the newest that is released.
 --builds: no guests.
 
 Writes build/matrix/report.json, a list of {kernel, suite, flavour, arch, headers, builds,
@@ -37,6 +38,9 @@ FIRST_SUPPORTED = (7, 2)
 LANE = 'backports'             # what runs on another kernel than the usual one
 LOADS = 'basic.load_cycles'    # which of them says that it loads, and unloads
 UNRELEASED = 'experimental'
+CLANG_FLAVOUR = 'cloud-amd64'  # of which the newest is also built for with clang
+# Kbuild says so itself, and goes on: that another compiler built the kernel is what is tried.
+OTHER_COMPILER = 'warning: the compiler differs from the one used to build the kernel'
 ARCHES = {'arm64': 'cloud-arm64', 'ppc64le': 'powerpc64le-64k', 's390x': 's390x'}
 
 # What a row says of a kernel, before anything was tried. builds false: refused has the line in
@@ -94,6 +98,12 @@ def newest(kernels):
     return list(found.values())
 
 
+def clanged(kernels):
+    """The newest of the cloud kernels once more, for clang."""
+    return [kernel._replace(compiler='clang') for kernel in newest(kernels)
+            if kernel.flavour == CLANG_FLAVOUR]
+
+
 def refusal(log):
     """The one line in which a build said that it is not for this kernel."""
     match = re.search(r'\*\*\* (llbitmap: .*?)\.  Stop\.', log)
@@ -101,7 +111,8 @@ def refusal(log):
 
 
 def warnings(log):
-    return sum('warning' in line.lower() for line in log.splitlines())
+    return sum('warning' in line.lower() and line.strip() != OTHER_COMPILER
+               for line in log.splitlines())
 
 
 def last_error(log):
@@ -215,7 +226,7 @@ class Work:
     """The steps for a kernel; each is done once for what it is made from."""
 
     def __init__(self, tests, boots=True):
-        self.tests, self.boots, self.roots = tests, boots, {}
+        self.tests, self.boots, self.roots, self.clangs = tests, boots, {}, {}
         self.sources = made_from(*(pathlib.Path(name) for name in
                                    ('Makefile', 'Kbuild', 'include', 'src', 'scripts/build')))
         self.guest = made_from(pathlib.Path('tests/guest'), pathlib.Path('tests/harness/lane.py'),
@@ -227,18 +238,28 @@ class Work:
             self.roots[kernel.root] = guests.last_line('scripts/lab', 'root', kernel.root)
         return self.roots[kernel.root]
 
+    def clang(self, kernel):
+        """The same of the clang for it, if it is that which builds, and how it is used."""
+        if kernel.compiler != 'clang':
+            return []
+        if kernel.root not in self.clangs:
+            self.clangs[kernel.root] = guests.last_line('scripts/lab', 'clang', kernel.root)
+        return [self.clangs[kernel.root], pathlib.Path('scripts/lab.d/build.sh')]
+
     def keys(self, kernel):
         if kernel.arch != 'amd64':
             build = made_from('arch', self.sources, kernel.arch, kernel.release, kernel.version,
                               pathlib.Path('scripts/arch'), pathlib.Path('tests/arch'))
         else:
             build = made_from('build', self.sources, kernel.release, kernel.version,
-                              kernel.compiler, self.root(kernel))
+                              kernel.compiler, self.root(kernel), *self.clang(kernel))
         return f'build-{build}', f'guest-{made_from(build, self.guest)}'
 
     def known(self, kernel):
         """Its row, of what was done before only; nothing is made for that."""
         if kernel.arch == 'amd64' and not any(LAB.glob(f'roots/{kernel.root}-*')):
+            return row(kernel)
+        if kernel.compiler == 'clang' and not any(LAB.glob(f'clang/{kernel.root}-*')):
             return row(kernel)
         return row(kernel, *(kept(key)[0] for key in self.keys(kernel)))
 
@@ -276,10 +297,17 @@ def in_a_word(build):
     return f'refused: {build["refused"]}' if build['refused'] else f'DOES NOT BUILD: {build["why"]}'
 
 
+def built_in(kernel):
+    """The folder of "scripts/lab build" for it."""
+    return '+'.join([kernel.root, kernel.release] + ['clang'] * (kernel.compiler == 'clang'))
+
+
 def built(kernel, out):
     """Builds for it from nothing: (result, files to keep)."""
     log, what = out / 'build.log', [kernel.root, '--kernel', kernel.release]
-    shutil.rmtree(guests.ROOT / 'build' / '+'.join(what[::2]), ignore_errors=True)
+    if kernel.compiler == 'clang':
+        what.append('--clang')
+    shutil.rmtree(guests.ROOT / 'build' / built_in(kernel), ignore_errors=True)
     try:
         module = pathlib.Path(guests.last_line('scripts/lab', 'build', *what, log=log))
     except guests.NotBuilt:
@@ -366,8 +394,9 @@ def main():
     listing = subprocess.run(['scripts/lab', 'offers'], cwd=guests.ROOT, check=True, text=True,
                              stdout=subprocess.PIPE).stdout
     kernels = offered(listing.splitlines())
-    chosen = newest(kernels) if '--newest' in options else None
-    kernels += crossed(wanted)
+    with_clang = clanged(kernels)
+    chosen = newest(kernels) + with_clang if '--newest' in options else None
+    kernels += with_clang + crossed(wanted)
     chosen = [kernel for kernel in (kernels if chosen is None else chosen)
               if kernel.headers and wanted.search(kernel.name)]
     if '--list' in options:
