@@ -17,7 +17,7 @@ KBUILD = $(MAKE) -C '$(KDIR)' M='$(CURDIR)' MO='$(BUILD)' \
 	MD_HEADERS='$(if $(MD_HEADERS),$(abspath $(MD_HEADERS)))' --no-print-directory
 
 .DEFAULT_GOAL := modules
-.PHONY: modules install uninstall tool deb repo demo test bench test-long peer-report matrix mdadm-suite check clean help preflight sim model mutants guest-mutants crash-cost
+.PHONY: modules install uninstall tool deb repo demo test bench test-long peer-report matrix mdadm-suite fs-suite check clean help preflight sim model mutants guest-mutants crash-cost
 
 modules: preflight
 	@mkdir -p '$(BUILD)'
@@ -77,6 +77,9 @@ bench:
 mdadm-suite:
 	@scripts/mdadm-suite $(TEST)
 
+fs-suite:
+	@scripts/fs-suite $(if $(TEST),'$(TEST)')
+
 SEEDS ?= 1000
 sim:
 	@$(MAKE) -s -C tests/sim BUILD='$(CURDIR)/build/sim' all
@@ -123,6 +126,7 @@ help:
 	@echo '  make model          the model checker: interleavings of the core'
 	@echo '  make matrix         every kernel that Debian offers: built, loaded, tested; MATRIX=regex'
 	@echo '  make mdadm-suite    mdadm'\''s own tests with lockless bitmaps; TEST=regex as above'
+	@echo '  make fs-suite       stress-ng and dbench over ext4 and xfs on lockless arrays; TEST=regex'
 	@echo 'Are the tests good?'
 	@echo '  make mutants        breaks of the core: do model, simulator and unit tests notice?'
 	@echo '  make guest-mutants  do the tests in guests?'

@@ -15,9 +15,10 @@ import unittest.mock
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.dont_write_bytecode = True
-sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench', f'{ROOT}/tests/harness']
+sys.path[:0] = [f'{ROOT}/tests/guest', f'{ROOT}/tests/bench', f'{ROOT}/tests/harness', f'{ROOT}/tests/fs']
 import crash_cost_check  # noqa: E402  pylint: disable=wrong-import-position
 import demo_report  # noqa: E402  pylint: disable=wrong-import-position
+import fs_suite  # noqa: E402  pylint: disable=wrong-import-position
 import guest_mutants  # noqa: E402  pylint: disable=wrong-import-position
 import guests  # noqa: E402  pylint: disable=wrong-import-position
 import lane  # noqa: E402  pylint: disable=wrong-import-position
@@ -25,6 +26,7 @@ import matrix  # noqa: E402  pylint: disable=wrong-import-position
 import mdadm_report  # noqa: E402  pylint: disable=wrong-import-position
 import names  # noqa: E402  pylint: disable=wrong-import-position
 import peer_report  # noqa: E402  pylint: disable=wrong-import-position
+import test_fs  # noqa: E402  pylint: disable=wrong-import-position
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
 from llb import faults, pace, sh  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
@@ -460,6 +462,34 @@ class Reports(unittest.TestCase):
             self.assertEqual(mdadm_report.merged(out, ['a', 'b']),
                              [one, {'test': 'b', 'result': 'fail', 'reason': 'no result'}])
 
+    def test_file_systems(self):
+        said = ('stress-ng: fail:  [2] hdd: data read back differs\n'
+                'stress-ng: info:  [3] verity: verity is not supported, skipping stressor\n'
+                'stress-ng: info:  [1] skipped: 1: verity (1)\n'
+                'stress-ng: info:  [1] passed: 2: dentry (1) copy-file (1)\n'
+                'stress-ng: info:  [1] failed: 1: hdd (1)\n')
+        found = test_fs.judged(2, said, ['hdd', 'verity', 'dentry', 'copy-file', 'aio'])
+        self.assertEqual(found.pop('aio').split(':')[:2], ['fail', ' no word of it, status 2'])
+        self.assertEqual(found, {'hdd': 'fail: hdd: data read back differs', 'dentry': 'pass',
+                                 'verity': 'skipped: verity: verity is not supported, skipping stressor',
+                                 'copy-file': 'pass'})
+        for odd in (said, 'value 8.0MB is out of range'):
+            with self.assertRaises(Failure):
+                test_fs.judged(2, odd, ['dentry'])
+        row = {'fs': 'xfs', 'level': 'raid5', 'stressor': 'hdd', 'llbitmap': 'fail: x', 'none': 'pass'}
+        with tempfile.TemporaryDirectory() as folder:
+            log = pathlib.Path(folder, 'job.log')
+            log.write_text(f'RUN fs.xfs_raid5\nROW {json.dumps(row)}\n', encoding='utf-8')
+            table = fs_suite.report(['xfs/raid5/hdd', 'xfs/raid5/aio'], fs_suite.rows([log]))
+        self.assertEqual(table[0], row)
+        self.assertEqual(table[1]['llbitmap'], 'fail: no result')
+        text = fs_suite.markdown(table, 'v')
+        for line in ('| hdd | fail / pass |', '| aio | fail / fail |', '* hdd, xfs raid5: llbitmap: fail: x'):
+            self.assertIn(line, text)
+        self.assertEqual(fs_suite.tests(['xfs/raid5/hdd', 'xfs/raid5/aio']), ['fs.xfs_raid5'])
+        for name in fs_suite.tests(fs_suite.everything()):
+            self.assertTrue(callable(getattr(test_fs, f'test_{name[3:]}')))
+
     def test_crash_cost(self):
         said = subprocess.CompletedProcess([], 0, 'x: mean 1.5 GB  max 20 MB\n')
         with unittest.mock.patch('subprocess.run', return_value=said):
@@ -548,6 +578,33 @@ experimental linux-image-8.0-powerpc64le 8.0~rc1-1~exp1
         kernels = list(self.kernels().values())
         self.assertEqual([kernel.name for kernel in matrix.newest(kernels)],
                          ['trixie/6.12.9+deb13-amd64', 'sid/7.10.1+deb14-cloud-amd64'])
+
+    def test_clang(self):
+        """One more row, for the newest cloud kernel; built apart, and kept apart."""
+        kernels = list(self.kernels().values())
+        with_clang, = matrix.clanged(kernels)
+        self.assertEqual(with_clang.name, 'sid/7.10.1+deb14-cloud-amd64/clang')
+        with_gcc = kernels[3]
+        self.assertEqual(with_gcc, with_clang._replace(compiler='gcc'))
+        self.assertEqual(matrix.built_in(with_gcc), 'forky+7.10.1+deb14-cloud-amd64')
+        self.assertEqual(matrix.built_in(with_clang), 'forky+7.10.1+deb14-cloud-amd64+clang')
+        self.assertIn('| sid | clang | yes | 0 | yes | – | – |',
+                      matrix.markdown([matrix.row(with_clang, self.DONE)]))
+        with unittest.mock.patch.object(matrix.guests, 'last_line', lambda *words: '/'.join(words)):
+            work = matrix.Work([])
+            one, other = work.keys(with_gcc), work.keys(with_clang)
+            self.assertFalse(set(one) & set(other))
+            self.assertEqual((one, other), (work.keys(with_gcc), work.keys(with_clang)))
+            self.assertEqual(work.clangs, {'forky': 'scripts/lab/clang/forky'})
+            work.clangs['forky'] = 'a newer one'
+            self.assertEqual(one, work.keys(with_gcc))
+            self.assertFalse(set(other) & set(work.keys(with_clang)))
+        self.assertEqual(matrix.clanged(kernels[:2]), [])
+
+    def test_another_compiler_is_no_warning(self):
+        log = f'{matrix.OTHER_COMPILER}\n  The kernel was built by: gcc\n  You are using: clang\n'
+        self.assertEqual(matrix.warnings(log), 0)
+        self.assertEqual(matrix.warnings(f'{log}a.c:1: warning: {matrix.OTHER_COMPILER}\n'), 1)
 
     def test_what_a_build_said(self):
         log = ('make: Entering\nMakefile:30: *** llbitmap: the md of kernel 6.12 is old: needs 7.2 '
