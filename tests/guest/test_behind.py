@@ -21,16 +21,22 @@ DEPTH = 8  # of fio's queue
 SPREAD = [number * 384 * KIB for number in range(MANY)]
 
 
+def mirror(late, local='/dev/ram0', most=256, mib=48):
+    """An array whose second member is write-mostly."""
+    array = Array(0, [local, late.path])
+    run('mdadm', '--create', array.path, '--run', '--level=1', '-n2', '--bitmap=lockless',
+        f'--size={mib}M', f'--write-behind={most}', local, '--write-mostly', late.path)
+    array.wait_whole()
+    array.quick()
+    need('write_mostly' in read(f'{late.attribute(array)}/state'), 'no write-mostly member')
+    return array
+
+
 def made(most=256, mib=48):
     """Returns the array, what it holds, and the late member."""
     ramdisks(2)
     late = mapped.Late(1)
-    array = Array(0, ['/dev/ram0', late.path])
-    run('mdadm', '--create', array.path, '--run', '--level=1', '-n2', '--bitmap=lockless',
-        f'--size={mib}M', f'--write-behind={most}', '/dev/ram0', '--write-mostly', late.path)
-    array.wait_whole()
-    array.quick()
-    need('write_mostly' in read(f'{late.attribute(array)}/state'), 'no write-mostly member')
+    array = mirror(late, most=most, mib=mib)
     return array, Data(array), late
 
 

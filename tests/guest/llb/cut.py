@@ -57,9 +57,11 @@ class Cut:
             self.mapped.append(f'member{number}')
         return [f'/dev/mapper/{name}' for name in self.mapped]
 
+    def make_array(self):
+        return Array(0, self.make_members()).create(self.level.removeprefix('raid'))
+
     def create(self):
-        self.array = Array(0, self.make_members())
-        self.array.create(self.level.removeprefix('raid'))
+        self.array = self.make_array()
         kind = self.array.attribute('bitmap_type')
         need('[llbitmap]' in kind.split(), f'bitmap_type is {kind}')
         self.chunks = self.array.metadata()['chunks']
