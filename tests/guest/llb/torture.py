@@ -438,15 +438,36 @@ class Torture:
             done = action(self)
         self.load.check()
 
-    def run(self, steps, prove_every=25):
+    def ended(self):
+        self.load.end()
+        self.array.stop()
+
+    @contextlib.contextmanager
+    def told(self):
+        """A failure says where it was."""
         try:
+            yield
+        except (OSError, Failure) as failure:
+            raise Failure(f'{self.name} seed {self.seed} step {self.number}: {failure}; the load: '
+                          f'{self.load.wrong or "no complaint"}') from failure
+
+    def run(self, steps, prove_every=25):
+        with self.told():
             for number in range(1, steps + 1):
                 self.step()
                 if number == steps or number % prove_every == 0:
                     self.prove()
                     self.load.run()
-            self.load.end()
-            self.array.stop()
-        except (OSError, Failure) as failure:
-            raise Failure(f'{self.name} seed {self.seed} step {self.number}: {failure}; the load: '
-                          f'{self.load.wrong or "no complaint"}') from failure
+            self.ended()
+
+    def soak(self, minutes):
+        """Nobody does anything to it, but that it is written, and cut each minute."""
+        with self.told():
+            for self.number in range(1, minutes + 1):
+                until = time.monotonic() + 60
+                while time.monotonic() < until:
+                    self.load.go_on(100)
+                need(self.power_cut(), 'there are no disks for a cut')
+                self.prove()
+                self.load.run()
+            self.ended()
