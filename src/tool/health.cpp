@@ -173,7 +173,9 @@ class Judge {
 						  (a_.failures_left() == 1 ? " more member may fail."
 									   : " more members may fail.");
 			say("degraded", severity, what,
-			    rebuilding() ? "" : "mdadm " + dev_ + " --add NEW-MEMBER");
+			    rebuilding() ? ""
+					 : "mdadm " + dev_ + (a_.faulty() ? " --remove failed" : "") +
+						   " --add NEW-MEMBER");
 		}
 		if (a_.faulty()) {
 			std::string names;
@@ -218,7 +220,7 @@ class Judge {
 		if (budget && cost > budget && cost - std::min(waits, cost) > budget)
 			say("over_budget", Severity::Info,
 			    "more is dirty than the resync_budget of " + bytes_text(budget) +
-				    " allows: writes come faster than they can be called clean");
+				    " allows: writes come faster than they can be called clean. It falls again when they pause");
 	}
 
 	void waiting(Health health)

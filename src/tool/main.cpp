@@ -2,6 +2,7 @@
 // llbitmap: the command line.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <sstream>
 
 #include "llbitmap/release.h"
 #include "tool/convert.hpp"
@@ -21,30 +22,29 @@
 namespace {
 
 constexpr const char *kStatuses =
-	"Exit status: 0 done, all is well; 1 something is to be seen to (examine:\n"
-	"damaged, stale or unusable); 2 wrong command line; 3 cannot be read, or no md\n"
-	"1.x metadata; 4 refused, nothing written; 5 a write failed, and the line says\n"
-	"what to do (no data was touched); 6 an array is inactive or has failed.\n"
+	"Exit status: 0 done, all is well; 1 something is to be seen to (examine: damaged, "
+	"stale or unusable); 2 wrong command line; 3 cannot be read, or no md 1.x metadata; 4 "
+	"refused, nothing written; 5 a write failed, and the line says what to do (no data "
+	"was touched); 6 an array is inactive or has failed.\n"
 	"status --check: 0 to 3, as monitoring wants it.";
 
 constexpr const char *kConvertHelp =
-	"Of a stopped array all members must be named, spares too. Data is not\n"
-	"touched. What is not known to be in sync is resynchronised at the next start,\n"
-	"from an internal bitmap: its dirty chunks; from none: what md says is not in sync;\n"
-	"from a lockless one: all that is not clean, chunks never written included.\n"
-	"A power cut in the middle leaves the old bitmap, or none (with a full resync if\n"
-	"anything was not clean), or the new one.\n"
-	"\n"
-	"A running array, mounted or not, is named itself (md0, /dev/md0). To lockless it\n"
-	"takes Linux 7.2 or newer, and an array that is whole, in sync and idle. Writes wait\n"
-	"for some moments, and nothing is resynchronised. A power cut in the middle leaves\n"
+	"Of a stopped array all members must be named, spares too. Data is not touched. What "
+	"is not known to be in sync is resynchronised at the next start, from an internal "
+	"bitmap: its dirty chunks; from none: what md says is not in sync; from a lockless "
+	"one: all that is not clean, chunks never written included. A power cut in the middle "
+	"leaves the old bitmap, or none (with a full resync if anything was not clean), or "
+	"the new one.\n\n"
+	"A running array, mounted or not, is named itself (md0, /dev/md0). To lockless it "
+	"takes Linux 7.2 or newer, and an array that is whole, in sync and idle. Writes wait "
+	"for some moments, and nothing is resynchronised. A power cut in the middle leaves "
 	"the old bitmap, none (with a full resync), or the new one.";
 
 constexpr const char *kMendHelp =
-	"For a bitmap whose header is damaged on a member, or whose headers disagree, as\n"
-	"examine says. The array must be stopped, and all its members named; slots that the\n"
-	"members themselves know to be empty may be. The header is written anew from md's\n"
-	"superblock. Nothing of the old bitmap is believed: the whole array is resynchronised\n"
+	"For a bitmap whose header is damaged on a member, or whose headers disagree, as "
+	"examine says. The array must be stopped, and all its members named; slots that the "
+	"members themselves know to be empty may be. The header is written anew from md's "
+	"superblock. Nothing of the old bitmap is believed: the whole array is resynchronised "
 	"at the next start. Data is not touched. After a power cut in the middle: once more.";
 
 void add_colour(CLI::App *command)
@@ -58,6 +58,36 @@ void add_colour(CLI::App *command)
 		->check(CLI::IsMember({"auto", "always", "never"}));
 }
 
+constexpr char kRange[] =
+	"FIRST-LAST: chunks, or sizes with KiB, MiB, GiB, TiB of a member (raid10: of the array)";
+
+// Each line of it in lines of so many columns.
+std::string lines_of(const std::string &text, size_t columns = tool::kColumns)
+{
+	std::string all;
+	std::istringstream words(text);
+	for (std::string line; std::getline(words, line);) {
+		for (const std::string &part : tool::wrapped(line, columns))
+			all += (all.empty() ? "" : "\n") + part;
+	}
+	return all;
+}
+
+// CLI11 prints each of these as one line, a description behind its column for names.
+void wrap_help(CLI::App &app)
+{
+	constexpr u32 names = 30;
+	app.get_formatter()->column_width(names);
+	app.footer(lines_of(app.get_footer()));
+	for (CLI::App *sub : app.get_subcommands({})) {
+		sub->get_formatter()->column_width(names);
+		sub->footer(lines_of(sub->get_footer()));
+		for (CLI::Option *option : sub->get_options({})) {
+			option->description(lines_of(option->get_description(), tool::kColumns - names));
+		}
+	}
+}
+
 int run(int argc, char **argv)
 {
 	CLI::App app("Lockless write-intent bitmaps of Linux software RAID", "llbitmap");
@@ -67,9 +97,9 @@ int run(int argc, char **argv)
 
 	std::vector<std::string> devices;
 	bool json = false;
-	CLI::App *examine = app.add_subcommand(
-		"examine", "Show what is on members (devices or image files), and in what they disagree");
-	examine->add_option("DEVICE", devices, "One, or several of an array")->required();
+	CLI::App *examine = app.add_subcommand("examine", "Show what is on members, and what differs");
+	examine->add_option("DEVICE", devices, "Devices or image files: one member, or several of an array")
+		->required();
 	examine->add_flag("--json", json, "As one JSON object; units are sectors and seconds");
 	examine->footer(kStatuses);
 
@@ -139,19 +169,16 @@ int run(int argc, char **argv)
 	map->add_option("--rows", shown.rows, "Of the picture, at most (default: 16)")
 		->check(CLI::Range(1u, 1000u));
 	map->add_option("--width", shown.width, "Cells in a row (default: 64)")->check(CLI::Range(1u, 1000u));
-	map->add_option("--range", shown.range, "FIRST-LAST: only these chunks");
+	map->add_option("--range", shown.range, kRange);
 	CLI::Option *as_svg = map->add_flag("--svg", shown.svg, "As an SVG picture");
 	map->add_flag("--json", shown.json, "As one JSON object")->excludes(as_svg);
 	add_colour(map);
 	map->footer(kStatuses);
 
 	tool::ResyncWanted again;
-	CLI::App *resync =
-		app.add_subcommand("resync", "Resynchronise everything now, or a range, of a running array");
+	CLI::App *resync = app.add_subcommand("resync", "Resynchronise everything, or a range, now");
 	resync->add_option("ARRAY", again.array, "md0, /dev/md0, /dev/md/name or a uuid")->required();
-	resync->add_option(
-		"--range", again.range,
-		"FIRST-LAST: chunks, or sizes with KiB, MiB, GiB, TiB of a member (raid10: of the array)");
+	resync->add_option("--range", again.range, kRange);
 	resync->add_flag("--yes", again.yes, "Do not ask");
 	resync->add_flag("--dry-run", again.dry_run, "Check everything, write nothing");
 	resync->footer(kStatuses);
@@ -182,6 +209,7 @@ int run(int argc, char **argv)
 	mend->add_option("DEVICE", mending.paths, "All members of the array")->required();
 	mend->footer(std::string(kMendHelp) + "\n\n" + kStatuses);
 
+	wrap_help(app);
 	try {
 		app.parse(argc, argv);
 	} catch (const CLI::ParseError &error) {

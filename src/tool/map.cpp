@@ -12,6 +12,7 @@
 #include "llbitmap/release.h"
 #include "tool/error.hpp"
 #include "tool/member.hpp"
+#include "tool/range.hpp"
 #include "tool/running.hpp"
 #include "tool/screen.hpp"
 #include "tool/text.hpp"
@@ -64,35 +65,13 @@ struct Picture {
 	u64 counts[std::size(kLooks)] = {}; // of the chunks that are shown
 };
 
-struct Range {
-	u64 first, last;
-};
-
-// What --range says; whether there are such chunks is another question.
-std::optional<Range> range_of(const std::string &words)
-{
-	if (words.empty())
-		return {};
-	size_t dash = words.find('-');
-	std::optional<u64> first = number(words.substr(0, dash));
-	std::optional<u64> last = dash == std::string::npos ? first : number(words.substr(dash + 1));
-	if (!first || !last || *first > *last)
-		throw Error(kUsage, "--range " + words + ": FIRST-LAST, numbers of chunks");
-	return Range{*first, *last};
-}
-
 void choose_range(Picture &p, const MapWanted &wanted)
 {
 	if (!p.chunks)
 		throw Error(kUnreadable, wanted.what + ": there are no chunks");
-	p.last = p.chunks - 1;
-	if (std::optional<Range> range = range_of(wanted.range)) {
-		if (range->last >= p.chunks)
-			throw Error(kUsage, "--range " + wanted.range + ": FIRST-LAST, of chunks 0 to " +
-						    std::to_string(p.chunks - 1));
-		p.first = range->first;
-		p.last = range->last;
-	}
+	Range range = RangeWords(wanted.range).of(p.chunks, p.chunk_bytes);
+	p.first = range.first;
+	p.last = range.last;
 	u64 shown = p.last - p.first + 1, room = u64{wanted.rows} * wanted.width;
 	p.per_cell = (shown + room - 1) / room;
 	p.cells.assign((shown + p.per_cell - 1) / p.per_cell, kNothing);
@@ -148,7 +127,8 @@ Picture of_array(const MapWanted &wanted, const Running &a)
 	if (a.bitmap == Has::None || !a.redundant())
 		throw Error(kUnreadable, a.name + ": the array has no bitmap");
 	const std::string path = "/sys/block/" + a.name + "/md/llbitmap/cells";
-	if (int fd = open(at(path).c_str(), O_RDONLY | O_CLOEXEC); fd >= 0 && a.chunk && a.chunks) {
+	if (int fd = open(at(path).c_str(), O_RDONLY | O_CLOEXEC);
+	    fd >= 0 && a.chunk.value_or(0) && a.chunks.value_or(0)) {
 		Picture p;
 		p.title = a.name;
 		p.from = path;
@@ -316,7 +296,7 @@ void print_json(const Picture &p)
 
 int map(const MapWanted &wanted)
 {
-	range_of(wanted.range); // a wrong command line is one, whatever the device
+	RangeWords{wanted.range}; // a wrong command line is one, whatever the device
 	std::optional<Picture> p;
 	std::vector<Running> found;
 	try {

@@ -2,6 +2,7 @@
 // llbitmap map: where the chunks of each state are, as a picture.
 #pragma once
 
+#include <optional>
 #include <string>
 
 #include "base/types.hpp"
@@ -11,7 +12,7 @@ namespace tool {
 struct MapWanted {
 	std::string what; // an array, or a member (a device, an image file)
 	u32 rows = 16, width = 64; // cells
-	std::string range; // FIRST-LAST, chunks; empty: all
+	std::optional<std::string> range; // see range.hpp
 	bool svg = false;
 	bool json = false;
 };

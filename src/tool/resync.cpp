@@ -8,54 +8,13 @@
 
 #include "tool/error.hpp"
 #include "tool/health.hpp"
+#include "tool/range.hpp"
 #include "tool/screen.hpp"
 #include "tool/text.hpp"
 
 namespace tool {
 
 namespace {
-
-struct Range {
-	u64 first, last; // chunks
-};
-
-[[noreturn]] void odd_range(const std::string &range, const std::string &why)
-{
-	throw Error(kUsage, "--range " + range + ": " + why);
-}
-
-// A chunk's number, or with a unit the chunk that holds that byte.
-u64 chunk_at(const std::string &range, const std::string &text, u64 chunk, bool end)
-{
-	constexpr std::pair<const char *, u32> units[] = {{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}};
-	for (auto [unit, shift] : units) {
-		if (!text.ends_with(unit))
-			continue;
-		std::optional<u64> value = number(trimmed(text.substr(0, text.size() - 3)));
-		if (!value || *value > ~u64{0} >> shift || (end && !*value))
-			odd_range(range, "FIRST-LAST, in chunks or with KiB, MiB, GiB, TiB");
-		return ((*value << shift) - end) / chunk;
-	}
-	std::optional<u64> value = number(text);
-	if (!value)
-		odd_range(range, "FIRST-LAST, in chunks or with KiB, MiB, GiB, TiB");
-	return *value;
-}
-
-Range range_of(const std::string &range, const Running &a)
-{
-	if (range.empty())
-		return {0, *a.chunks - 1};
-	size_t dash = range.find('-');
-	if (dash == range.npos)
-		odd_range(range, "FIRST-LAST, in chunks or with KiB, MiB, GiB, TiB");
-	Range r{chunk_at(range, range.substr(0, dash), *a.chunk, false),
-		chunk_at(range, range.substr(dash + 1), *a.chunk, true)};
-	if (r.first > r.last || r.last >= *a.chunks)
-		odd_range(range, "the array has chunks 0 to " + std::to_string(*a.chunks - 1) + " of " +
-					 bytes_text(*a.chunk));
-	return r;
-}
 
 void check(const Running &a)
 {
@@ -107,9 +66,10 @@ void mark(const Running &a, Range r)
 
 int resync(const ResyncWanted &wanted)
 {
+	const RangeWords range(wanted.range); // a wrong command line is one, whatever the array
 	const Running a = running({wanted.array}).at(0);
 	check(a);
-	Range r = range_of(wanted.range, a);
+	Range r = range.of(*a.chunks, *a.chunk);
 	u64 bytes = (r.last - r.first + 1) * *a.chunk;
 	if (!wanted.yes && !wanted.dry_run && !isatty(STDIN_FILENO))
 		refuse("nobody can be asked: say --yes");

@@ -2,13 +2,14 @@
 // llbitmap resync: everything now, or a range, whatever the bitmap says of it.
 #pragma once
 
+#include <optional>
 #include <string>
 
 namespace tool {
 
 struct ResyncWanted {
 	std::string array;
-	std::string range; // FIRST-LAST: chunks, or sizes with a unit; empty: all
+	std::optional<std::string> range; // see range.hpp
 	bool yes = false;
 	bool dry_run = false;
 };

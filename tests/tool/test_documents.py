@@ -114,6 +114,11 @@ class Options(unittest.TestCase):
                 self.assertEqual(man_options(text('src', 'tool', 'man', f'llbitmap-{name}.8.scd')), options)
                 self.assertEqual(completed(name, '-'), options)
 
+    def test_help_is_narrow(self):
+        for command in ([], *([name] for name in commands())):
+            for line in help_of(*command).splitlines():
+                self.assertLessEqual(len(line), 80, line)
+
     def test_zsh(self):
         """zsh's completion has the same commands, options and values as bash's."""
         names = set(commands())
@@ -525,7 +530,7 @@ class Messages(unittest.TestCase):
                 source = file.read()
             count += len(re.findall(r'\b(?:plat_log|say|pr_(?!fmt)[a-z_]+)\(', source))
             count += max(0, len(self.TABLE.findall(source)) - 1)
-            count -= len(re.findall(r'void (?:plat_log|say)\(|plat_log\(h, level, fmt, args\.\.\.\)', source))
+            count -= len(re.findall(r'void (?:plat_log|say)\(|plat_log\(h, level, fmt, args\.\.\.\)|say\(h, level, "%s", text\)', source))
         return count
 
     def test_every_message(self):

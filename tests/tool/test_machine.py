@@ -178,7 +178,9 @@ class Status(Case):
         self.machine.array(degraded=1, parts=[('sda1', 0, 'in_sync'), ('sdb1', None, 'faulty')])
         got = self.json('status', status=SEE_TO)['arrays'][0]
         self.assertEqual((got['health'], got['failures_left']), ('critical', 0))
-        self.assertEqual([one['id'] for one in got['notices']], ['degraded', 'faulty'])
+        self.assertEqual([(one['id'], one['action']) for one in got['notices']],
+                         [('degraded', 'mdadm /dev/md0 --remove failed --add NEW-MEMBER'),
+                          ('faulty', 'mdadm /dev/md0 --remove failed')])
         self.assertIn('CRITICAL - md0 critical (1 of 2), faulty', self.tool('status', '--check', status=2))
         self.machine.array('md0', 'raid5', 3, degraded=2, parts=[('sda1', 0, 'in_sync')])
         self.assertEqual(self.json('status', status=UNUSABLE)['arrays'][0]['health'], 'failed')
@@ -668,9 +670,12 @@ class Map(Case):
         self.assertEqual(got['state_chunks']['clean'], 60)
         got = self.json('map', 'md0', '--range', '60-67')
         self.assertEqual((got['cell_chunks'], got['cells'], got['first_chunk']), (1, '.#!>?+-.', 60))
-        for bad in ('1-128', '3-1', 'x-y', '-', '60-', '9999999999999999999999-1'):
+        for bad in ('3-1', ''):
+            self.tool('map', 'nosuch', '--range', bad, status=USAGE)
+        for bad in ('1-128', '3-1', '', '640KiB-128KiB', 'x-y', '-', '60-', '9999999999999999999999-1'):
             self.tool('map', 'md0', '--range', bad, status=USAGE)
-        self.assertEqual(self.json('map', 'md0', '--range', '5')['cells'], '=')
+        for one in ('5', '5-5', '320KiB', '320KiB-384KiB'):
+            self.assertEqual(self.json('map', 'md0', '--range', one)['cells'], '=')
 
     def test_members_and_memory(self):
         path = self.machine.path('dev/sda0')
@@ -806,9 +811,10 @@ class Resync(Case):
     def test_all_and_range(self):
         self.assertEqual(self.asked('md0', '--yes')[0], '0-119220')
         for words, written in (('7-9', '7-9'), ('0-0', '0-0'), ('8MiB-24MiB', '1-2'), ('0MiB-1GiB', '0-127'),
+                               ('7', '7-7'), ('9MiB', '1-1'), ('1-24MiB', '1-2'),
                                ('119220-119220', '119220-119220')):
             self.assertEqual(self.asked('md0', '--range', words, '--yes')[0], written)
-        for words in ('9-7', '0-119221', '0KiB-1TiB', '7', 'a-b', '1MB-2MB', '0KiB-0KiB', '99999999TiB-1TiB'):
+        for words in ('9-7', '0-119221', '0KiB-1TiB', '', '15MiB-9MiB', '9MiB-9MiB', '119221', '7-', 'KiB', '0-8MiB-', 'a-b', '1MB-2MB', '0KiB-0KiB', '99999999TiB-1TiB'):
             self.assertEqual(self.asked('md0', '--range', words, '--yes', status=USAGE)[0], '')
 
     def test_plain_file(self):
