@@ -22,7 +22,7 @@ from test_behind import rounds
 from test_faults import all_there, comes_back
 from test_life_many import settle_all
 
-KIB, PIB, EIB = 1 << 10, 1 << 50, 1 << 60
+KIB, PIB = 1 << 10, 1 << 50
 ALSO = (disk.CLEAN_UNWRITTEN,)
 
 
