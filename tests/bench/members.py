@@ -2,16 +2,15 @@
 """What arrays are made of: ramdisks whose pages are all allocated, and null_blk
 devices with a volatile write cache."""
 
-import os
-
-from llb.sh import need, read, run, write
+from llb.scsi import Nulls
+from llb.sh import need, read, run
 
 from measure import fill
 
-CONFIG = '/sys/kernel/config/nullb'
 MIB = 1 << 20
 COUNT = 16 # four arrays of four, or one and its copies after a cut
 filled = set()
+nulls = []
 ramdisk_mib = 0
 
 
@@ -55,32 +54,16 @@ def empty_all():
 def null_disks(count, mib, latency_us=0):
     """Devices with a write cache: md sends them flushes and FUA writes. With a
     latency every request takes that long, a flush too."""
-    if not os.path.isdir('/sys/module/null_blk'):
-        run('modprobe', 'null_blk', 'nr_devices=0')
-    if not os.path.isdir(CONFIG):
-        run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config')
-    paths = []
-    for number in range(count):
-        folder = f'{CONFIG}/llb{number}'
-        os.mkdir(folder)
-        for name, value in (('size', mib), ('blocksize', 512), ('memory_backed', 1),
-                            ('queue_mode', 2), ('submit_queues', 2), ('cache_size', 64),
-                            ('irqmode', 2 if latency_us else 0),
-                            ('completion_nsec', latency_us * 1000)):
-            write(f'{folder}/{name}', value)
-        write(f'{folder}/power', 1)
-        disk = f'nullb{read(folder + "/index")}'
-        name = next(name for name in (f'llb{number}', disk) if os.path.exists(f'/dev/{name}'))
-        need(read(f'/sys/block/{name}/queue/write_cache') == 'write back',
-             f'{name} has no write cache')
-        paths.append(f'/dev/{name}')
-    return paths
+    made = Nulls(count, mib, blocksize=512, queue_mode=2, submit_queues=2, cache_size=64,
+                 irqmode=2 if latency_us else 0, completion_nsec=latency_us * 1000)
+    nulls.append(made)
+    made.make()
+    for path in made.paths:
+        need(read(f'/sys/block/{path[5:]}/queue/write_cache') == 'write back',
+             f'{path} has no write cache')
+    return made.paths
 
 
 def drop_null_disks():
-    if not os.path.isdir(CONFIG):
-        return
-    for name in os.listdir(CONFIG):
-        if os.path.isdir(f'{CONFIG}/{name}'):
-            write(f'{CONFIG}/{name}/power', 0)
-            os.rmdir(f'{CONFIG}/{name}')
+    while nulls:
+        nulls.pop().drop()

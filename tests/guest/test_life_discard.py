@@ -2,14 +2,13 @@
 """Discards of parts of chunks and of whole ones, on members with and without discard,
 and then a recovery: what was not discarded is there, and nothing is trusted that is not."""
 
-import os
-
 from llb import disk
 from llb.array import ramdisks
 from llb.lanes import lanes
 from llb.arrays import DISKS, make, settle
 from llb.life import MIB, Data, add, garbage, lose, unequal, whole
-from llb.sh import need, read, run, write
+from llb.scsi import Nulls
+from llb.sh import need, read, run
 
 KIB = 1 << 10
 
@@ -17,39 +16,6 @@ KIB = 1 << 10
 def discard(array, data, offset, size):
     run('blkdiscard', '-o', str(offset), '-l', str(size), array.path)
     data.drop(offset, size)
-
-
-class WithoutDiscard:
-    """Disks that know no discard, all zero: null_blk keeps what is written to it."""
-
-    def __init__(self, count, mib=128):
-        self.count, self.mib, self.paths, self.made = count, mib, [], []
-
-    def __enter__(self):
-        if not self.count:
-            return self.paths
-        run('modprobe', 'null_blk', 'nr_devices=0')
-        if not os.path.isdir('/sys/kernel/config/nullb'):
-            run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config')
-        for number in range(self.count):
-            before = set(os.listdir('/sys/block'))
-            folder = f'/sys/kernel/config/nullb/keeps{number}'
-            os.mkdir(folder)
-            self.made.append(folder)
-            for name, value in (('size', self.mib), ('memory_backed', 1), ('discard', 0),
-                                ('power', 1)):
-                write(f'{folder}/{name}', value)
-            path = f'/dev/{(set(os.listdir("/sys/block")) - before).pop()}'
-            need(run('blkdiscard', '-f', path, ok=None)[0] != 0, f'{path} takes discards')
-            self.paths.append(path)
-        return self.paths
-
-    def __exit__(self, *_):
-        for number in range(2):
-            run('mdadm', '--stop', f'/dev/md{number}', ok=None)
-        for folder in self.made:
-            write(f'{folder}/power', 0)
-            os.rmdir(folder)
 
 
 def holes(array, data, before):
@@ -84,8 +50,9 @@ def agree(array, partly):
 
 def recovered(level, without=(), spare=True):
     disks = ramdisks(DISKS[level] + 1)
-    with WithoutDiscard(len(without)) as others:
-        for number, path in zip(without, others):
+    with Nulls(len(without), discard=0) as others:
+        for number, path in zip(without, others.paths):
+            need(run('blkdiscard', '-f', path, ok=None)[0] != 0, f'{path} takes discards')
             disks[number] = path
         array = make(level, members=disks[:-1])
         need(int(read(f'/sys/block/{array.name}/queue/discard_max_bytes')) > 0,

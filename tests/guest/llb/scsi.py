@@ -8,7 +8,7 @@ import os
 
 from . import disk
 from .array import loaded
-from .sh import need, read_at, run, wait_until, write, write_at
+from .sh import need, read, read_at, run, wait_until, write, write_at
 
 PSEUDO = '/sys/bus/pseudo'
 PARAMETERS = '/sys/module/scsi_debug/parameters'
@@ -68,31 +68,42 @@ class Scsi:
 
 class Nulls:
     """So many disks of null_blk that keep what is written, and can have bad blocks, each its
-    own: paths."""
+    own: paths. Options are attributes of a device of null_blk. Without `with`, make() and drop()
+    do the same, except that the arrays are not stopped."""
 
-    def __init__(self, count, mib=128):
-        self.count, self.mib, self.paths, self.folders = count, mib, [], []
+    def __init__(self, count, mib=128, **options):
+        self.count, self.paths, self.folders = count, [], []
+        self.options = dict(size=mib, memory_backed=1, **options)
 
-    def __enter__(self):
-        unloaded('null_blk')
-        run('modprobe', 'null_blk', 'nr_devices=0')
+    def make(self):
+        if not loaded('null_blk'):
+            run('modprobe', 'null_blk', 'nr_devices=0')
         if not os.path.isdir(NULLB):
             run('mount', '-t', 'configfs', 'configfs', '/sys/kernel/config')
         for number in range(self.count):
-            before = set(os.listdir('/sys/block'))
-            folder = f'{NULLB}/bad{number}'
+            folder = f'{NULLB}/lab{number}'
             os.mkdir(folder)
             self.folders.append(folder)
-            for name, value in (('size', self.mib), ('memory_backed', 1), ('power', 1)):
+            for name, value in (*self.options.items(), ('power', 1)):
                 write(f'{folder}/{name}', value)
-            self.paths.append(f'/dev/{(set(os.listdir("/sys/block")) - before).pop()}')
+            # Newer kernels name the disk like its folder.
+            names = f'lab{number}', f'nullb{read(folder + "/index")}'
+            self.paths.append(next(f'/dev/{name}' for name in names if os.path.exists(f'/dev/{name}')))
+
+    def drop(self):
+        for folder in self.folders:
+            write(f'{folder}/power', 0)
+            os.rmdir(folder)
+        self.paths, self.folders = [], []
+
+    def __enter__(self):
+        unloaded('null_blk')
+        self.make()
         return self
 
     def __exit__(self, *_):
         wait_until('the arrays stop', stop_arrays, 20)
-        for folder in self.folders:
-            write(f'{folder}/power', 0)
-            os.rmdir(folder)
+        self.drop()
 
     def spoil(self, number, first, last):
         """Reads and writes of these sectors fail."""
