@@ -54,12 +54,17 @@ cmd_build() {
 		args=("${uml_vars[@]}" KDIR="$uml_tree" MD_HEADERS="$uml_tree/drivers/md")
 	else
 		need_root_of "$suite"
-		if [[ -n $release ]]; then
+		if is_debug_kernel "$release"; then
+			need_debug_kernel "$release"
+			args=(CC="$(kernel_cc)" MD_HEADERS="$debug_tree/drivers/md")
+		elif [[ -n $release ]]; then
 			need_kernel "$release"
+		fi
+		if [[ -n $release ]]; then
 			kernel_binds
 			kver=$release
 		fi
-		args=(KVER="$kver")
+		args+=(KVER="$kver")
 		if [[ $clang ]]; then
 			need_clang "$root"
 			binds+=(--bind "$clang_dir:/clang")

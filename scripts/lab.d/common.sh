@@ -142,10 +142,10 @@ mirror() {
 }
 
 cmd_clean() {
-	[[ $# -eq 1 ]] || usage_error "clean takes a suite, uml, kernels, clang or all"
+	[[ $# -eq 1 ]] || usage_error "clean takes a suite, uml, debug, kernels, clang, fetched or all"
 	case $1 in
 	all) rm -rf --one-file-system -- "$cache" ;;
-	uml | kernels | clang) rm -rf --one-file-system -- "${cache:?}/$1" ;;
+	uml | debug | kernels | clang | fetched) rm -rf --one-file-system -- "${cache:?}/$1" ;;
 	forky | trixie-backports | experimental)
 		rm -rf --one-file-system -- "$cache/roots/$1"-* ;;
 	*) usage_error "clean: unknown suite '$1'" ;;

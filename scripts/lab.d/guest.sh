@@ -62,8 +62,8 @@ guest_options() {
 	[[ ${1:-} != -- ]] || shift
 	job_args=("$@")
 	check_suite "$suite"
-	[[ $kernel =~ ^(stock|uml|[0-9].*)$ ]] ||
-		usage_error "guest: --kernel is stock, uml or a release, not '$kernel'"
+	[[ $kernel =~ ^(stock|uml|[0-9].*)$ ]] || is_debug_kernel "$kernel" ||
+		usage_error "guest: --kernel is stock, uml, kcsan, rt or a release, not '$kernel'"
 	[[ $cpus =~ ^[1-9][0-9]?$ ]] || usage_error "guest: --cpus '$cpus' is no number"
 	[[ $mem =~ ^[0-9]+[MG]$ ]] || usage_error "guest: --mem '$mem' is not like 2G"
 	[[ $timeout_s =~ ^[1-9][0-9]*$ ]] ||
@@ -401,10 +401,15 @@ choose_kernel() {
 	stock) ;;
 	uml) need_uml ;;
 	*)
-		need_kernel "$kernel"
+		local release=$kernel
+		if is_debug_kernel "$kernel"; then
+			need_debug_kernel "$kernel"
+		else
+			need_kernel "$kernel"
+		fi
 		[[ -f $kernel_dir/vmlinuz && -f $kernel_dir/modules.ext4 ]] ||
 			die "kernel $kernel is offered without an image, or without modules"
-		kver=$kernel files=$kernel_dir/files vmlinuz=$kernel_dir/vmlinuz
+		kver=$release files=$kernel_dir/files vmlinuz=$kernel_dir/vmlinuz
 		;;
 	esac
 }

@@ -183,6 +183,11 @@ kernel_image() {
 	rm -r "$tmp/modules"
 }
 
+# kernel_cc: the compiler of the root's stock kernel.
+kernel_cc() {
+	sed -nE 's/^CC = .*(gcc-[0-9]+).*/\1/p' "$root"/usr/src/linux-headers-*/.kernelvariables | sort -u
+}
+
 # kernel_binds: into the array binds, what of $kernel_dir a root must show.
 kernel_binds() {
 	local path

@@ -43,7 +43,8 @@ uml_make() {
 	mkdir -p "$tmp/tree" "$tmp/deb"
 	cleanup_dirs+=("$tmp" "$log")
 	step "uml: downloading the kernel source" "$log" uml_download
-	step "uml: unpacking" "$log" uml_unpack
+	step "uml: unpacking" "$log" uml_unpack \
+		gpu net media staging infiniband usb iio accel video pinctrl clk
 	step "uml: changing how it walks a stack" "$log" uml_quicken
 	step "uml: configuring" "$log" uml_configure
 	step "uml: building the kernel (minutes)" "$log" \
@@ -56,8 +57,7 @@ uml_make() {
 # of the root's stock kernel.
 set_uml_vars() {
 	local cc
-	cc=$(sed -nE 's/^CC = .*(gcc-[0-9]+).*/\1/p' \
-		"$root"/usr/src/linux-headers-*/.kernelvariables | sort -u)
+	cc=$(kernel_cc)
 	uml_vars=(ARCH=um CC="$cc" HOSTCC="$cc")
 }
 
@@ -80,12 +80,13 @@ uml_download() {
 		apt-get -o APT::Sandbox::User=root download "linux-source-$1"' - "$version"
 }
 
-# Kconfig reads all of the tree's Kconfig files, the build few of its sources.
+# uml_unpack FOLDER...: Kconfig reads all of the tree's Kconfig files, the build few of its sources:
+# what is not unpacked of these folders of drivers.
 uml_unpack() {
 	local dir
 	local args=(--exclude='*/Documentation/*.[rtyjps]*' --exclude='*/tools/testing/*'
 		--exclude='*/tools/perf/*')
-	for dir in gpu net media staging infiniband usb iio accel video pinctrl clk; do
+	for dir; do
 		args+=(--exclude="*/drivers/$dir/*/*.[ch]")
 	done
 	for dir in alpha arc arm arm64 csky hexagon loongarch m68k microblaze mips \

@@ -39,7 +39,7 @@ def created(level):
     only(array, set())
 
 
-@lanes('stock', 'uml', 'backports')
+@lanes('stock', 'uml', 'backports', 'kcsan-long', 'rt-long')
 def test_create_raid1():
     created(1)
 
@@ -87,7 +87,7 @@ def test_clean_when_idle_raid5():
     cleaned(5)
 
 
-@lanes('stock')
+@lanes('stock', 'kcsan-long', 'rt-long')
 def test_clean_beside_a_busy_chunk():
     """What rests becomes clean on disk although a write of the next chunk is under way
     all the time."""
@@ -170,7 +170,7 @@ def test_stop_and_assemble_raid5():
     restarted(5)
 
 
-@lanes('stock', 'uml', 'backports')
+@lanes('stock', 'uml', 'backports', 'rt-long')
 def test_load_cycles():
     for _ in range(5):
         unload()
@@ -231,7 +231,7 @@ def bad_budgets(array):
         equal(array.attribute('llbitmap/resync_budget'), '3', f'resync_budget after {value!r}')
 
 
-@lanes('stock')
+@lanes('stock', 'kcsan-long', 'rt-long')
 def test_crash_bytes():
     """What the module says that a crash would cost is what is dirty on the members; and so
     long as nothing was written, and when all is clean again, nothing. The budget is kept

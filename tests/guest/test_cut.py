@@ -24,7 +24,7 @@ def test_raid10():
     cut('raid10')
 
 
-@lanes('stock', 'backports')
+@lanes('stock', 'backports', 'kcsan-long', 'rt-long')
 def test_raid5():
     cut('raid5')
 

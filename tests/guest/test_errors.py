@@ -141,7 +141,7 @@ def test_all_members_raid5():
     all_members(5)
 
 
-@lanes('stock', 'uml')
+@lanes('stock', 'uml', 'kcsan-long', 'rt-long')
 def test_daemon():
     """The daemon's write fails on one member: it is failed, data stays, a return of the
     member brings all together again."""
@@ -219,7 +219,7 @@ def test_create_one_member():
     holds(array, 1, 20, '5a')
 
 
-@lanes('stock')
+@lanes('stock', 'rt-long')
 def test_create_all_members():
     """No member takes the new bitmap: no write is acknowledged, none is lost, and it is
     made once they do."""

@@ -56,7 +56,7 @@ def test_lazy_raid4():
     without_each(*first_writes(4))
 
 
-@lanes('stock', 'uml')
+@lanes('stock', 'uml', 'kcsan-long', 'rt-long')
 def test_lazy_raid5():
     without_each(*first_writes(5))
 

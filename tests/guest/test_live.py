@@ -90,7 +90,7 @@ def run_convert(to, array):
     return True
 
 
-@lanes('stock')
+@lanes('stock', 'kcsan-long', 'rt-long')
 def test_both_ways_raid1():
     both_ways(1)
 

@@ -70,7 +70,7 @@ def readded(level):
     equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-@lanes('stock', 'uml-long', 'backports')
+@lanes('stock', 'uml-long', 'backports', 'kcsan-long', 'rt-long')
 def test_readd_raid1():
     readded(1)
 
@@ -431,7 +431,7 @@ def test_mixed_block_sizes():
     holds(array, 8, 8, '96')
 
 
-@lanes('stock', 'uml')
+@lanes('stock', 'uml', 'kcsan-long', 'rt-long')
 def test_members_come_and_go():
     """Fail, remove and re-add again and again under writes."""
     array = make(1)
@@ -453,7 +453,7 @@ def test_members_come_and_go():
     equal(array.sync('check'), 0, 'mismatch_cnt')
 
 
-@lanes('stock', 'uml')
+@lanes('stock', 'uml', 'kcsan-long', 'rt-long')
 def test_sysfs_while_starting_and_stopping():
     """Everything in llbitmap/ is read while arrays start, are written and stop."""
     done = threading.Event()

@@ -28,7 +28,7 @@ def stats(array):
     return {name: int(value) for name, value in lines}
 
 
-@lanes('stock')
+@lanes('stock', 'kcsan-long', 'rt-long')
 def test_stats():
     """Each count is that of something which is counted here by other means."""
     array = make(1)

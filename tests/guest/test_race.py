@@ -144,7 +144,7 @@ def load_fails(level):
     array.wait_idle()
 
 
-@lanes('long')
+@lanes('long', 'rt-long')
 def test_load_fails_raid1():
     load_fails(1)
 

@@ -10,7 +10,7 @@ def test_raid5_short():
     Torture('raid5', 1).run(10)
 
 
-@lanes('long', 'uml-long')
+@lanes('long', 'uml-long', 'kcsan-long', 'rt-long')
 @limit(2000)
 def test_raid1():
     Torture('raid1', 1).run(50)
@@ -22,7 +22,7 @@ def test_raid1_3():
     Torture('raid1-3', 1).run(50)
 
 
-@lanes('long', 'uml-long')
+@lanes('long', 'uml-long', 'kcsan-long', 'rt-long')
 @limit(2000)
 def test_raid10():
     Torture('raid10', 1).run(50)
@@ -40,7 +40,7 @@ def test_raid10_offset():
     Torture('raid10-o2', 1).run(50)
 
 
-@lanes('long', 'uml-long')
+@lanes('long', 'uml-long', 'kcsan-long', 'rt-long')
 @limit(2000)
 def test_raid5():
     Torture('raid5', 2).run(50)

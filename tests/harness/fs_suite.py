@@ -7,13 +7,10 @@ file system came to, and in the end a table; writes build/fs-suite/report.json, 
 level, stressor, llbitmap, none}, and report.md. Exit status 0: nothing failed that passes without
 a bitmap, and all that has to hold afterwards held."""
 
-import fcntl
-import hashlib
 import json
 import pathlib
 import re
 import shutil
-import subprocess
 import sys
 
 import guests
@@ -35,36 +32,6 @@ def everything():
 def tests(wanted):
     """The tests of test_fs.py that these are of."""
     return list(dict.fromkeys('fs.' + '_'.join(name.split('/')[:2]) for name in wanted))
-
-
-def tools():
-    """The folder with the commands and their libraries, in the cache; made once for what is
-    installed in the root, whose libraries they use."""
-    root = pathlib.Path(guests.last_line('scripts/lab', 'root', 'forky'))
-    made_of = hashlib.sha256((root / 'var/lib/dpkg/status').read_bytes() + (HERE / 'fetch').read_bytes())
-    cache = root.parents[1] / 'fs-suite'
-    folder = cache / made_of.hexdigest()[:12]
-    cache.mkdir(exist_ok=True)
-    with open(cache / '.lock', 'w', encoding='utf-8') as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not folder.is_dir():
-            fetch(cache, folder)
-    return folder
-
-
-def fetch(cache, folder):
-    print('fs-suite: downloading stress-ng, dbench, xfsprogs ...', file=sys.stderr, flush=True)
-    log, new = OUT / 'fetch.log', cache / 'new'
-    shutil.rmtree(new, ignore_errors=True)  # of one that was killed
-    new.mkdir()
-    with open(log, 'wb') as said:
-        status = subprocess.run(
-            ['scripts/lab', 'chroot', 'forky', '--bind', f'{HERE}:/fs', '--bind', f'{new}:/new', '--',
-             '/fs/fetch', '/new'], cwd=guests.ROOT, stdin=subprocess.DEVNULL, stdout=said,
-            stderr=said, check=False).returncode
-    if status:
-        raise guests.NotBuilt(f'the packages were not fetched: status {status}, see {log}')
-    new.rename(folder)
 
 
 def rows(logs):
@@ -127,10 +94,10 @@ def main():
     OUT.mkdir(parents=True)
     (OUT / 'wanted').write_text('\n'.join(wanted) + '\n', encoding='utf-8')
     try:
-        folder = tools()
+        folder = pathlib.Path(guests.last_line('scripts/lab', 'fetch', 'forky', str(HERE / 'stressing')))
         files = {name: HERE / name for name in ('test_fs.py', 'stressors')}
-        files |= {f'tools/{path.name}': path for path in folder.iterdir()}
-        files |= {'wanted': OUT / 'wanted', 'llbitmap.ko': guests.module('forky', OUT / 'build.log')}
+        files |= {f'tools/{path.name}': path for path in folder.rglob('*') if path.is_file()}
+        files |= {'wanted': OUT / 'wanted', 'llbitmap.ko': guests.module('forky', log=OUT / 'build.log')}
     except guests.NotBuilt as why:
         sys.exit(f'fs-suite: {why}')
     guests.job(OUT / 'job', files)

@@ -18,7 +18,7 @@ Line = collections.namedtuple('Line', 'folder mutant passes kernel tests')
 
 
 def read_line(text):
-    """[+]MUTANT[@uml] TEST...; None where there is none."""
+    """[+]MUTANT[@KERNEL] TEST...; None where there is none."""
     words = text.split()
     if len(words) < 2 or words[0].startswith('#'):
         return None
@@ -34,9 +34,9 @@ def one(line):
     folder.mkdir(parents=True)
     subprocess.run(['git', '-C', TREE, 'checkout', '-q', '--', '.'], check=True)
     subprocess.run([TREE / 'scripts/mutants', '--apply', line.mutant, TREE], check=True)
-    build = 'uml' if line.kernel == 'uml' else 'forky'
+    build = {'stock': ['forky'], 'uml': ['uml']}.get(line.kernel, ['forky', '--kernel', line.kernel])
     try:
-        module = guests.module(build, folder / 'build.log', TREE)
+        module = guests.module(*build, log=folder / 'build.log', tree=TREE)
     except guests.NotBuilt:
         sys.exit(f'guest-mutants: {line.mutant} does not build, see {folder}/build.log')
     guests.job(folder / 'job', {'llbitmap.ko': module})

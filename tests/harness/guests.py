@@ -26,9 +26,9 @@ def last_line(*command, log=None, cwd=ROOT):
     return lines[-1]
 
 
-def module(suite, log=None, tree=ROOT):
-    """The module of a tree, built for a suite (or uml): its path."""
-    return last_line(tree / 'scripts/lab', 'build', suite, log=log, cwd=tree)
+def module(*what, log=None, tree=ROOT):
+    """The module of a tree, built for what "scripts/lab build" takes: its path."""
+    return last_line(tree / 'scripts/lab', 'build', *what, log=log, cwd=tree)
 
 
 def peer(suite='forky'):

@@ -259,7 +259,8 @@ class Work:
         """Its row, of what was done before only; nothing is made for that."""
         if kernel.arch == 'amd64' and not any(LAB.glob(f'roots/{kernel.root}-*')):
             return row(kernel)
-        if kernel.compiler == 'clang' and not any(LAB.glob(f'clang/{kernel.root}-*')):
+        if kernel.compiler == 'clang' and not any(
+                LAB.glob(f'clang/{pathlib.Path(self.root(kernel)).name}+*')):
             return row(kernel)
         return row(kernel, *(kept(key)[0] for key in self.keys(kernel)))
 

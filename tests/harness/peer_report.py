@@ -77,7 +77,7 @@ def main():
         return 2
     OUT.mkdir(parents=True, exist_ok=True)
     try:
-        module = pathlib.Path(guests.module('forky', OUT / 'build.log'))
+        module = pathlib.Path(guests.module('forky', log=OUT / 'build.log'))
         seen = {'intree': look('intree', list(texts), {'intree/md-mod.ko': guests.peer()}),
                 'llbitmap': look('llbitmap', list(texts), {'llbitmap.ko': module})}
     except guests.NotBuilt as why:

@@ -28,7 +28,7 @@ import names  # noqa: E402  pylint: disable=wrong-import-position
 import peer_report  # noqa: E402  pylint: disable=wrong-import-position
 import test_fs  # noqa: E402  pylint: disable=wrong-import-position
 from measure import Plan, Size  # noqa: E402  pylint: disable=wrong-import-position
-from llb import faults, pace, sh  # noqa: E402  pylint: disable=wrong-import-position
+from llb import faults, leaks, pace, sh  # noqa: E402  pylint: disable=wrong-import-position
 from llb.sh import Failure, run, wait_until  # noqa: E402  pylint: disable=wrong-import-position
 
 DIED = (122, 'guest forky/stock tcg: ended without a final word: Kernel panic')
@@ -160,7 +160,32 @@ class Results(unittest.TestCase):
         self.assertFalse(lane.Lane([]).passed())
 
 
+class Leaks(unittest.TestCase):
+    def test_ours(self):
+        one = ('unreferenced object 0xffff888 (size 64):\n  comm "mdadm", pid 1\n  backtrace (crc 1):\n'
+               '    kmalloc+0x1/0x2\n    {}\n')
+        self.assertIsNone(leaks.ours(''))
+        self.assertIsNone(leaks.ours(one.format('raid1_run+0x1/0x2 [raid1]')))
+        for frame in 'llb_create+0x1/0x2 [llbitmap]', '0xffffffffc0123456':
+            found = leaks.ours(one.format('raid1_run+0x1/0x2 [raid1]') + 2 * one.format(frame))
+            self.assertEqual((found.count('leaked:'), 'raid1' in found), (2, False), frame)
+
+
 class KernelLog(unittest.TestCase):
+    def races(self, *lines):
+        return list(faults.without_others_races(lines))
+
+    def test_races(self):
+        ruler = '[ 1.0] ' + faults.RULER
+        others = [ruler, '[ 1.0] BUG: KCSAN: data-race in a [raid1] / b [md_mod]', 'a+0x1/0x2 [raid1]', ruler]
+        first = [ruler, '[ 1.0] BUG: KCSAN: data-race in a [llbitmap] / b [md_mod]', 'a+0x1/0x2 [llbitmap]', ruler]
+        under = [ruler, '[ 1.0] BUG: KCSAN: data-race in memcmp / b', 'memcmp+0x1/0x2', 'a+0x1/0x2 [llbitmap]', ruler]
+        kasan = [ruler, 'BUG: KASAN: x', 'a+0x1/0x2 [raid1]', ruler]
+        self.assertEqual(self.races('x', *others, 'y', *others, *first, *others, *under, 'z'),
+                         ['x', 'y', *first, *under, 'z'])
+        self.assertEqual(self.races(*kasan, 'x', *others), [*kasan, 'x'])
+        self.assertEqual(self.races(*others[:2]), others[:2])
+
     def left(self, *lines):
         return list(faults.without_blocked_tasks(lines))
 

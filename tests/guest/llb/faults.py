@@ -20,6 +20,7 @@ GOOD = re.compile('|'.join((
     'KernelAddressSanitizer initialized', r'[Cc]ommand line(:| parameters) ',
     'RCU CPU stall warnings timeout set to')))
 # What a job asked the kernel to show (show_blocked() of tests/guest/tests) is between these.
+RULER, RACE, OURS = '=' * 66, 'BUG: KCSAN: data-race', '[llbitmap]'
 BLOCKED, END_OF_BLOCKED = 'lab: blocked tasks:', 'lab: end of blocked tasks'
 
 
@@ -42,12 +43,31 @@ def without_blocked_tasks(lines):
         yield from kept
 
 
+def without_others_races(lines):
+    """Reports of KCSAN are between two lines of "=". One in whose stacks we are not is not ours:
+    md has races of its own."""
+    report = None
+    for line in lines:
+        if report is None:
+            if not line.endswith(RULER):
+                yield line
+                continue
+            report = [line]
+            continue
+        report.append(line)
+        if len(report) == 2 and RACE not in line or line.endswith(RULER):
+            if len(report) == 2 or any(OURS in one for one in report):
+                yield from report
+            report = None
+    yield from report or ()
+
+
 def main():
     path, = sys.argv[1:]
     with open(path, encoding='utf-8', errors='replace', newline='\n') as file:
         lines = file.read().replace('\r', '').replace('\0', '').split('\n')
     sys.stdout.reconfigure(encoding='utf-8')
-    for line in without_blocked_tasks(lines):
+    for line in without_others_races(without_blocked_tasks(lines)):
         if bad(line):
             print(line)
 

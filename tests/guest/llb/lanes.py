@@ -9,7 +9,8 @@ scripts/test says which kernel each lane is. Read by tests/harness/names.py, on 
 the source: the names must stand there as they are. A file's LIMIT_S is the limit of all of
 its tests that have none of their own."""
 
-LANES = ('stock', 'uml', 'backports', 'peer', 'long', 'uml-long', 'backports-long', 'peer-long')
+LANES = ('stock', 'uml', 'backports', 'peer', 'long', 'uml-long', 'backports-long', 'peer-long',
+         'kcsan-long', 'rt-long')
 
 
 def lanes(*names):
