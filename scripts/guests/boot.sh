@@ -3,7 +3,7 @@
 # Machines whose root file system and /srv are on raid1 arrays boot as machines do: their own
 # kernel and initramfs, udev, systemd, fstab; with the packages of `make deb`, installed by apt.
 #
-#   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools, forky-dracut; never run yet:
+#   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools, forky-dracut,
 #                                                trixie-initramfs-tools
 #
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
@@ -16,7 +16,7 @@
 #   written    nothing is to be resynchronised; files are written to both, and the power goes
 #   recovered  what is not Clean on the members now is resynchronised, and no more; no file is lost
 #   upgraded   apt installs the next kernel, and with it the module and an initramfs (forky: that of
-#              experimental); the boots from here on are of it
+#              experimental; trixie: the newest of its backports, from the series before); the boots from here on are of it
 #   degraded   a member of each is missing, and files are written to both
 #   whole      they are back, and get what they missed
 #   rescued    the initramfs lacks the module: its shell, and the way out of it by the guide
@@ -34,8 +34,8 @@ cd "$(dirname "$0")/../.."
 steps=(make create converted written recovered upgraded degraded whole rescued offline last)
 machine=${1:-}
 case $machine in
-forky-initramfs-tools | forky-dracut) suite=forky root=forky newer=experimental ;;
-trixie-initramfs-tools) suite=trixie root=trixie-backports newer='' ;;
+forky-initramfs-tools | forky-dracut) suite=forky root=forky newer=experimental older='' ;;
+trixie-initramfs-tools) suite=trixie root=trixie-backports newer=trixie-backports older=older ;;
 *)
 	sed -n '3,8s/^# \{0,1\}//p' "$0" >&2
 	exit 2
@@ -47,7 +47,6 @@ if [[ $maker == dracut ]]; then
 	steps=("${steps[@]/rescued/}")
 	steps=("${steps[@]/offline/}")
 fi
-[[ $newer ]] || steps=("${steps[@]/upgraded/}")
 # shellcheck disable=SC2206 # without the empty one
 steps=(${steps[*]})
 (($#)) || set -- "${steps[@]}"
@@ -73,13 +72,13 @@ step_make() {
 	key=$({
 		scripts/lab root "$root"
 		cat scripts/guests/machine.sh build/deb/"$suite"/*.deb
-		echo "$offset $root_mib $newer"
+		echo "$offset $root_mib $newer $older"
 	} | sha256sum)
 	[[ ! -f $out/member || $(cat "$out/key" 2>/dev/null) != "$key" ]] || return 0
 	rm -f "$out/key"
 	scripts/lab chroot "$root" --bind "$out:/made" --bind "$PWD/build/deb/$suite:/packages" \
 		--bind "$PWD/scripts/guests:/guests" -- \
-		/guests/machine.sh "$maker" /made /packages "$offset" "$root_mib" $newer >"$out/make.log" 2>&1 ||
+		/guests/machine.sh "$maker" /made /packages "$offset" "$root_mib" "$newer" $older >"$out/make.log" 2>&1 ||
 		failed "$(tail -n 5 "$out/make.log")"
 	[[ $(tail -n 1 "$out/make.log") == '== made' ]] || failed 'no word of success'
 	echo "$key" >"$out/key"

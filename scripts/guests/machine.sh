@@ -1,15 +1,16 @@
 #!/bin/sh
 # SPDX-License-Identifier: GPL-2.0
-# machine.sh initramfs-tools|dracut OUT PACKAGES OFFSET MIB [SUITE]: run in the lab's root of a suite, under
+# machine.sh initramfs-tools|dracut OUT PACKAGES OFFSET MIB SUITE [older]: run in the lab's root of a suite, under
 # an overlay (scripts/guests/boot.sh). Makes of it a machine that boots by itself, as an
 # administrator would: what makes its initramfs, its arrays in mdadm.conf and fstab, then the
 # packages from the folder PACKAGES with apt. Leaves its root file system in OUT/member, OFFSET
 # bytes from the beginning, where md has a member's data. The packages of SUITE's kernel, which
-# is newer, lie in its /var/upgrade.
+# is newer, lie in its /var/upgrade. older: since that is the root's own already, the machine
+# begins with the last one of the series before.
 #
 # The machine does no more of the lab's than one unit: it takes its job from a disk of that name.
 set -eu
-maker=$1 out=$2 packages=$3 offset=$4 mib=$5 newer=${6:-}
+maker=$1 out=$2 packages=$3 offset=$4 mib=$5 newer=$6 older=${7:-}
 export DEBIAN_FRONTEND=noninteractive
 V=$(ls /lib/modules)
 
@@ -22,6 +23,17 @@ dracut)
 	echo hostonly=no >/etc/dracut.conf.d/lab.conf # this host is a chroot
 	;;
 esac
+if [ "$older" ]; then
+	echo "== the kernel before"
+	old=$(apt-cache search --names-only "^linux-headers-[0-9][0-9.]*[+]${V#*+}\$" |
+		sed 's/^linux-headers-\([^ ]*\) .*/\1/' | sort -V | sed "/^$(echo "$V" | grep -o '^[0-9]*\.[0-9]*')\./,\$d" | tail -n 1)
+	[ "$old" ]
+	apt-get install -y --no-install-recommends "linux-image-$old" "linux-headers-$old"
+	dpkg-query -W -f '${Package}\n' "linux-*${V%-cloud-amd64}*" | xargs apt-get purge -y
+	V=$old
+	modprobe -S "$V" --show-depends raid1
+	[ "$(ls /lib/modules)" = "$V" ]
+fi
 
 echo machine >/etc/hostname
 echo 127.0.1.1 machine >>/etc/hosts
@@ -78,20 +90,18 @@ apt-get install -y --no-install-recommends "$packages"/*.deb
 dkms status
 modprobe -S "$V" --show-depends raid1 | grep -q updates/dkms/llbitmap.ko
 
-if [ "$newer" ]; then
-	echo "== the kernel of $newer, for later"
-	sed -n "s/^\(deb [^ ]* \)[^ ]* main$/\1$newer main/p" /etc/apt/sources.list | sort -u \
-		>/etc/apt/sources.list.d/newer.list
-	apt-get update
-	apt-get clean
-	apt-get install -y --no-install-recommends --download-only -t "$newer" \
-		linux-image-cloud-amd64 linux-headers-cloud-amd64
-	mkdir /var/upgrade
-	mv /var/cache/apt/archives/*.deb /var/upgrade/
-	rm /etc/apt/sources.list.d/newer.list
-	# Both are what the newer kernel brings, and not names without it.
-	ls /var/upgrade/linux-image-[0-9]*.deb /var/upgrade/linux-headers-[0-9]*-cloud-*.deb
-fi
+echo "== the kernel of $newer, for later"
+sed -n "s/^\(deb [^ ]* \)[^ ]* main$/\1$newer main/p" /etc/apt/sources.list | sort -u \
+	>/etc/apt/sources.list.d/newer.list
+apt-get update
+apt-get clean
+apt-get install -y --no-install-recommends --download-only -t "$newer" \
+	linux-image-cloud-amd64 linux-headers-cloud-amd64
+mkdir /var/upgrade
+mv /var/cache/apt/archives/*.deb /var/upgrade/
+rm /etc/apt/sources.list.d/newer.list
+# Both are what the newer kernel brings, and not names without it.
+ls /var/upgrade/linux-image-[0-9]*.deb /var/upgrade/linux-headers-[0-9]*-cloud-*.deb
 
 echo "== its root file system"
 apt-get clean
