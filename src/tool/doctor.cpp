@@ -393,10 +393,11 @@ class Doctor {
 	}
 
 	// When it was installed, or at least built: dpkg keeps a program's own date, and writes its list
-	// of files anew.
+	// of files anew. It says where that is.
 	static s64 mdadm_came()
 	{
-		s64 came = changed_at("/var/lib/dpkg/info/mdadm.list");
+		std::optional<std::string> list = said_by({"dpkg-query", "--control-path", "mdadm", "list"});
+		s64 came = list ? changed_at(list->substr(0, list->find('\n'))) : 0;
 		for (const char *name : {"/usr/sbin/mdadm", "/sbin/mdadm"})
 			came = std::max(came, changed_at(name));
 		return came;
