@@ -180,8 +180,9 @@ class KernelLog(unittest.TestCase):
         others = [ruler, '[ 1.0] BUG: KCSAN: data-race in a [raid1] / b [md_mod]', 'a+0x1/0x2 [raid1]', ruler]
         first = [ruler, '[ 1.0] BUG: KCSAN: data-race in a [llbitmap] / b [md_mod]', 'a+0x1/0x2 [llbitmap]', ruler]
         under = [ruler, '[ 1.0] BUG: KCSAN: data-race in memcmp / b', 'memcmp+0x1/0x2', 'a+0x1/0x2 [llbitmap]', ruler]
+        flags = [ruler, '[ 1.0] BUG: KCSAN: data-race in kthread_is_per_cpu / plat_alloc [llbitmap]', ruler]
         kasan = [ruler, 'BUG: KASAN: x', 'a+0x1/0x2 [raid1]', ruler]
-        self.assertEqual(self.races('x', *others, 'y', *others, *first, *others, *under, 'z'),
+        self.assertEqual(self.races('x', *others, 'y', *flags, *others, *first, *others, *under, 'z'),
                          ['x', 'y', *first, *under, 'z'])
         self.assertEqual(self.races(*kasan, 'x', *others), [*kasan, 'x'])
         self.assertEqual(self.races(*others[:2]), others[:2])
