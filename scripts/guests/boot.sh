@@ -4,7 +4,7 @@
 # kernel and initramfs, udev, systemd, fstab; with the packages of `make deb`, installed by apt.
 #
 #   scripts/guests/boot.sh MACHINE [STEP...]     forky-initramfs-tools, forky-dracut,
-#                                                trixie-initramfs-tools
+#                                                trixie-initramfs-tools, trixie-dracut
 #
 # Each step is a boot, or what is done to the disks between two; without STEP all, in this order.
 # Those of one run go on where the last run ended. tests/guest/boot does the part inside.
@@ -35,7 +35,7 @@ steps=(make create converted written recovered upgraded degraded whole rescued o
 machine=${1:-}
 case $machine in
 forky-initramfs-tools | forky-dracut) suite=forky root=forky newer=experimental older='' ;;
-trixie-initramfs-tools) suite=trixie root=trixie-backports newer=trixie-backports older=older ;;
+trixie-initramfs-tools | trixie-dracut) suite=trixie root=trixie-backports newer=trixie-backports older=older ;;
 *)
 	sed -n '3,8s/^# \{0,1\}//p' "$0" >&2
 	exit 2
