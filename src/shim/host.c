@@ -120,7 +120,7 @@ static u32 array_flags(struct mddev *mddev)
 		f |= PLAT_ARRAY_RESHAPE;
 	if (r & BIT(MD_RECOVERY_INTR))
 		f |= PLAT_ARRAY_INTR;
-	if (mddev->reshape_position != MaxSector)
+	if (READ_ONCE(mddev->reshape_position) != MaxSector)
 		f |= PLAT_ARRAY_RESHAPE_PENDING;
 	if (test_bit(MD_BROKEN, &mddev->flags))
 		f |= PLAT_ARRAY_BROKEN;
@@ -136,7 +136,7 @@ static u32 array_flags(struct mddev *mddev)
 		f |= PLAT_ARRAY_OTHER_META;
 	if (mddev->bitmap_info.file)
 		f |= PLAT_ARRAY_BITMAP_FILE;
-	if (mddev->resync_offset != MaxSector)
+	if (READ_ONCE(mddev->resync_offset) != MaxSector)
 		f |= PLAT_ARRAY_RESYNC_DUE;
 	if (READ_ONCE(mddev->suspended))
 		f |= PLAT_ARRAY_SUSPENDED;
@@ -145,19 +145,20 @@ static u32 array_flags(struct mddev *mddev)
 	return f;
 }
 
+/* md may change these meanwhile, its sync thread and its own each for itself. */
 void plat_array_get(struct plat_array *h, struct plat_array_info *out)
 {
 	struct mddev *mddev = h->mddev;
 
-	out->events = mddev->events;
-	out->sync_size = mddev->resync_max_sectors;
-	out->bitmap_offset = mddev->bitmap_info.offset;
-	out->bitmap_space = mddev->bitmap_info.space;
-	out->level = mddev->level;
-	out->raid_disks = mddev->raid_disks;
-	out->degraded = mddev->degraded;
+	out->events = READ_ONCE(mddev->events);
+	out->sync_size = READ_ONCE(mddev->resync_max_sectors);
+	out->bitmap_offset = READ_ONCE(mddev->bitmap_info.offset);
+	out->bitmap_space = READ_ONCE(mddev->bitmap_info.space);
+	out->level = READ_ONCE(mddev->level);
+	out->raid_disks = READ_ONCE(mddev->raid_disks);
+	out->degraded = READ_ONCE(mddev->degraded);
 	out->flags = array_flags(mddev);
-	out->raid_chunk = mddev->chunk_sectors;
+	out->raid_chunk = READ_ONCE(mddev->chunk_sectors);
 	memcpy(out->uuid, mddev->uuid, sizeof(out->uuid));
 }
 
