@@ -276,8 +276,8 @@ void plat_absent_missed(struct plat_array *h)
 
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, h->mddev) {
-		bool has_all = rdev->raid_disk >= 0 && test_bit(In_sync, &rdev->flags) &&
-			       !test_bit(Faulty, &rdev->flags);
+		bool has_all = READ_ONCE(rdev->raid_disk) >= 0 &&
+			       test_bit(In_sync, &rdev->flags) && !test_bit(Faulty, &rdev->flags);
 
 		if (test_bit(Journal, &rdev->flags))
 			continue;

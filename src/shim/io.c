@@ -35,7 +35,7 @@ int plat_read(struct plat_array *h, u32 index, u64 offset, void *page, u32 bytes
 
 static bool takes_bitmap(struct md_rdev *rdev)
 {
-	return rdev->raid_disk >= 0 && !test_bit(Faulty, &rdev->flags) &&
+	return READ_ONCE(rdev->raid_disk) >= 0 && !test_bit(Faulty, &rdev->flags) &&
 	       !test_bit(Journal, &rdev->flags);
 }
 
@@ -279,18 +279,19 @@ static bool was_flushed(struct plat_batch *b, struct md_rdev *rdev)
 static void count_slots(struct plat_array *h, struct plat_batch *b, struct plat_slots *out)
 {
 	struct mddev *mddev = h->mddev;
+	int slots = READ_ONCE(mddev->raid_disks); /* a reshape's end may change it meanwhile */
 	int slot;
 
 	memset(out, 0, sizeof(*out));
-	out->slots = mddev->raid_disks;
-	out->degraded = mddev->degraded;
+	out->slots = slots;
+	out->degraded = READ_ONCE(mddev->degraded);
 	rcu_read_lock();
-	for (slot = 0; slot < mddev->raid_disks; slot++) {
+	for (slot = 0; slot < slots; slot++) {
 		bool in_sync = false, flushed = true, other = false;
 		struct md_rdev *rdev;
 
 		rdev_for_each_rcu(rdev, mddev) {
-			if (rdev->raid_disk != slot || test_bit(Faulty, &rdev->flags) ||
+			if (READ_ONCE(rdev->raid_disk) != slot || test_bit(Faulty, &rdev->flags) ||
 			    test_bit(Journal, &rdev->flags))
 				continue;
 			if (!test_bit(In_sync, &rdev->flags)) {
