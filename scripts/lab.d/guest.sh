@@ -62,8 +62,8 @@ guest_options() {
 	[[ ${1:-} != -- ]] || shift
 	job_args=("$@")
 	check_suite "$suite"
-	[[ $kernel =~ ^(stock|uml|[0-9].*)$ ]] || is_debug_kernel "$kernel" ||
-		usage_error "guest: --kernel is stock, uml, kcsan, rt or a release, not '$kernel'"
+	[[ $kernel =~ ^(stock|uml|[0-9].*)$ ]] || is_debug_kernel "$kernel" || is_foreign_kernel "$kernel" ||
+		usage_error "guest: --kernel is stock, uml, kcsan, rt, ${foreign_kernels[*]} or a release, not '$kernel'"
 	[[ $cpus =~ ^[1-9][0-9]?$ ]] || usage_error "guest: --cpus '$cpus' is no number"
 	[[ $mem =~ ^[0-9]+[MG]$ ]] || usage_error "guest: --mem '$mem' is not like 2G"
 	[[ $timeout_s =~ ^[1-9][0-9]*$ ]] ||
@@ -75,6 +75,8 @@ guest_options() {
 	((${#disks[@]} == 0)) || [[ $kernel != uml ]] || usage_error "guest: --disk needs QEMU, not --kernel uml"
 	((count == 0)) || [[ $kernel != uml ]] ||
 		usage_error "guest: --count-instructions needs QEMU, not --kernel uml"
+	((count == 0)) || ! is_foreign_kernel "$kernel" ||
+		usage_error "guest: --count-instructions is not for --kernel $kernel"
 	if [[ -n $machine ]]; then
 		[[ $kernel == stock ]] || usage_error "guest: --machine needs --kernel stock"
 		[[ -f $machine/vmlinuz && -f $machine/initrd ]] ||
@@ -110,7 +112,7 @@ prepare_out() {
 initramfs_base() {
 	local dir=$1
 	mkdir -p "$dir"/{bin,dev,proc,sys,modules,lab}
-	cp -- "$(type -P busybox)" "$dir/bin/busybox"
+	cp -- "$busybox" "$dir/bin/busybox"
 	cp -- "$lab_dir/guest-init" "$dir/init"
 	cp -- "$lab_dir/guest-job" "$dir/lab/guest-job"
 	# The first opener of a console, before devtmpfs is there.
@@ -156,7 +158,7 @@ make_initramfs() {
 	local dir=$tmp/initramfs
 	initramfs_base "$dir"
 	[[ $kernel == uml ]] || initramfs_modules "$dir/modules" \
-		virtio_pci virtio_blk virtio_console ext4 overlay
+		"virtio_$bus" virtio_blk virtio_console ext4 overlay
 	mkdir "$dir/job"
 	cp -a -- "$job/." "$dir/job/"
 	job_env >"$dir/lab/env"
@@ -182,11 +184,13 @@ kernel_args+=' watchdog_thresh=50 rcupdate.rcu_cpu_stall_timeout=105 workqueue.w
 # counts timer interrupts in some milliseconds and panics if there are too few
 # (setup_IO_APIC), which on a busy host says nothing of the timer.
 qemu_args() {
-	qemu=(qemu-system-x86_64 -nodefaults -no-user-config -display none
-		-no-reboot -monitor none -machine pc -smp "$cpus" -m "$mem"
-		-kernel "$1" -initrd "$2" -append "console=ttyS0 no_timer_check $kernel_args $3"
+	qemu=("${foreign[@]}")
+	((${#qemu[@]})) || qemu=(qemu-system-x86_64 -machine pc)
+	qemu+=(-nodefaults -no-user-config -display none
+		-no-reboot -monitor none -smp "$cpus" -m "$mem"
+		-kernel "$1" -initrd "$2" -append "console=$serial no_timer_check $kernel_args $3"
 		-chardev "file,id=log,path=$4" -serial chardev:log
-		-device virtio-serial-pci)
+		-device "virtio-serial-$bus")
 }
 
 # machine_args: the same for a machine's own kernel and initramfs, and its job's disk.
@@ -195,7 +199,7 @@ machine_args() {
 	qemu_args "$machine/vmlinuz" "$machine/initrd" "$append" "$out/kernel.log"
 	# shellcheck disable=SC2054
 	qemu+=(-drive "if=none,id=job,file=$tmp/job.tar,format=raw,readonly=on"
-		-device "virtio-blk-pci,drive=job,serial=lab-job")
+		-device "virtio-blk-$bus,drive=job,serial=lab-job")
 	[[ -n $console ]] || return 0
 	local n
 	for n in "${!qemu[@]}"; do
@@ -208,7 +212,10 @@ machine_args() {
 qemu_accel() {
 	case $1 in
 	kvm) echo -accel kvm -cpu host ;;
-	tcg) echo -accel tcg,thread=multi,tb-size=512 -cpu max ;;
+	tcg)
+		echo -accel tcg,thread=multi,tb-size=512
+		((${#foreign[@]})) || echo -cpu max
+		;;
 	# All CPUs in turn; a guest that waits is not waited for.
 	counting) echo -accel tcg,thread=single,tb-size=512 -cpu max -icount shift=0,sleep=off ;;
 	esac
@@ -218,7 +225,7 @@ qemu_accel() {
 # machine booted: the device may exist, open, and then hang the guest.
 pick_accel() {
 	accel=tcg
-	[[ -r /dev/kvm && -w /dev/kvm ]] || return 0
+	[[ -r /dev/kvm && -w /dev/kvm && ${#foreign[@]} == 0 ]] || return 0
 	local boot_id answer
 	boot_id=$(</proc/sys/kernel/random/boot_id)
 	answer=$cache/kvm-$boot_id
@@ -264,22 +271,22 @@ start_qemu() {
 		label="$suite/machine $accel"
 		machine_args
 	else
-		root_image "$suite"
+		root_image "${root##*/}"
 		qemu_args "$vmlinuz" "$tmp/initrd" "$append" "$out/kernel.log"
 		# shellcheck disable=SC2054
 		qemu+=(-drive "if=none,id=root,file=$image,format=raw,readonly=on"
-			-device virtio-blk-pci,drive=root)
+			-device "virtio-blk-$bus,drive=root")
 	fi
 	for name in "${disks[@]}"; do
 		n=$((n + 1))
 		qemu+=(-drive "if=none,id=disk$n,file=$name,format=raw"
-			-device "virtio-blk-pci,drive=disk$n")
+			-device "virtio-blk-$bus,drive=disk$n")
 	done
 	# shellcheck disable=SC2054
 	# The last, so that the job's disks have the names that they always have.
-	[[ $kernel == stock ]] ||
+	[[ ! $kernel_dir ]] ||
 		qemu+=(-drive "if=none,id=modules,file=$kernel_dir/modules.ext4,format=raw,readonly=on"
-			-device virtio-blk-pci,drive=modules,serial=llb-modules)
+			-device "virtio-blk-$bus,drive=modules,serial=llb-modules")
 	qemu+=(-chardev "file,id=job,path=$out/job.log"
 		-chardev "file,id=out,path=$tmp/channels/out.tar"
 		-chardev "file,id=result,path=$tmp/channels/result")
@@ -373,11 +380,18 @@ bad_log() { python3 "$repo/tests/guest/llb/faults.py" "$out/kernel.log"; }
 cmd_guest() {
 	local suite kernel cpus mem timeout_s silence_s append out job udev disks job_args
 	local machine console cut_at cut
-	local root kver files vmlinuz kernel_dir tmp nonce label guest_pid t0 t0_ns boot_s='-'
+	local root kver files vmlinuz kernel_dir='' foreign=() serial=ttyS0 bus=pci busybox
+	local tmp nonce label guest_pid t0 t0_ns boot_s='-'
 	local problem='' problem_status=0 stood_still='' status lines boots=1
 	guest_options "$@"
 	cmd_packages
-	need_root_of "$suite"
+	busybox=$(type -P busybox)
+	if is_foreign_kernel "$kernel"; then
+		need_foreign "$kernel"
+		busybox=$root/usr/bin/busybox
+	else
+		need_root_of "$suite"
+	fi
 	choose_kernel
 	tmp=$(mktemp -d --tmpdir llbitmap-lab.XXXXXX)
 	cleanup_dirs+=("$tmp")
@@ -398,7 +412,7 @@ cmd_guest() {
 choose_kernel() {
 	files=$root vmlinuz=$root/boot/vmlinuz-$kver
 	case $kernel in
-	stock) ;;
+	stock | arm64* | ppc64le | s390x) ;;
 	uml) need_uml ;;
 	*)
 		local release=$kernel

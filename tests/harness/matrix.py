@@ -4,8 +4,8 @@
 (scripts/lab offers: asked, not listed): are there headers, is md's bitmap_type such that it can
 be built, without a warning, through the object gate; does it load in a guest of that kernel and
 pass the tests of the lane "backports"; the newest cloud kernel also built with clang (SUITE/RELEASE/clang),
-though gcc built the kernel; for other architectures (scripts/arch), built and through the
-gate. FILTER: a regular expression for
+though gcc built the kernel; for other architectures (scripts/arch) likewise, in whole guests.
+FILTER: a regular expression for
 SUITE/RELEASE[/clang], as --list prints them. --newest: of each flavour only the newest that is released.
 --builds: no guests.
 
@@ -41,7 +41,8 @@ UNRELEASED = 'experimental'
 CLANG_FLAVOUR = 'cloud-amd64'  # of which the newest is also built for with clang
 # Kbuild says so itself, and goes on: that another compiler built the kernel is what is tried.
 OTHER_COMPILER = 'warning: the compiler differs from the one used to build the kernel'
-ARCHES = {'arm64': 'cloud-arm64', 'ppc64le': 'powerpc64le-64k', 's390x': 's390x'}
+# What scripts/arch and the lab's guests call them, and Debian.
+ARCHES = {'arm64': 'cloud-arm64', 'arm64-16k': 'arm64-16k', 'ppc64le': 'powerpc64le-64k', 's390x': 's390x'}
 
 # What a row says of a kernel, before anything was tried. builds false: refused has the line in
 # which the build said no, or why says what else went wrong.
@@ -124,7 +125,7 @@ def last_error(log):
 def row(kernel, *results):
     """results: of the steps that were done."""
     found = {'kernel': kernel.release, 'suite': kernel.suite, 'flavour': kernel.flavour,
-             'arch': kernel.arch, **UNTRIED, 'headers': kernel.headers, 'compiler': kernel.compiler}
+             'arch': kernel.arch.partition('-')[0], **UNTRIED, 'headers': kernel.headers, 'compiler': kernel.compiler}
     if not kernel.headers:
         found['why'] = 'no headers in the archive'
     for result in results:
@@ -339,7 +340,9 @@ def cross_built(kernel, out):
     with log.open('w', encoding='utf-8') as sink:
         done = subprocess.run(['scripts/arch', 'module', kernel.arch], cwd=guests.ROOT, check=False,
                               stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT)
-    return cross_judged(done.returncode, log.read_text(encoding='utf-8', errors='replace')), [log]
+    result = cross_judged(done.returncode, log.read_text(encoding='utf-8', errors='replace'))
+    module = guests.ROOT / f'build/arch/{kernel.arch}/module/build/{kernel.release}/llbitmap.ko'
+    return result, [log, module] if result['builds'] else [log]
 
 
 def judged(found):
@@ -358,8 +361,8 @@ def run(kernel, module, tests, out):
     guests.job(out / 'job', {'llbitmap.ko': module})
     found = lane.Lane(tests, heard)
     lane.run(found, lane.lab(str(out / 'guest'), [
-        str(guests.ROOT / 'scripts/lab'), 'guest', '--suite', kernel.root, '--kernel', kernel.release,
-        '--no-udev', '--job', str(out / 'job')]), limit=2)
+        str(guests.ROOT / 'scripts/lab'), 'guest', '--suite', kernel.root, '--kernel',
+        kernel.release if kernel.arch == 'amd64' else kernel.arch, '--no-udev', '--job', str(out / 'job')]), limit=2)
     return judged(found)
 
 
@@ -372,7 +375,7 @@ def tests_of(listing):
 
 def crossed(wanted):
     """The kernels of other architectures that scripts/arch builds for, if one is asked for or
-    their root is there. They have no image here: no guest is booted."""
+    their root is there."""
     if not any(LAB.glob('roots/arch-*')) and not any(map(wanted.search, ARCHES.values())):
         return []
     try:
@@ -380,7 +383,7 @@ def crossed(wanted):
     except guests.NotBuilt as why:
         print(f'matrix: other architectures: {why}', file=sys.stderr)
         return []
-    return [Kernel(release, 'forky', flavour, arch, gcc, True, False, 'gcc')
+    return [Kernel(release, 'forky', flavour, arch, gcc, True, True, 'gcc')
             for arch, flavour in ARCHES.items()
             for release, gcc in [(root / f'etc/arch-{arch}').read_text(encoding='utf-8').split()]]
 

@@ -686,6 +686,12 @@ experimental linux-image-8.0-powerpc64le 8.0~rc1-1~exp1
                                            (1, 'fences', True, True), (1, 'make failed', False, None)):
             found = matrix.cross_judged(status, f'CC x\nlab: arm64: {last}\n' if last else 'CC x\n')
             self.assertEqual((found['builds'], found.get('gate')), (builds, gate), last)
+        # One that would be booted, and was not, is not as it should be.
+        kernel = matrix.Kernel('7.2.12+deb14-arm64-16k', 'forky', 'arm64-16k', 'arm64-16k', 'gcc-16',
+                               True, True, 'gcc')
+        self.assertEqual(matrix.row(kernel)['arch'], 'arm64')
+        self.assertFalse(matrix.sound(kernel, matrix.row(kernel, self.DONE)))
+        self.assertTrue(matrix.sound(kernel, matrix.row(kernel, self.DONE, self.RAN)))
 
     def test_the_lane_has_the_test_that_loads(self):
         tests = matrix.tests_of(subprocess.run([f'{ROOT}/tests/harness/names.py'], check=True,
