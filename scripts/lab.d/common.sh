@@ -142,10 +142,11 @@ mirror() {
 }
 
 cmd_clean() {
-	[[ $# -eq 1 ]] || usage_error "clean takes a suite, uml, debug, kernels, clang, fetched or all"
+	[[ $# -eq 1 ]] || usage_error "clean takes a suite, uml, debug, kernels, clang, fetched, arch or all"
 	case $1 in
 	all) rm -rf --one-file-system -- "$cache" ;;
 	uml | debug | kernels | clang | fetched) rm -rf --one-file-system -- "${cache:?}/$1" ;;
+	arch) rm -rf --one-file-system -- "$cache/roots"/{arch,guest}-* ;;
 	forky | trixie-backports | experimental)
 		rm -rf --one-file-system -- "$cache/roots/$1"-* ;;
 	*) usage_error "clean: unknown suite '$1'" ;;

@@ -157,8 +157,9 @@ job_env() {
 make_initramfs() {
 	local dir=$tmp/initramfs
 	initramfs_base "$dir"
-	[[ $kernel == uml ]] || initramfs_modules "$dir/modules" \
-		"virtio_$bus" virtio_blk virtio_console ext4 overlay
+	local modules=(virtio_pci virtio_blk virtio_console ext4 overlay)
+	[[ $bus == pci ]] || modules=("${modules[@]:1}") # built in
+	[[ $kernel == uml ]] || initramfs_modules "$dir/modules" "${modules[@]}"
 	mkdir "$dir/job"
 	cp -a -- "$job/." "$dir/job/"
 	job_env >"$dir/lab/env"
