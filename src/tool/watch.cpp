@@ -81,6 +81,15 @@ class Waker {
 	throw Error(kUnreadable, a.name + ": " + why + ", so whether it is " + until + " is not known");
 }
 
+// Wanted, or under way: md counts no member as missing then.
+bool being_replaced(const Running &a)
+{
+	return std::any_of(a.parts.begin(), a.parts.end(), [](const Part &one) {
+		return !one.is("faulty") &&
+		       (one.is("want_replacement") || (one.is("replacement") && !one.is("in_sync")));
+	});
+}
+
 // Throws Error, kUnreadable, where that cannot be known: who waits here may be about to cut
 // the power.
 bool reached(const std::string &until, const std::vector<Judged> &all)
@@ -96,7 +105,7 @@ bool reached(const std::string &until, const std::vector<Judged> &all)
 		if (until == "whole") {
 			if (!a.degraded)
 				not_known(a, until, "md/degraded cannot be read");
-			if (*a.degraded)
+			if (*a.degraded || being_replaced(a))
 				return false;
 			continue;
 		}

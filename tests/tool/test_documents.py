@@ -214,6 +214,7 @@ class Commands(unittest.TestCase):
 
     def test_each(self):
         in_guest, seen = self.lines_of_guest_test(), set()
+        pins = text('scripts', 'lab.d', 'pins-trixie-backports').splitlines()  # what the lab's trixie is made with
         count = 0
         for path in documents.documents():
             lines, inline = documents.pieces(path)
@@ -221,7 +222,7 @@ class Commands(unittest.TestCase):
                 with self.subTest(line, path=os.path.relpath(path, TOP)):
                     count += 1
                     seen.add(line)
-                    if line in NO_COMMANDS or line in in_guest:
+                    if line in NO_COMMANDS or line in in_guest or line in pins:
                         continue
                     program = os.path.basename(line.split()[0])
                     check = getattr(self, 'check_' + program.replace('-', '_'), None)

@@ -562,6 +562,17 @@ class Watch(Case):
         for what in ('synced', 'whole'):
             self.assertEqual(self.run_tool('watch', '--until', what, '--timeout', '1').returncode, SEE_TO)
 
+    def test_until_replaced(self):
+        """md counts no member as missing while one is being replaced."""
+        for states, ends in ((('in_sync', 'in_sync,want_replacement', 'spare'), SEE_TO),
+                             (('in_sync', 'in_sync,want_replacement', 'spare,replacement'), SEE_TO),
+                             (('in_sync', 'faulty,want_replacement', 'in_sync,replacement'), DONE),
+                             (('in_sync', 'in_sync', 'faulty,replacement'), DONE)):
+            shutil.rmtree(self.machine.path('sys/block'))
+            self.machine.array(parts=[(f'sd{name}1', slot, state) for name, slot, state in
+                                      zip('abc', ('0', '1', '1' if 'replacement' in states[2] else 'none'), states)])
+            self.assertEqual(self.until('whole'), ends, states)
+
     def until(self, what):
         done = self.run_tool('watch', '--until', what, '--timeout', '1')
         self.assertEqual((done.stdout, len(done.stderr.splitlines())), ('', int(done.returncode != DONE)))
