@@ -82,7 +82,9 @@ int resync(const ResyncWanted &wanted)
 		what += ": about " + seconds_text(seconds_for(bytes, p.bytes_per_second)) + " at " +
 			bytes_text(p.bytes_per_second) + "/s" +
 			(p.measured ? "" : " (md's limit; disks may be slower)");
-	what += ". Data can be used meanwhile. It goes on after a restart, and cannot be taken back.";
+	what += a.parity() ? ". Parity is made to fit the data as it is."
+			   : ". The first member is copied over the others, right or wrong.";
+	what += " Data can be used meanwhile. It goes on after a restart, and cannot be taken back.";
 	for (const std::string &line : wrapped(what, kColumns))
 		s.line(line);
 	if (a.degraded.value_or(0))

@@ -840,6 +840,7 @@ class Resync(Case):
         self.assertEqual(written, '')
         self.assertIn('931.4 GiB of each member', said)
         self.assertIn("about 1 h 21 min at 195.3 MiB/s (md's limit; disks may be slower)", ' '.join(said.split()))
+        self.assertIn('The first member is copied over the others', ' '.join(said.split()))
         for answer, written, status in (('n', '', REFUSED), ('', '', REFUSED), ('y', '0-119220', DONE)):
             self.machine.write(self.SET, '')
             got = self.on_terminal('resync', 'md0', answer=answer)
