@@ -13,6 +13,7 @@ from llb.array import JOB, MODULE, Array, ramdisks, unload
 from llb.lanes import lanes, limit
 from llb.life import kernel_log
 from llb.sh import equal, need, read, run, wait_until
+from llb.tool import tool
 
 
 def typed(line, status=0):
@@ -290,7 +291,7 @@ def test_parity():
     array = Array(0, disks[:2])
     equal(array.attribute('llbitmap/daemon_sleep'), '7', 'daemon_sleep')
     array.quick()
-    typed('llbitmap resync md0 --yes')
+    tool('resync', 'md0', '--yes')
     array.wait_idle()
     need(set().union(*array.cells()) <= {disk.CLEAN, disk.DIRTY}, 'some of it counts as never written')
     do('mdadm --grow --bitmap=none /dev/mdX', 'mdadm --grow --bitmap=none /dev/md0')
