@@ -185,6 +185,16 @@ class KernelLog(unittest.TestCase):
         self.assertEqual(self.races('x', *others, 'y', *flags, *others, *first, *others, *under, 'z'),
                          ['x', 'y', *first, *under, 'z'])
         self.assertEqual(self.races(*kasan, 'x', *others), [*kasan, 'x'])
+
+        def two_sided(ours, theirs, module='md_mod'):
+            return [ruler, '[ 1.0] BUG: KCSAN: data-race in a [llbitmap] / b [md_mod]',
+                    f'[ 1.0] read{ours} to 0xff35 of 8 bytes by task 205 on cpu 1:', '[ 1.0]  a+0x31/0x360 [llbitmap]', '[ 1.0] ',
+                    f'[ 1.0] write{theirs} to 0xff35 of 8 bytes by task 175 on cpu 0:', f'[ 1.0]  b+0x58/0x109 [{module}]', ruler]
+        self.assertEqual(self.races(*two_sided(' (marked)', '')), [])
+        self.assertEqual(self.races(*two_sided(' (marked)', ' (reordered)')), [])
+        for found in (two_sided('', ''), two_sided('', ' (marked)'), two_sided(' (marked, reordered)', ''),
+                      two_sided(' (marked)', '', module='llbitmap')):
+            self.assertEqual(self.races(*found), found)
         self.assertEqual(self.races(*others[:2]), others[:2])
 
     def left(self, *lines):
