@@ -192,6 +192,11 @@ class KernelLog(unittest.TestCase):
                     f'[ 1.0] write{theirs} to 0xff35 of 8 bytes by task 175 on cpu 0:', f'[ 1.0]  b+0x58/0x109 [{module}]', ruler]
         self.assertEqual(self.races(*two_sided(' (marked)', '')), [])
         self.assertEqual(self.races(*two_sided(' (marked)', ' (reordered)')), [])
+        bare = [line.removeprefix('[ 1.0] ') for line in two_sided(' (marked)', '')]  # as a guest reads them
+        self.assertEqual(self.races(*bare), [])
+        unknown = [ruler, '[ 1.0] BUG: KCSAN: data-race in a [llbitmap]', '[ 1.0] race at unknown origin, with read (marked) to 0xff35',
+                   '[ 1.0]  a+0x31/0x360 [llbitmap]', ruler]
+        self.assertEqual(self.races(*unknown), unknown)
         for found in (two_sided('', ''), two_sided('', ' (marked)'), two_sided(' (marked, reordered)', ''),
                       two_sided(' (marked)', '', module='llbitmap')):
             self.assertEqual(self.races(*found), found)

@@ -21,7 +21,7 @@ GOOD = re.compile('|'.join((
     'RCU CPU stall warnings timeout set to')))
 # What a job asked the kernel to show (show_blocked() of tests/guest/tests) is between these.
 RULER, RACE, OURS = '=' * 66, 'BUG: KCSAN: data-race', '[llbitmap]'
-ACCESS = re.compile(r'\] (?:read|write|read-write)( \([a-z, ]+\))? to 0x')
+ACCESS = re.compile(r'\b(?:read-write|read|write)( \([a-z, ]+\))? to 0x')
 # A task's flags: the scheduler reads them while memalloc_noio_save(), an inline of the kernel's, writes
 # them in us.
 FLAGS = 'kthread_is_per_cpu'
