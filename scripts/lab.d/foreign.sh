@@ -60,29 +60,15 @@ need_foreign() {
 	read -r kver _ <"$("$lab_dir/../arch" root)/etc/arch-$1" || die "scripts/arch has no kernel $1"
 	root=$cache/roots/guest-$1-$({
 		foreign_recipe "$kver"
-		declare -f foreign_make foreign_set_up
+		declare -f foreign_set_up
 	} | sha256sum | head -c 12)
-	[[ -d $root ]] || with_lock "root-guest-$1" foreign_make "$1"
+	[[ -d $root ]] || with_lock "root-guest-$1" make_root "guest-$1" "$root" foreign_set_up \
+		< <(foreign_recipe "$kver")
 }
 
-foreign_make() {
-	[[ ! -d $root ]] || return 0
-	need_root "making a root"
-	rm -rf --one-file-system -- "$cache/roots/.tmp-guest-$1"*
-	local tmp=$cache/roots/.tmp-guest-$1-$$ args=() line uri
-	mkdir -p "$cache/roots"
-	cleanup_dirs+=("$tmp" "$tmp.log")
-	uri=$(mirror)
-	while IFS= read -r line; do
-		line=${line//@TARGET@/$tmp}
-		args+=("${line//@MIRROR@/$uri}")
-	done < <(foreign_recipe "$kver")
-	step "root guest-$1: unpacking packages" "$tmp.log" mmdebstrap "${args[@]}"
-	step "root guest-$1: setting it up" "$tmp.log" foreign_set_up
-	mv -T "$tmp" "$root"
-}
-
+# foreign_set_up ROOT
 foreign_set_up() {
+	local tmp=$1
 	cp "$tmp/usr/share/base-passwd/passwd.master" "$tmp/etc/passwd"
 	cp "$tmp/usr/share/base-passwd/group.master" "$tmp/etc/group"
 	ln -s mawk "$tmp/usr/bin/awk"

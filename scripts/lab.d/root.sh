@@ -1,6 +1,5 @@
 # shellcheck shell=bash
-# Debian roots with stock kernels: made with mmdebstrap, named by their recipe,
-# complete or absent.
+# Debian roots with stock kernels, named by their recipe.
 
 check_suite() {
 	case $1 in
@@ -14,8 +13,7 @@ check_suite() {
 # flex to libelf-dev are for building the UML kernel.
 root_packages=mdadm,fio,kmod,udev,make,bpftool,dmsetup,e2fsprogs,iproute2,xz-utils,zstd,python3,procps,util-linux,flex,bison,bc,libelf-dev
 
-# root_recipe SUITE: mmdebstrap's arguments, one per line; @TARGET@ and
-# @MIRROR@ are filled in later, so that the same recipe has the same name.
+# root_recipe SUITE: for make_root.
 root_recipe() {
 	# Mirrors that are snapshots serve Release files past their Valid-Until.
 	# Only the date is not checked: signatures are.
@@ -63,33 +61,13 @@ root_dir() {
 	printf '%s\n' "$cache/roots/$1-${hash:0:12}"
 }
 
-root_make() {
-	local suite=$1 dir=$2 tmp args=() line uri
-	[[ -d $dir ]] && return
-	need_root "making a root"
-	# We hold the lock: whatever is under a temporary name is of the dead.
-	rm -rf --one-file-system -- "$cache/roots/.tmp-$suite"*
-	tmp=$cache/roots/.tmp-$suite-$$
-	mkdir -p "$cache/roots"
-	cleanup_dirs+=("$tmp" "$tmp.log")
-	uri=$(mirror)
-	while IFS= read -r line; do
-		line=${line//@TARGET@/$tmp}
-		args+=("${line//@MIRROR@/$uri}")
-	done < <(root_recipe "$suite")
-	# INITRD=No: the guests have an initramfs of their own.
-	step "root $suite: installing packages" "$tmp.log" \
-		env INITRD=No mmdebstrap "${args[@]}"
-	mv -T "$tmp" "$dir"
-}
-
 # need_root_of SUITE: makes the root if needed; path in $root, kernel in $kver.
 need_root_of() {
 	check_suite "$1"
 	root=$(root_dir "$1")
 	if [[ ! -d $root ]]; then
 		cmd_packages
-		with_lock "root-$1" root_make "$1" "$root"
+		with_lock "root-$1" make_root "$1" "$root" < <(root_recipe "$1")
 	fi
 	kver=$(cd "$root/usr/lib/modules" && ls -d -- *)
 	[[ $kver != *$'\n'* ]] || die "root $1 has several kernels"
