@@ -285,9 +285,10 @@ bool Cleaner::anything_due(u32 from, u32 to) const
 
 // Clear 5 and 6, of these pages. False: not written now; it stays flagged. A last look at
 // the slots: raid5 ends a write some microseconds before it fails the member that could
-// not take it. Stops, and says where, when no more has to be cleared. Lazily: what is cleared
-// now is written with the next first touch in its page, or by the next pass. Where nothing
-// may be cleared, only what was before is written.
+// not take it. Stops, and says where, when no more has to be cleared; what was cleared before
+// is written also then, for only that makes a crash cost less. Lazily: what is cleared now is
+// written with the next first touch in its page, or by the next pass. Where nothing may be
+// cleared, only what was before is written.
 bool Cleaner::clear_pages(Table *t, u32 from, u32 *to, Pass p)
 {
 	plat_slots slots;
@@ -298,12 +299,13 @@ bool Cleaner::clear_pages(Table *t, u32 from, u32 *to, Pass p)
 	plat_slots_get(host_, &slots);
 	bool ok = whole(slots, false);
 	for (; b < *to && ok; b++) {
-		if (p.keep && dirty_on_disk_bytes(t) <= p.keep) // what is due is written now
+		bool enough = p.keep && dirty_on_disk_bytes(t) <= p.keep;
+		if (enough && !anything_due(b, *to))
 			break;
 		u32 due = due_in(b);
-		u32 cleared = p.clear ? clear_cells(t, b) : 0;
-		became_due(b, due, cleared);
-		if (!due && (p.lazily || !cleared))
+		Cleared cleared = p.clear && !enough ? clear_cells(t, b) : Cleared{0, false};
+		became_due(b, due, cleared.dirty);
+		if (!due && !cleared.parity && (p.lazily || !cleared.dirty))
 			continue;
 		flag_to(flagged == *to ? b : flagged, b);
 		flagged = b;
@@ -325,11 +327,9 @@ void Cleaner::flag_to(u32 last, u32 page)
 }
 
 // 5. The caller holds the leader lock, so no commit is between its copy and its confirm.
-// Returns how many became clean.
-u32 Cleaner::clear_cells(Table *t, u32 page)
+Cleaner::Cleared Cleaner::clear_cells(Table *t, u32 page)
 {
-	u32 cleared = 0;
-	u64 taken_off = 0;
+	Cleared cleared = {0, false};
 
 	t->each_cell(page, with_mark, [&](u64 c, Cell &cell) {
 		if (!clearable(t, c))
@@ -345,8 +345,8 @@ u32 Cleaner::clear_cells(Table *t, u32 page)
 			// full: pairs with (a): a write either took CLEANING
 			// off, or finds the cell without DIRTY_ON_DISK
 			if (cell.cas_full(raw, static_cast<u8>(to))) {
-				cleared++;
-				taken_off += (raw & kDirtyOnDisk) != 0;
+				cleared.dirty += (raw & kDirtyOnDisk) != 0;
+				cleared.parity |= s == State::SyncingUnwritten;
 				if (to == State::Unwritten) // a later reshape looks again
 					set_written_marked(false);
 				break;
@@ -354,7 +354,7 @@ u32 Cleaner::clear_cells(Table *t, u32 page)
 		}
 		return false;
 	});
-	no_longer_dirty_on_disk(taken_off);
+	no_longer_dirty_on_disk(cleared.dirty);
 	return cleared;
 }
 

@@ -45,7 +45,11 @@ class Cleaner : public Commit {
 	bool anything_to_clear(const Table *t, u32 from, u32 to) const;
 	bool anything_due(u32 from, u32 to) const;
 	bool clear_pages(Table *t, u32 from, u32 *to, Pass p) LLB_EXCLUDES(leader_);
-	u32 clear_cells(Table *t, u32 page) LLB_REQUIRES(leader_);
+	struct Cleared {
+		u32 dirty; // cells that are dirty on disk until the page is written
+		bool parity; // built parity that is not on disk until then: a crash costs nothing by that
+	};
+	Cleared clear_cells(Table *t, u32 page) LLB_REQUIRES(leader_);
 	void flag_to(u32 last, u32 page);
 	bool mark_cells(Table *t, u32 from, u32 to, bool *left);
 	void unmark_cells(Table *t) LLB_REQUIRES(daemon_busy_);

@@ -288,10 +288,12 @@ Result Commit::write_flagged(BatchItem *batch, u32 most)
 		// one do not wait for his. What requested stands for is taken, or seen here.
 		more = flagged_from(t, next, 1) > 0;
 		u32 write = 0; // of them, the first so many
+		Reach far = reach(t);
 		for (u32 i = 0; i < n; i++) {
 			Flagged b = batch[i].flagged;
 			// What all of a bitmap is written for is no touch.
-			Span fresh = copy_page(t, b.page, batch[write].buf, b.flags & kFlagFresh); // 3
+			Reach *touches = b.flags & kFlagFresh ? &far : nullptr;
+			Span fresh = copy_page(t, b.page, batch[write].buf, touches); // 3
 			// A writer that found its chunk dirty and not yet durable has flagged the
 			// page once more. The commit that it met has made that durable.
 			if (b.flags == kFlagFresh && !fresh.to)
@@ -399,8 +401,8 @@ u32 Commit::gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_pag
 // 3: the bytes to write. A first touch covers neighbours: clean and unwritten ones are
 // called dirty on disk, while memory keeps the truth. Returns where these lie, or nothing
 // if no cell of the page is fresh: elsewhere all that is written as dirty is DIRTY_ON_DISK
-// already, and only the holder of the leader lock takes that off.
-Span Commit::copy_page(Table *t, u32 page, u8 *buf, bool may_cover)
+// already, and only the holder of the leader lock takes that off. far: none: nothing is covered.
+Span Commit::copy_page(Table *t, u32 page, u8 *buf, Reach *far)
 {
 	const u64 start = u64{page} << kPageShift;
 	const u32 first = u32(t->page_first(page) + LLB_CELLS_OFFSET - start);
@@ -425,8 +427,8 @@ Span Commit::copy_page(Table *t, u32 page, u8 *buf, bool may_cover)
 		if (touched && eight::fresh(keep(raw, end - at)))
 			fresh = {base::min(fresh.from, u16(at)), u16(base::min(at + 8, end))};
 	}
-	if (fresh.to && may_cover)
-		fresh = cover_touches(t, page, buf, fresh, reach(t));
+	if (fresh.to && far)
+		fresh = cover_touches(t, page, buf, fresh, far);
 	for (u32 i = end; i < kPageBytes; i++)
 		buf[i] = 0;
 	return fresh;
@@ -476,7 +478,7 @@ Result Commit::write_header_once()
 			says_ == Header::EventsOnly ? events : base::min(sb_.events_cleared, events);
 	}
 	// cells behind the header in the same logical block go along, as they are
-	copy_page(table(), 0, io_buf_, false);
+	copy_page(table(), 0, io_buf_, nullptr);
 	plat_io_begin(host_);
 	plat_io_add(host_, 0, io_buf_, header_bytes());
 	plat_io_wait(host_, &io);

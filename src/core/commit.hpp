@@ -114,7 +114,7 @@ class Commit : public Cost {
 	base::Result write_narrow() LLB_REQUIRES(leader_);
 	u32 flagged_from(const Table *t, u32 from, u32 most) const;
 	u32 gather(Table *t, u32 from, u32 room, BatchItem *batch, u32 *next_page) LLB_REQUIRES(leader_);
-	Span copy_page(Table *t, u32 page, u8 *buf, bool may_cover) LLB_REQUIRES(leader_);
+	Span copy_page(Table *t, u32 page, u8 *buf, Reach *far) LLB_REQUIRES(leader_);
 	void confirm_page(Table *t, u32 page, const u8 *buf, Span fresh) LLB_REQUIRES(leader_);
 	void add_page_io(Table *t, u32 page, u8 *buf) LLB_REQUIRES(leader_);
 	base::Result write_header_once() LLB_REQUIRES(leader_);

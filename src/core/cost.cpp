@@ -88,24 +88,6 @@ void Cost::watch_budget()
 	arm_at_least(base::min(kHurry_ms, sleep_ms()));
 }
 
-// How far first touches may reach now: as far as the budget allows that more is called dirty
-// than is written, and never over half of what is left of it. [the leader lock]
-Reach Cost::reach(const Table *t) const
-{
-	const u32 shift = t->geo.chunk_shift;
-	u64 window = base::min<u64>(kCoverChunksMax, base::max<u64>(kCoverSectorsMax >> shift, 1));
-	u64 budget = budget_bytes();
-	u64 crash = crash_bytes();
-
-	if (budget == kNoLimit)
-		return {true, u32(window), kPageBytes};
-	u64 left = crash < budget ? (budget - crash) / 2 >> shift >> kSectorShift : 0;
-	if (!left)
-		return {false, 1, 0};
-	return {crash < budget / 4, u32(base::min(window, u64{1} << base::log2(left))),
-		u32(base::min<u64>(left, kPageBytes))};
-}
-
 void Cost::became_dirty_on_disk(u64 cells)
 {
 	dirty_on_disk_.store_relaxed(dirty_on_disk_.load_relaxed() + cells);

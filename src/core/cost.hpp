@@ -36,7 +36,8 @@ class Cost : public Alarm {
 	void stop_hurrying() { hurried_.exchange_full(0); } // before the scans: pairs with watch_budget()
 
 	// The holder of the leader lock.
-	Reach reach(const Table *t) const;
+	// Of a commit: what is counted of its touches is counted when it is written.
+	Reach reach(const Table *t) const { return {budget_bytes(), crash_bytes(), t->geo.chunk_shift}; }
 	void watch_budget();
 	void became_dirty_on_disk(u64 cells);
 	void no_longer_dirty_on_disk(u64 cells);

@@ -34,8 +34,9 @@ u32 count_dirty(const Cell *cells, u32 from, u32 size)
 // behind it, or before it, half as much again on the other side. The cells are the
 // evidence, so that no state and no clock is needed. Hints: what they say a moment later
 // does not matter.
-Span cover_of(const Table *t, u32 page, u32 at, Reach reach)
+Span cover_of(const Table *t, u32 page, u32 at, const Reach &reach)
 {
+	const u32 window = reach.window(), ahead = reach.ahead();
 	const Cell *cells = t->pages[page];
 	const u64 start = u64{page} << kPageShift;
 	const u32 first = u32(t->page_first(page) + LLB_CELLS_OFFSET - start);
@@ -43,13 +44,13 @@ Span cover_of(const Table *t, u32 page, u32 at, Reach reach)
 	Span span = {u16(at), u16(at + 1)};
 	u32 dirty = 1;
 
-	if (!reach.ahead)
+	if (!ahead)
 		return span;
-	for (u32 size = 2; size <= reach.window; size *= 2) {
+	for (u32 size = 2; size <= window; size *= 2) {
 		u32 from = at & ~(size - 1);
 		// the half of the window that was not counted yet
 		dirty += count_dirty(cells, from + (at & (size / 2) ? 0 : size / 2), size / 2);
-		if (dirty > 1 && (reach.near || dirty * kCoverDensity >= size))
+		if (dirty > 1 && (reach.near() || dirty * kCoverDensity >= size))
 			span = {u16(from), u16(from + size)};
 	}
 	u32 low = at, high = at + 1;
@@ -58,10 +59,10 @@ Span cover_of(const Table *t, u32 page, u32 at, Reach reach)
 	while (high < end && dirty_like(state_of(cells[high].load_relaxed())))
 		high++;
 	if (low < at && high == at + 1)
-		span.to = u16(base::max<u32>(span.to, at + 1 + base::min((at - low) / 2, reach.ahead)));
+		span.to = u16(base::max<u32>(span.to, at + 1 + base::min((at - low) / 2, ahead)));
 	if (low == at && high > at + 1)
-		span.from = u16(base::min<u32>(
-			span.from, at - base::min(at, base::min((high - at - 1) / 2, reach.ahead))));
+		span.from = u16(
+			base::min<u32>(span.from, at - base::min(at, base::min((high - at - 1) / 2, ahead))));
 	// All of the run, so that none of it is looked at again.
 	return {u16(base::max<u32>(base::min<u32>(span.from, low), first)),
 		u16(base::min<u32>(base::max<u32>(span.to, high), end))};
@@ -69,21 +70,34 @@ Span cover_of(const Table *t, u32 page, u32 at, Reach reach)
 
 } // namespace
 
-Span cover_touches(const Table *t, u32 page, u8 *buf, Span words, Reach far)
+u32 Reach::window() const
+{
+	u64 most = base::min<u64>(kCoverChunksMax, base::max<u64>(kCoverSectorsMax >> chunk_shift_, 1));
+	u64 chunks = left();
+
+	return chunks ? u32(base::min(most, u64{1} << base::log2(chunks))) : 1;
+}
+
+Span cover_touches(const Table *t, u32 page, u8 *buf, Span words, Reach *far)
 {
 	Span all = words;
 	Span span = {0, 0};
 
 	for (u32 at = words.from; at < words.to; at++) {
 		// What became fresh after the copy is the next commit's.
-		if ((at >= span.from && at < span.to) || !is_fresh(t->pages[page][at].load_relaxed()) ||
-		    !dirty_like(static_cast<State>(buf[at])))
+		if (!is_fresh(t->pages[page][at].load_relaxed()) || !dirty_like(static_cast<State>(buf[at])))
 			continue;
-		span = cover_of(t, page, at, far);
-		for (u32 i = span.from; i < span.to; i++) {
-			if (buf[i] == LLB_UNWRITTEN || buf[i] == LLB_CLEAN)
-				buf[i] = LLB_DIRTY;
+		u32 took = 1;
+		if (at < span.from || at >= span.to) {
+			span = cover_of(t, page, at, *far);
+			for (u32 i = span.from; i < span.to; i++) {
+				if (buf[i] == LLB_UNWRITTEN || buf[i] == LLB_CLEAN) {
+					buf[i] = LLB_DIRTY;
+					took++;
+				}
+			}
 		}
+		far->took(took);
 		all = {base::min(all.from, span.from), base::max(all.to, span.to)};
 	}
 	return all;

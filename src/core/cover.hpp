@@ -3,7 +3,7 @@
 // that comes to them soon finds that no I/O of the bitmap is needed.
 #pragma once
 
-#include "core/table.hpp"
+#include "core/ground.hpp"
 
 namespace core {
 
@@ -16,15 +16,37 @@ struct Span {
 	u16 from, to;
 };
 
-// How far a first touch may reach beyond its own chunk.
-struct Reach {
-	bool near; // over a window in which any other chunk is written; else one that is dense
-	u32 window; // chunks, at most; a power of two
-	u32 ahead; // of a stream: chunks, at most
+// How far a first touch may reach beyond its own chunk: never over more than half of what is left
+// of the budget. What a touch took is not left to the next one, also before it is written and
+// counted.
+class Reach {
+    public:
+	// In bytes of the array; budget: kNoLimit: any.
+	Reach(u64 budget, u64 crash, u32 chunk_shift)
+		: budget_{budget}
+		, crash_{crash}
+		, chunk_shift_{chunk_shift}
+	{}
+	// Over a window in which any other chunk is written; else one that is dense.
+	bool near() const { return budget_ == kNoLimit || crash_ < budget_ / 4; }
+	// In chunks: the largest window, a power of two; how far ahead of a stream.
+	u32 window() const;
+	u32 ahead() const { return u32(base::min<u64>(left(), kPageBytes)); }
+	void took(u64 chunks) { crash_ += chunks << chunk_shift_ << kSectorShift; }
+
+    private:
+	u64 left() const // half of it, in chunks
+	{
+		if (budget_ == kNoLimit)
+			return kNoLimit;
+		return crash_ < budget_ ? (budget_ - crash_) / 2 >> chunk_shift_ >> kSectorShift : 0;
+	}
+	u64 budget_, crash_;
+	u32 chunk_shift_; // of sectors
 };
 
 // The first touches in these bytes of a page's copy: what each covers is called dirty on the
 // copy, where it is clean or unwritten. Returns where all that lies.
-Span cover_touches(const Table *t, u32 page, u8 *buf, Span words, Reach far);
+Span cover_touches(const Table *t, u32 page, u8 *buf, Span words, Reach *far);
 
 } // namespace core

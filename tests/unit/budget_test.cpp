@@ -100,6 +100,20 @@ TEST(CrashBytes, NoMoreThanTheArray)
 	EXPECT_EQ(crash_bytes(r), (64 * kChunk - 8) * 512);
 }
 
+// A crash builds it anew, and costs no more by that.
+TEST(CrashBytes, BuiltParityThatIsNotWrittenYetIsNone)
+{
+	Rig r({.level = 5, .members = 3, .state = LLB_SB_FIRST_USE});
+	r.start();
+	r.write(1);
+	r.set_raw(4, LLB_SYNCING_UNWRITTEN | core::kEnded);
+	for (u64 ms = 0; ms < kCleanBy_ms; ms += 100) {
+		r.h.run_for(100);
+		EXPECT_EQ(crash_bytes(r), on_disk(r)) << ms;
+	}
+	EXPECT_EQ(r.disk(4), LLB_CLEAN_UNWRITTEN);
+}
+
 // A run of everything that changes what lies on disk. Whenever nothing is under way, and
 // also before each write of the bitmap lands, the count is what a cut would leave.
 class RandomRun {
@@ -533,6 +547,22 @@ TEST(Budget, AboveItTheDaemonHurries)
 		r.h.run_for(kCleanBy_ms);
 		EXPECT_EQ(r.mib(), 0u);
 	}
+}
+
+// What was cleared lazily, before the budget went, is the cheapest to be rid of.
+TEST(Budget, AHurryWritesWhatIsDue)
+{
+	Many r;
+	ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_RESYNC_BUDGET, 17), 0);
+	r.write_group(0); // 7.9 of 8.5
+	r.h.run_for(2 * kPass_ms + 500);
+	ASSERT_EQ(r.dirty_of(0), 0u);
+	ASSERT_EQ(r.mib(), 7u) << "due";
+	r.write_group(1);
+	r.write_group(2);
+	r.h.run_for(3000); // no regular pass is among these
+	EXPECT_LE(r.mib(), 17u);
+	EXPECT_EQ(crash_bytes(r), on_disk(r));
 }
 
 // Regular passes that come as often as those that hurry.

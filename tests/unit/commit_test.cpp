@@ -450,6 +450,26 @@ TEST(PreCover, DenseWindowsOnlyWhenTheBudgetGoes)
 	EXPECT_FALSE(r.covered(20008));
 }
 
+// The touches of one commit, in one page or in many, are no more than others one after the other.
+TEST(PreCover, WhatATouchTookIsNotLeftToTheNext)
+{
+	for (u64 apart : {64, 64 * 47}) {
+		Wide r;
+		ASSERT_EQ(llb_tune(r.b(), LLB_TUNE_RESYNC_BUDGET, 400), 0);
+		for (u64 i = 0; i < 30; i++) {
+			r.begin_nowait(10048 + apart * i);
+			r.begin_nowait(10049 + apart * i);
+		}
+		llb_unplug(r.b(), 1);
+		EXPECT_GE(r.crash_mib(), 100u) << apart;
+		EXPECT_LE(r.crash_mib(), 400u) << apart;
+		for (u64 i = 0; i < 30; i++) {
+			r.end(10048 + apart * i);
+			r.end(10049 + apart * i);
+		}
+	}
+}
+
 TEST(PreCover, NothingButWhatIsWrittenAboveTheBudget)
 {
 	Wide r;
