@@ -55,16 +55,15 @@ def test_create_raid5():
 
 
 def cleaned(level):
-    """After random writes and an idle time of barrier_idle + 2 * daemon_sleep,
-    the chunks that were written are Clean on the members, and no other."""
+    """Some time after random writes the chunks that were written are Clean on the members, and no
+    other. (When: Daemon.AWrittenChunkIsCleanOnAllMembersInTime in tests/unit.)"""
     array = make(level, chunk=512)
     size = array.bytes() // MIB * MIB
     running = fio.Running(array.path, '96', 0, size, '--rate_iops=100')
     wait_until('fio has written', lambda: array.writes() > 60, 60)
     _, touched = running.stop(time.monotonic())
     need(len(touched) > 20, f'fio wrote only {len(touched)} blocks')
-    array.wait_idle()  # raid5 builds parity first
-    time.sleep(1 + 2 * 1)
+    settle(array)  # raid5 builds parity first
     only(array, chunks_of(array, touched))
     array.equal_over()
     wrong = fio.wrong_blocks(array.path, 0, size, lambda offset: [

@@ -440,7 +440,8 @@ def test_members_come_and_go():
         for turn in range(4):
             gone = array.members[turn % 2]
             fail(array, gone)
-            time.sleep(0.5)
+            seen = array.writes()
+            wait_until('it misses writes', lambda: array.writes() >= seen + 20)  # pylint: disable=cell-var-from-loop
             run('mdadm', array.path, '--re-add', gone)
             array.wait_whole()
     finally:

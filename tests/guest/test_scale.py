@@ -345,8 +345,9 @@ def test_array_16pib_raid10():
 # ---- again and again ----
 
 CYCLES, SINCE = 1000, 100  # memory is compared from that cycle on
-# KiB for each cycle since then. The last: all of the guest, which is not alone with its kernel.
-MOST = {'Slab': 0.5, 'Percpu': 0.5, 'VmallocUsed': 0.5, 'used': 4}
+# KiB for each cycle since then, less than an object of 256 bytes, or a page, that is lost in each.
+# The last: all of the guest, which is not alone with its kernel.
+MOST = {'Slab': 0.25, 'Percpu': 0.25, 'VmallocUsed': 0.25, 'used': 3}
 
 
 def again(cycle, what):

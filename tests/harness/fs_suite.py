@@ -101,14 +101,16 @@ def main():
     except guests.NotBuilt as why:
         sys.exit(f'fs-suite: {why}')
     guests.job(OUT / 'job', files)
-    results = guests.run(tests(wanted), OUT / 'guest', [
+    results, bad = guests.run(tests(wanted), OUT / 'guest', [
         '--suite', 'forky', '--no-udev', '--mem', '4G', '--job', str(OUT / 'job')], say)
     table = report(wanted, rows(OUT.glob('guest*/job.log')))
     versions = ', '.join((folder / 'versions').read_text(encoding='utf-8').splitlines()[:3])
     (OUT / 'report.json').write_text(json.dumps(table, indent=1) + '\n', encoding='utf-8')
     (OUT / 'report.md').write_text(markdown(table, versions), encoding='utf-8')
     print((OUT / 'report.md').read_text(encoding='utf-8') + 'See build/fs-suite/report.md.')
-    return 0 if all(result.passed for result in results.values()) and \
+    if bad:
+        print(f'fs-suite: a guest did not end well: {"; ".join(bad)}', file=sys.stderr)
+    return 0 if not bad and all(result.passed for result in results.values()) and \
         not any('no result' in row['llbitmap'] for row in table) else 1
 
 

@@ -40,10 +40,13 @@ def one(line):
     except guests.NotBuilt:
         sys.exit(f'guest-mutants: {line.mutant} does not build, see {folder}/build.log')
     guests.job(folder / 'job', {'llbitmap.ko': module})
-    results = guests.run(line.tests, folder / 'guest',
-                         ['--suite', 'forky', '--kernel', line.kernel, '--no-udev', '--append',
-                          'slub_debug=FZPU', '--job', str(folder / 'job')])
+    results, bad = guests.run(line.tests, folder / 'guest',
+                              ['--suite', 'forky', '--kernel', line.kernel, '--no-udev', '--append',
+                               'slub_debug=FZPU', '--job', str(folder / 'job')])
     missed = []
+    if line.passes and bad:
+        print(f'NOT SO      {line.mutant}: a guest did not end well: {"; ".join(bad)}', flush=True)
+        missed.append(f'{line.mutant}/guest')
     for name in line.tests:
         result = results.get(name)
         right = result is not None and result.passed == line.passes
@@ -51,7 +54,7 @@ def one(line):
         print(f'{"as wanted" if right else "NOT SO":11} {line.mutant:20} {name:28} {why[:140]}'.rstrip(),
               flush=True)
         missed += [] if right else [f'{line.mutant}/{name}']
-    return len(line.tests) - len(missed), missed
+    return max(len(line.tests) - len(missed), 0), missed
 
 
 def main():

@@ -47,8 +47,9 @@ def job(folder, files):
 
 def run(names, log, options, say=lambda result: None, guests=lane.GUESTS, needs_one=False):
     """Runs these tests in as many guests as it takes; their logs go to log, log-2, ... Tells
-    say() of each result as it comes, and returns them by name. options: of "scripts/lab guest".
-    needs_one: NotStarted is raised when a guest came to no test at all."""
+    say() of each result as it comes, and returns them by name, and what was wrong with guests
+    otherwise: a bad line after the last test's look, an end in disorder. options: of "scripts/lab
+    guest". needs_one: NotStarted is raised when a guest came to no test at all."""
     results = {}
 
     def heard(line):
@@ -57,8 +58,9 @@ def run(names, log, options, say=lambda result: None, guests=lane.GUESTS, needs_
             results[result.name] = result
             say(result)
     guest = lane.lab(str(log), [str(ROOT / 'scripts/lab'), 'guest', *options])
-    lane.run(lane.Lane(names, heard), started(guest) if needs_one else guest, guests)
-    return results
+    tests = lane.Lane(names, heard)
+    lane.run(tests, started(guest) if needs_one else guest, guests)
+    return results, tests.bad
 
 
 class NotStarted(Exception):

@@ -170,6 +170,11 @@ class Leaks(unittest.TestCase):
             found = leaks.ours(one.format('raid1_run+0x1/0x2 [raid1]') + 2 * one.format(frame))
             self.assertEqual((found.count('leaked:'), 'raid1' in found), (2, False), frame)
 
+    def test_lane(self):
+        self.assertTrue(leaks.is_lane('7.2.12-rt-69338af6'))
+        for other in '7.3.4+deb13-rt-amd64', '7.2.12-kcsan-69338af6', '7.2.12+deb14-amd64':
+            self.assertFalse(leaks.is_lane(other), other)
+
 
 class KernelLog(unittest.TestCase):
     def races(self, *lines):
@@ -201,6 +206,12 @@ class KernelLog(unittest.TestCase):
                       two_sided(' (marked)', '', module='llbitmap')):
             self.assertEqual(self.races(*found), found)
         self.assertEqual(self.races(*others[:2]), others[:2])
+
+    def test_what_was_asked_for_is_no_fault_of_a_test(self):
+        asked = ['lab: the job may time out now: ' + faults.BLOCKED, ' Call Trace:', faults.END_OF_BLOCKED]
+        self.assertEqual(list(faults.bad_lines(['x', *asked, 'y'])), [])
+        self.assertEqual(list(faults.bad_lines(['x', *asked, ' Call Trace:'])), [' Call Trace:'])
+        self.assertEqual(list(faults.bad_lines(asked[:2])), asked[1:2])
 
     def left(self, *lines):
         return list(faults.without_blocked_tasks(lines))

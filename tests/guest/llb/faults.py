@@ -80,14 +80,18 @@ def without_others_races(lines):
     yield from report or ()
 
 
+def bad_lines(lines):
+    """Those that must not be there."""
+    return filter(bad, without_others_races(without_blocked_tasks(lines)))
+
+
 def main():
     path, = sys.argv[1:]
     with open(path, encoding='utf-8', errors='replace', newline='\n') as file:
         lines = file.read().replace('\r', '').replace('\0', '').split('\n')
     sys.stdout.reconfigure(encoding='utf-8')
-    for line in without_others_races(without_blocked_tasks(lines)):
-        if bad(line):
-            print(line)
+    for line in bad_lines(lines):
+        print(line)
 
 
 if __name__ == '__main__':
