@@ -192,14 +192,20 @@ void plat_broken_set(struct plat_array *h); /* md fails further writes [any] */
  * waiting for the caller. [sleep] */
 int plat_superblock_write(struct plat_array *h);
 void plat_recovery_wait(struct plat_array *h); /* sync thread: all sync I/O issued so far is done */
-void plat_checkpoint(struct plat_array *h, llb_u64 sector); /* sync thread */
+/* What lies below counts as in sync on new members, soon and after a crash; md raises it, too.
+ * In member sectors. Sync thread */
+void plat_checkpoint(struct plat_array *h, llb_u64 sector);
+llb_u64 plat_checkpoint_get(struct plat_array *h);
 /* Raid4/5/6: empty md's cache of stripes, so that blocks are read from the members again;
  * 0 or a negative error. Waits for all I/O under way. Sync thread [sleep] */
 int plat_stripes_forget(struct plat_array *h);
-/* Raid4/5/6, before plat_recover: nothing on the new members counts as in sync. Sync thread */
-void plat_recovery_back(struct plat_array *h);
-/* Raid4/5/6, at the end of a recovery: recover these member sectors (a multiple of 8),
- * perhaps once more. Calls llb_start_sync, as md does for each step. Their I/O ends by
+/* Raid4/5/6, before plat_recover: of what this recovery made, nothing from that member sector on
+ * counts as in sync. Sync thread */
+void plat_recovery_back(struct plat_array *h, llb_u64 sector);
+/* The same where the recovery was told to stop: the next one begins there. In llb_close_sync */
+void plat_recovery_stopped(struct plat_array *h, llb_u64 sector);
+/* Raid4/5/6: recover these member sectors (a multiple of 8), which the recovery that runs has
+ * passed, perhaps once more. Calls llb_start_sync, as md does for each step. Their I/O ends by
  * plat_recovery_wait(). 0, or a negative error if told to stop. Sync thread [sleep] */
 int plat_recover(struct plat_array *h, llb_u64 sector, llb_u64 sectors);
 __attribute__((format(printf, 3, 4))) void plat_log(struct plat_array *h, llb_u32 level, const char *fmt, ...);

@@ -70,6 +70,8 @@ u64 Resync::skip_sync(u64 sector)
 	if (other_address_space(a))
 		return 0;
 	Table *t = table();
+	if (parity_recovery(a))
+		follow_checkpoint(t);
 	u64 first = sector >> t->geo.chunk_shift;
 	u64 c = first;
 	for (; c < t->geo.chunks && c - first < kSkipChunksMax; c++) {
@@ -190,7 +192,9 @@ void Resync::end_sync(u64 sector, u64 *sectors)
 
 // Was this run told to stop, or did a member fail of which md has not told it yet? What
 // raid5 had read of that one is not compared any more. After plat_recovery_wait(): a
-// stripe that met the failure ended after the member was called faulty.
+// stripe that met the failure ended after the member was called faulty. Or may parity fit a
+// replacement that is not ready? md reads from that what it holds already, and it holds
+// something else where the recovery skipped what was never written.
 bool Resync::disturbed() const
 {
 	plat_slots slots;
@@ -198,7 +202,9 @@ bool Resync::disturbed() const
 
 	plat_slots_get(host_, &slots);
 	plat_array_get(host_, &a);
-	return (a.flags & PLAT_ARRAY_INTR) || ((a.flags & PLAT_ARRAY_SYNC) && !whole(slots, false));
+	return (a.flags & PLAT_ARRAY_INTR) ||
+	       ((a.flags & PLAT_ARRAY_SYNC) &&
+		(!whole(slots, false) || (is_parity(a.level) && slots.replacing)));
 }
 
 // End the begun chunks of [from, to).
@@ -241,7 +247,11 @@ void Resync::cond_end_sync(u64 sector, bool force)
 		return;
 	Table *t = table();
 	u64 to = base::min(sector >> t->geo.chunk_shift, t->geo.chunks);
-	if (!parity_recovery(a)) {
+	if (parity_recovery(a)) {
+		if (!recover_behind(t, sector))
+			return;
+		recovered_to_ = sector;
+	} else {
 		end_chunks(t, base::min(ended_to_, to), to);
 		ended_to_ = to;
 	}
@@ -259,6 +269,9 @@ void Resync::close_sync()
 		recover_again(t);
 	bool stopped = disturbed();
 	bool ends = !stopped && !parity_recovery(a);
+	if (parity_recovery(a) && stopped)
+		stop_recovery(t); // before cells are taken back
+	recovering_ = false;
 	if (ends)
 		end_chunks(t, 0, t->geo.chunks);
 	for (u32 b = 0; b < t->geo.pages; b++) {

@@ -45,7 +45,12 @@ class Resync : public Cleaner {
 	void commit_upto_in_sync_thread(u64 target);
 	bool disturbed() const;
 	void forget_stripes(); // stripes.cpp
+	u64 first_behind(const Table *t, u64 from, u64 to) const;
+	bool recover_run(Table *t, u64 from, u64 to);
 	void recover_again(Table *t);
+	bool recover_behind(Table *t, u64 to_sector);
+	void follow_checkpoint(Table *t);
+	void stop_recovery(const Table *t);
 	void end_chunks(Table *t, u64 from, u64 to);
 
 	// The sync thread's.
@@ -54,6 +59,8 @@ class Resync : public Cleaner {
 	bool stripes_stale_ = false; // see forget_stripes()
 	bool forget_failed_ = false;
 	bool recovering_again_ = false;
+	bool recovering_ = false; // parity; since its first step
+	u64 recovered_to_ = 0; // ... what lies below this member sector may count as in sync
 
 	bool put_off_said_ = false; // daemon_work()'s
 	base::Atomic<u64> next_request_ms_{0}; // daemon_work's

@@ -125,7 +125,7 @@ static void batch_begin(struct plat_batch *b)
 static void batch_put(struct plat_batch *b)
 {
 	rcu_read_lock();
-	if (atomic_dec_and_test(&b->inflight))
+	if (atomic_dec_and_test(&b->inflight)) /* full: pairs with batch_wait() */
 		wake_up(&b->host->io_wait);
 	rcu_read_unlock();
 }
@@ -133,7 +133,8 @@ static void batch_put(struct plat_batch *b)
 static void batch_wait(struct plat_batch *b)
 {
 	batch_put(b);
-	wait_event(b->host->io_wait, !atomic_read(&b->inflight));
+	/* acquire: whose write failed is seen. Pairs with batch_put() */
+	wait_event(b->host->io_wait, !atomic_read_acquire(&b->inflight));
 }
 
 static void batch_end_io(struct bio *bio)

@@ -462,25 +462,57 @@ def test_recovered_under_load_raid5():
     data.holds()
 
 
-def written_behind_recovery(level):
-    """First writes where a recovery has gone by, having skipped what was never written: when
-    it is over the next member may fail at once."""
+def behind_recovery(level, replaced=False):
+    """First writes where a recovery has gone by, having skipped what was never written; it
+    goes on. The last of these disks is the new one, in the place of the first."""
     disks = used(DISKS[level] + 1)
     array = make(level, members=disks[:DISKS[level]], mib=112)
     data = Data(array)
     data.fill(10, 3)  # md calls what is behind in sync only in steps of a 16th of a member
     settle(array)
-    lose(array, disks[0])
     slow(array, 50)
-    add(array, disks[DISKS[level]])
+    if replaced:
+        replace(array, disks[0], disks[-1])
+    else:
+        lose(array, disks[0])
+        add(array, disks[-1])
     running(array, 'recover')
     data.sprinkle(range(4 * KIB, 10 * MIB, 132 * KIB))
     need(array.attribute('sync_action') == 'recover', 'it was recovered too soon')
-    wait_until('recovered', lambda: array.attribute('degraded') == '0', 60, 0.01)
-    fail(array, *disks[1:level - 3])
-    for size in (17, 81, 17):  # what is read comes from the members
+    return array, data, disks
+
+
+def from_the_members(array, data):
+    """What is read is not the stripe cache's."""
+    for size in (17, 81, 17):
         array.set('stripe_cache_size', size)
     data.holds()
+
+
+def written_behind_recovery(level):
+    """When it is over the next member may fail at once."""
+    array, data, disks = behind_recovery(level)
+    wait_until('recovered', lambda: array.attribute('degraded') == '0', 60, 0.01)
+    fail(array, *disks[1:level - 3])
+    from_the_members(array, data)
+
+
+def failed_in_recovery(level, replaced, checkpoint):
+    """A member fails before it is over: what it had is computed, and from what the new one has
+    only where that is right. checkpoint: md has called what is behind in sync."""
+    array, data, disks = behind_recovery(level, replaced)
+    if checkpoint:
+        array.set('llbitmap/daemon_sleep', 1)
+        done = array.attribute('sync_completed')
+        wait_until('it comes to a checkpoint', lambda: array.attribute('sync_completed') != done, 60)
+        need(array.attribute('sync_action') == 'recover', 'it was recovered too soon')
+    fail(array, disks[1])
+    from_the_members(array, data)
+    fast(array)
+    if level == 6:
+        wait_until('recovered', lambda: array.attribute('degraded') == '1', 60)
+        fail(array, disks[2])
+        from_the_members(array, data)
 
 
 @lanes('long')
@@ -491,3 +523,23 @@ def test_written_behind_recovery_raid5():
 @lanes('long')
 def test_written_behind_recovery_raid6():
     written_behind_recovery(6)
+
+
+@lanes('stock')
+def test_failed_in_recovery_raid6():
+    failed_in_recovery(6, replaced=False, checkpoint=False)
+
+
+@lanes('long')
+def test_failed_in_recovery_at_a_checkpoint_raid6():
+    failed_in_recovery(6, replaced=False, checkpoint=True)
+
+
+@lanes('long')
+def test_failed_while_replaced_raid5():
+    failed_in_recovery(5, replaced=True, checkpoint=False)
+
+
+@lanes('long')
+def test_failed_while_replaced_at_a_checkpoint_raid6():
+    failed_in_recovery(6, replaced=True, checkpoint=True)

@@ -705,6 +705,13 @@ void plat_checkpoint(struct plat_array *h, llb_u64 sector)
 {
 	called("plat_checkpoint");
 	h->checkpoints.push_back(sector);
+	h->checkpoint = sector;
+}
+
+llb_u64 plat_checkpoint_get(struct plat_array *h)
+{
+	called("plat_checkpoint_get");
+	return h->checkpoint;
 }
 
 int plat_stripes_forget(struct plat_array *h)
@@ -714,10 +721,17 @@ int plat_stripes_forget(struct plat_array *h)
 	return h->stripes_error;
 }
 
-void plat_recovery_back(struct plat_array *h)
+void plat_recovery_back(struct plat_array *h, llb_u64 sector)
 {
 	called("plat_recovery_back");
 	h->recovery_back_at.push_back(h->stripes_forgotten);
+	h->checkpoint = base::min<u64>(h->checkpoint, sector);
+}
+
+void plat_recovery_stopped(struct plat_array *h, llb_u64 sector)
+{
+	called("plat_recovery_stopped");
+	h->stopped_at.push_back(sector);
 }
 
 int plat_recover(struct plat_array *h, llb_u64 sector, llb_u64 sectors)

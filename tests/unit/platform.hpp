@@ -112,6 +112,8 @@ struct plat_array {
 	std::atomic<u64> waits{0};
 	std::vector<u64> checkpoints;
 	std::vector<int> recovery_back_at; // after how many empty caches
+	u64 checkpoint = 0; // the last one, also md's own
+	std::vector<u64> stopped_at; // recoveries
 	std::vector<std::pair<u64, u64>> recovered_again; // sector, sectors
 	std::function<int(u64 sector)> on_recover; // what it returns; 0 if empty
 	std::function<void(u64 &sector, u64 &sectors)> on_map; // md's mapping; else whole stripes

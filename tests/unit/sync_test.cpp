@@ -464,6 +464,119 @@ TEST(Sync, ARecoveryThatGoesBackCanBeStopped)
 	EXPECT_EQ(r.state(9), State::NeedSync);
 }
 
+// A raid6 whose recovery has passed all, and skipped it.
+struct Passed : Rig {
+	Passed()
+		: Rig({.level = 6, .members = 4})
+	{
+		start();
+		h.fail_member(1);
+		action(*this, kRecover);
+		sync(*this);
+		h.on_recover = [this](u64 sector) {
+			u64 blocks;
+			EXPECT_TRUE(llb_start_sync(b(), sector, &blocks, 1));
+			checkpoint_then = h.checkpoint;
+			return 0;
+		};
+	}
+	u64 checkpoint_then = 0;
+};
+
+// md goes on where it was when it was told to stop: a second member failed, and what is computed
+// for that is read from the new one. What was first written behind it must not be.
+TEST(Sync, ARecoveryThatIsStoppedEndsBeforeWhatWasWrittenBehindIt)
+{
+	for (bool at_the_end : {false, true}) {
+		Passed r;
+		r.write(12);
+		r.write(9);
+		r.write(30);
+		if (at_the_end) { // while it goes back
+			r.h.on_recover = [&r](u64 sector) {
+				u64 blocks;
+				llb_start_sync(r.b(), sector, &blocks, 1);
+				r.h.flags |= sector == 12 * kChunk ? PLAT_ARRAY_INTR : 0;
+				return sector == 12 * kChunk ? -LLB_EIO : 0;
+			};
+		} else {
+			r.h.flags |= PLAT_ARRAY_INTR;
+		}
+		llb_close_sync(r.b());
+		EXPECT_EQ(r.h.stopped_at, std::vector<u64>{(at_the_end ? 30 : 9) * kChunk});
+		for (u64 c : {9, 12, 30})
+			EXPECT_EQ(r.state(c), State::NeedSync) << c;
+	}
+	Passed none;
+	none.h.flags |= PLAT_ARRAY_INTR;
+	llb_close_sync(none.b());
+	EXPECT_TRUE(none.h.stopped_at.empty());
+}
+
+// Nor what a checkpoint tells to be in sync.
+TEST(Sync, ACheckpointComesAfterWhatWasWrittenBehindIt)
+{
+	Passed r;
+	r.write(9);
+	r.write(30);
+	llb_cond_end_sync(r.b(), 20 * kChunk, 1);
+	EXPECT_EQ(r.h.recovered_again, (std::vector<std::pair<u64, u64>>{{9 * kChunk, kChunk}}));
+	EXPECT_EQ(r.checkpoint_then, 0u);
+	EXPECT_EQ(r.h.checkpoint, 20 * kChunk);
+	r.write(7); // read from the new member already
+	r.write(25);
+	r.h.checkpoint = 30 * kChunk; // md's own
+	EXPECT_NE(llb_skip_sync(r.b(), 40 * kChunk), 0u);
+	ASSERT_EQ(r.h.recovered_again.size(), 2u);
+	EXPECT_EQ(r.h.recovered_again[1].first, 25 * kChunk);
+	EXPECT_EQ(r.checkpoint_then, 20 * kChunk) << "taken back first";
+	EXPECT_EQ(r.h.checkpoint, 30 * kChunk);
+	r.h.flags |= PLAT_ARRAY_INTR;
+	r.write(21);
+	llb_cond_end_sync(r.b(), 50 * kChunk, 1);
+	EXPECT_EQ(r.h.checkpoint, 30 * kChunk);
+	llb_close_sync(r.b());
+	EXPECT_EQ(r.h.stopped_at, std::vector<u64>{30 * kChunk})
+		<< "7 and 21 were computed with what it holds";
+}
+
+// It begins where it was: what lies below is not its own.
+TEST(Sync, ARecoveryThatGoesOnLeavesWhatLiesBelow)
+{
+	Rig r({.level = 6, .members = 4});
+	r.start();
+	r.h.fail_member(1);
+	r.write(2);
+	action(r, kRecover);
+	r.h.checkpoint = 8 * kChunk;
+	sync(r, 8 * kChunk);
+	llb_cond_end_sync(r.b(), 20 * kChunk, 1);
+	EXPECT_TRUE(r.h.recovered_again.empty());
+	EXPECT_EQ(r.h.checkpoint, 20 * kChunk);
+	r.h.flags |= PLAT_ARRAY_INTR;
+	llb_close_sync(r.b());
+	EXPECT_TRUE(r.h.stopped_at.empty());
+}
+
+// md's own resync after a crash, beside a replacement that holds a part: parity fits that, where it
+// skipped what was never written, and not the old member, which may have to stay.
+TEST(Sync, BesideAReplacementNoParityIsRight)
+{
+	for (s32 level : {1, 5}) {
+		Rig r({.level = level, .members = 5, .fill = LLB_CLEAN});
+		r.h.array.raid_disks = 4;
+		r.h.members[4]->slot = 1;
+		r.h.members[4]->flags = 0;
+		r.start();
+		r.set_raw(3, LLB_NEED_SYNC);
+		action(r, kResync);
+		EXPECT_EQ(sync(r), (std::vector<u64>{3 * kChunk}));
+		llb_cond_end_sync(r.b(), 20 * kChunk, 1);
+		llb_close_sync(r.b());
+		EXPECT_EQ(r.state(3), level == 1 ? State::Dirty : State::NeedSync) << level;
+	}
+}
+
 TEST(Sync, MirrorsHaveNoStripeCache)
 {
 	Rig raid5({.level = 5, .members = 3, .fill = LLB_CLEAN});
