@@ -35,8 +35,10 @@ static int __init take_place(void)
 
 	unregister_md_submodule(&llb_ops.head);
 	err = register_md_submodule(&llb_ops.head);
-	if (err)
+	if (err) {
+		pr_err("md refused the registration (%d); this kernel's own lockless bitmap is not there until the next boot\n", err);
 		return err;
+	}
 	__module_get(THIS_MODULE);
 	pr_notice("takes the place of this kernel's own lockless bitmap until the next boot; arrays that run keep theirs\n");
 	return 0;
@@ -54,12 +56,12 @@ static int __init llbitmap_init(void)
 	err = register_md_submodule(&llb_ops.head);
 	if (err == -EBUSY && replace)
 		err = take_place();
-	if (err)
-		plat_pm_unregister();
-	if (err == -EBUSY)
+	else if (err == -EBUSY)
 		pr_err("this kernel has a lockless bitmap of its own (CONFIG_MD_LLBITMAP=y): use that one, or load this module with replace=1\n");
 	else if (err)
 		pr_err("md refused the registration (%d)\n", err);
+	if (err)
+		plat_pm_unregister();
 	return err;
 }
 

@@ -471,11 +471,11 @@ def behind_recovery(level, replaced=False):
     data.fill(10, 3)  # md calls what is behind in sync only in steps of a 16th of a member
     settle(array)
     slow(array, 50)
+    if not replaced:
+        lose(array, disks[0])
+    add(array, disks[-1])
     if replaced:
         replace(array, disks[0], disks[-1])
-    else:
-        lose(array, disks[0])
-        add(array, disks[-1])
     running(array, 'recover')
     data.sprinkle(range(4 * KIB, 10 * MIB, 132 * KIB))
     need(array.attribute('sync_action') == 'recover', 'it was recovered too soon')
@@ -503,10 +503,12 @@ def failed_in_recovery(level, replaced, checkpoint):
     array, data, disks = behind_recovery(level, replaced)
     if checkpoint:
         array.set('llbitmap/daemon_sleep', 1)
-        done = array.attribute('sync_completed')
-        wait_until('it comes to a checkpoint', lambda: array.attribute('sync_completed') != done, 60)
+        wait_until('what is behind counts as in sync',
+                   lambda: array.attribute(f'dev-{os.path.basename(disks[-1])}/recovery_start') != '0', 60)
         need(array.attribute('sync_action') == 'recover', 'it was recovered too soon')
     fail(array, disks[1])
+    wait_until('the recovery was stopped',
+               lambda: array.attribute(f'dev-{os.path.basename(disks[1])}/slot') == 'none')
     from_the_members(array, data)
     fast(array)
     if level == 6:

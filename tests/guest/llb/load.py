@@ -14,7 +14,7 @@ import struct
 import threading
 import time
 
-from .sh import Direct, Failure, need, wait_until
+from .sh import Direct, need, wait_until
 
 BLOCK = 4096
 UNIT = 64  # blocks
@@ -178,8 +178,8 @@ class Load:
                     device = os.open(self.path, os.O_RDWR | os.O_DIRECT)
                     buffer = mmap.mmap(-1, UNIT * BLOCK)
                 self.request(number, draw, device, buffer)
-            except (OSError, Failure) as failure:
-                self.wrong = self.wrong or f'{self.path}: {failure}'
+            except Exception as failure:  # pylint: disable=broad-except  # else nobody hears of it
+                self.wrong = self.wrong or f'{self.path}: {failure!r}'
                 self.paused = True
 
     def request(self, number, draw, device, buffer):
