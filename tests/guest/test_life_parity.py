@@ -462,13 +462,13 @@ def test_recovered_under_load_raid5():
     data.holds()
 
 
-def behind_recovery(level, replaced=False):
+def behind_recovery(level, written_mib=3, replaced=False):
     """First writes where a recovery has gone by, having skipped what was never written; it
-    goes on. The last of these disks is the new one, in the place of the first."""
+    goes on, where so much was. The last of these disks is the new one, in the place of the first."""
     disks = used(DISKS[level] + 1)
     array = make(level, members=disks[:DISKS[level]], mib=112)
     data = Data(array)
-    data.fill(10, 3)  # md calls what is behind in sync only in steps of a 16th of a member
+    data.fill(10, written_mib)  # md calls what is behind in sync only in steps of a 16th of a member
     settle(array)
     slow(array, 50)
     if not replaced:
@@ -500,7 +500,7 @@ def written_behind_recovery(level):
 def failed_in_recovery(level, replaced, checkpoint):
     """A member fails before it is over: what it had is computed, and from what the new one has
     only where that is right. checkpoint: md has called what is behind in sync."""
-    array, data, disks = behind_recovery(level, replaced)
+    array, data, disks = behind_recovery(level, 12, replaced)
     if checkpoint:
         array.set('llbitmap/daemon_sleep', 1)
         wait_until('what is behind counts as in sync',
