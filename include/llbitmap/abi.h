@@ -192,17 +192,15 @@ void plat_broken_set(struct plat_array *h); /* md fails further writes [any] */
  * waiting for the caller. [sleep] */
 int plat_superblock_write(struct plat_array *h);
 void plat_recovery_wait(struct plat_array *h); /* sync thread: all sync I/O issued so far is done */
-/* What lies below counts as in sync on new members, soon and after a crash; md raises it, too.
- * In member sectors. Sync thread */
-void plat_checkpoint(struct plat_array *h, llb_u64 sector);
-llb_u64 plat_checkpoint_get(struct plat_array *h);
+void plat_checkpoint(struct plat_array *h, llb_u64 sector); /* sync thread */
 /* Raid4/5/6: empty md's cache of stripes, so that blocks are read from the members again;
  * 0 or a negative error. Waits for all I/O under way. Sync thread [sleep] */
 int plat_stripes_forget(struct plat_array *h);
-/* Raid4/5/6, before plat_recover: of what this recovery made, nothing from that member sector on
- * counts as in sync. Sync thread */
+/* Raid4/5/6: on members that are not recovered yet nothing from that member sector on counts as in
+ * sync, until md writes its superblock the next time. [any] */
 void plat_recovery_back(struct plat_array *h, llb_u64 sector);
-/* The same where the recovery was told to stop: the next one begins there. In llb_close_sync */
+/* The recovery that was told to stop counts to there, and the next one begins there. In
+ * llb_close_sync */
 void plat_recovery_stopped(struct plat_array *h, llb_u64 sector);
 /* Raid4/5/6: recover these member sectors (a multiple of 8), which the recovery that runs has
  * passed, perhaps once more. Calls llb_start_sync, as md does for each step. Their I/O ends by

@@ -26,6 +26,8 @@ void Bitmap::update_sb()
 	Table *t = table();
 	plat_array_info a;
 
+	if (recovered_to() != kNoLimit) // at once: md has just raised that
+		plat_recovery_back(host_, recovered_to());
 	plat_array_get(host_, &a);
 	bool moving = a.flags & PLAT_ARRAY_RESHAPE_PENDING;
 	leader_lock();

@@ -70,8 +70,8 @@ u64 Resync::skip_sync(u64 sector)
 	if (other_address_space(a))
 		return 0;
 	Table *t = table();
-	if (parity_recovery(a))
-		follow_checkpoint(t);
+	if (parity_recovery(a) && recovered_to() == kNoLimit)
+		recovered_to_.store_release(sector); // where it begins; pairs with recovered_to()
 	u64 first = sector >> t->geo.chunk_shift;
 	u64 c = first;
 	for (; c < t->geo.chunks && c - first < kSkipChunksMax; c++) {
@@ -248,9 +248,7 @@ void Resync::cond_end_sync(u64 sector, bool force)
 	Table *t = table();
 	u64 to = base::min(sector >> t->geo.chunk_shift, t->geo.chunks);
 	if (parity_recovery(a)) {
-		if (!recover_behind(t, sector))
-			return;
-		recovered_to_ = sector;
+		recovered(t, sector);
 	} else {
 		end_chunks(t, base::min(ended_to_, to), to);
 		ended_to_ = to;
@@ -269,9 +267,12 @@ void Resync::close_sync()
 		recover_again(t);
 	bool stopped = disturbed();
 	bool ends = !stopped && !parity_recovery(a);
-	if (parity_recovery(a) && stopped)
-		stop_recovery(t); // before cells are taken back
-	recovering_ = false;
+	if (parity_recovery(a)) {
+		if (stopped)
+			stop_recovery(t); // before cells are taken back
+		stripes_stale_ = true; // reads go on until md calls the member in sync
+		recovered_to_.store_release(kNoLimit); // pairs with recovered_to()
+	}
 	if (ends)
 		end_chunks(t, 0, t->geo.chunks);
 	for (u32 b = 0; b < t->geo.pages; b++) {

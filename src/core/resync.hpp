@@ -24,6 +24,9 @@ class Resync : public Cleaner {
 
 	bool anything_to_sync(const Table *t) const;
 	bool put_off_by_replacement(s32 level, const plat_slots &slots) const;
+	u64 first_unsure(const Table *t, u64 from, u64 to) const;
+	// Acquire: pairs with recovered().
+	u64 recovered_to() const { return recovered_to_.load_acquire(); }
 	void request_soon() // the time between two requests is another
 	{
 		next_request_ms_.store_relaxed(0);
@@ -45,11 +48,8 @@ class Resync : public Cleaner {
 	void commit_upto_in_sync_thread(u64 target);
 	bool disturbed() const;
 	void forget_stripes(); // stripes.cpp
-	u64 first_behind(const Table *t, u64 from, u64 to) const;
-	bool recover_run(Table *t, u64 from, u64 to);
 	void recover_again(Table *t);
-	bool recover_behind(Table *t, u64 to_sector);
-	void follow_checkpoint(Table *t);
+	void recovered(const Table *t, u64 sector);
 	void stop_recovery(const Table *t);
 	void end_chunks(Table *t, u64 from, u64 to);
 
@@ -59,8 +59,9 @@ class Resync : public Cleaner {
 	bool stripes_stale_ = false; // see forget_stripes()
 	bool forget_failed_ = false;
 	bool recovering_again_ = false;
-	bool recovering_ = false; // parity; since its first step
-	u64 recovered_to_ = 0; // ... what lies below this member sector may count as in sync
+	// A recovery of parity: below this member sector new members may count as in sync. kNoLimit:
+	// none runs. Written by the sync thread, read where md writes its superblock.
+	base::Atomic<u64> recovered_to_{kNoLimit};
 
 	bool put_off_said_ = false; // daemon_work()'s
 	base::Atomic<u64> next_request_ms_{0}; // daemon_work's

@@ -11,11 +11,16 @@
 // A first write during the recovery, to a chunk that this had skipped, made parity from what raid5
 // computed for the new member, which holds something else: a second member could fail
 // now, and that write would be lost with it. So these chunks (NeedSync: the others are Syncing)
-// are recovered before md calls the member in sync, from what is on the members, until a run finds
-// none, for writes go on: at the end (recover_again()), and before each checkpoint, since md reads
-// from the new member what lies below (recover_behind(); follow_checkpoint(), for md's own). A
-// recovery that is told to stop goes no farther than to the first of them (stop_recovery()). Parity
-// is not compared by that; all of them are resynchronised when the array is whole.
+// are recovered at the end, before md calls the member in sync, from what is on the members:
+// recover_again(), until a run finds none, for writes go on. Parity is not compared by that; all
+// of them are resynchronised when the array is whole.
+//
+// Until then md must not read from the new member what lies in a chunk that was skipped, for it may
+// be written, or have been written, with computed parity: nothing counts as in sync behind the first
+// of them (recovered_to_). md raises recovery_offset whenever it writes its superblock, to where the
+// recovery is, and is corrected in update_sb(), which it calls then; and where a recovery is told to
+// stop: stop_recovery(). What a crash leaves on disk is too high: load() corrects it, unless md's own
+// resync comes first, which makes parity from what is on the members.
 #include "core/bitmap.hpp"
 
 namespace core {
@@ -37,95 +42,64 @@ void Resync::forget_stripes()
 	forget_failed_ = stripes_stale_;
 }
 
-// Of the chunks [from, to) the first that was first written behind the recovery; to: none.
-u64 Resync::first_behind(const Table *t, u64 from, u64 to) const
+// Of the chunks [from, to) the first that a recovery skipped, or that was first written behind it, or
+// is still ahead of it; to: none.
+u64 Resync::first_unsure(const Table *t, u64 from, u64 to) const
 {
-	u64 first = to;
-
-	for (u32 b = t->page_of(base::min(from, t->geo.chunks - 1)); b < t->geo.pages && first == to; b++) {
-		if (t->page_first(b) >= to)
-			break;
-		t->each_cell(b, eight::wants_sync, [&](u64 c, Cell &cell) {
-			if (c < from || c >= to || state_of(cell.load_relaxed()) != State::NeedSync)
-				return false;
-			first = c;
-			return true;
-		});
+	for (u64 c = from; c < to; c++) {
+		u8 raw = t->cell(c).load_relaxed();
+		State s = state_of(raw);
+		if (s == State::NeedSync || (never_written(s) && !(raw & kEnded)))
+			return c;
+		if (c % kPageBytes == 0)
+			plat_relax();
 	}
-	return first;
+	return to;
 }
 
-// Recovers those, once; md asks start_sync() of each, which makes it Syncing. False: told to stop.
-bool Resync::recover_run(Table *t, u64 from, u64 to)
+// Up to this member sector the recovery of parity has come.
+void Resync::recovered(const Table *t, u64 sector)
 {
-	bool stopped = false;
+	u64 from = recovered_to_.load_relaxed();
+	u64 to = base::min(base::div_up(sector, t->geo.chunk_sectors()), t->geo.chunks);
+	u64 c = first_unsure(t, from >> t->geo.chunk_shift, to);
 
-	for (u64 c = first_behind(t, from, to); c < to && !stopped; c = first_behind(t, c + 1, to))
-		stopped = plat_recover(host_, c << t->geo.chunk_shift, t->geo.chunk_sectors()) != 0;
-	plat_recovery_wait(host_);
-	return !stopped;
+	recovered_to_.store_release(c < to ? base::max(from, c << t->geo.chunk_shift) : sector);
 }
 
 void Resync::recover_again(Table *t)
 {
-	const u64 from = recovered_to_ >> t->geo.chunk_shift;
+	const u64 to = recovered_to_.load_relaxed();
 	bool found = true;
 
 	recovering_again_ = true;
 	for (u32 i = 0; i < kRecoverAgainMax && found && !disturbed(); i++) {
-		plat_recovery_back(host_,
-				   recovered_to_); // first: what is read from here on is computed again
+		u64 first = t->geo.chunks;
+		plat_recovery_back(host_, to); // first: what is read from here on is computed again
 		forget_stripes();
-		found = first_behind(t, from, t->geo.chunks) < t->geo.chunks;
-		recover_run(t, from, t->geo.chunks);
+		for (u64 c = to >> t->geo.chunk_shift; c < t->geo.chunks; c++) {
+			if (state_of(t->cell(c).load_relaxed()) != State::NeedSync)
+				continue;
+			first = base::min(first, c);
+			if (plat_recover(host_, c << t->geo.chunk_shift, t->geo.chunk_sectors()))
+				break; // told to stop
+		}
+		plat_recovery_wait(host_);
+		found = first < t->geo.chunks;
+		if (found && disturbed()) // for stop_recovery(): any of these may not be recovered
+			apply(t->cell(first), Event::AbortSync, Context{});
 	}
 	recovering_again_ = false;
-	stripes_stale_ = true; // reads go on until md calls the member in sync
 }
 
-// Before what lies below a sector counts as in sync. False: it must not, now.
-bool Resync::recover_behind(Table *t, u64 to_sector)
-{
-	const u64 from = recovered_to_ >> t->geo.chunk_shift;
-	const u64 to = base::min(base::div_up(to_sector, t->geo.chunk_sectors()), t->geo.chunks);
-	bool found = first_behind(t, from, to) < to;
-
-	recovering_again_ = true;
-	for (u32 i = 0; i < kRecoverAgainMax && found && recover_run(t, from, to); i++)
-		found = first_behind(t, from, to) < to;
-	recovering_again_ = false;
-	return !found && !disturbed();
-}
-
-// In each step of a recovery. md makes checkpoints of its own, each five minutes and 16th part.
-void Resync::follow_checkpoint(Table *t)
-{
-	u64 now = plat_checkpoint_get(host_);
-
-	if (!recovering_) {
-		recovering_ = true;
-		recovered_to_ = now; // where it begins
-	}
-	if (now <= recovered_to_)
-		return;
-	u64 to = base::min(base::div_up(now, t->geo.chunk_sectors()), t->geo.chunks);
-	if (first_behind(t, recovered_to_ >> t->geo.chunk_shift, to) < to) {
-		plat_recovery_back(host_, recovered_to_);
-		forget_stripes();
-		if (!recover_behind(t, now))
-			return;
-		plat_checkpoint(host_, now);
-	}
-	recovered_to_ = now;
-}
-
-// The next recovery begins at what is not recovered.
+// The next recovery begins at what this one skipped, or did not reach.
 void Resync::stop_recovery(const Table *t)
 {
-	u64 c = first_behind(t, recovered_to_ >> t->geo.chunk_shift, t->geo.chunks);
+	u64 from = recovered_to_.load_relaxed();
+	u64 c = first_unsure(t, from >> t->geo.chunk_shift, t->geo.chunks);
 
 	if (c < t->geo.chunks)
-		plat_recovery_stopped(host_, base::max(c << t->geo.chunk_shift, recovered_to_));
+		plat_recovery_stopped(host_, base::max(c << t->geo.chunk_shift, from));
 }
 
 } // namespace core

@@ -422,11 +422,6 @@ void plat_checkpoint(struct plat_array *h, u64 sector)
 		sysfs_notify_dirent(h->mddev->sysfs_completed);
 }
 
-u64 plat_checkpoint_get(struct plat_array *h)
-{
-	return h->mddev->curr_resync_completed;
-}
-
 void plat_log(struct plat_array *h, u32 level, const char *fmt, ...)
 {
 	struct va_format vaf;

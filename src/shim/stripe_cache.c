@@ -69,33 +69,32 @@ int plat_stripes_forget(struct plat_array *h)
 
 /*
  * md takes sectors below recovery_offset from the new member, what was skipped included, and
- * a recovery does nothing there. recovery_offset follows curr_resync_completed, at each
- * superblock that md writes. One that is behind that is another recovery's.
+ * a recovery does nothing there. MaxSector: it is done, and about to be in sync.
  */
 void plat_recovery_back(struct plat_array *h, u64 sector)
 {
 	struct mddev *mddev = h->mddev;
-	u64 made = mddev->curr_resync_completed;
 	struct md_rdev *rdev;
 
-	if (made <= sector)
-		return;
-	mddev->curr_resync_completed = sector;
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, mddev)
 		if (rdev->raid_disk >= 0 && !test_bit(In_sync, &rdev->flags) &&
 		    !test_bit(Faulty, &rdev->flags) && !test_bit(Journal, &rdev->flags) &&
-		    rdev->recovery_offset > sector && rdev->recovery_offset <= made)
+		    rdev->recovery_offset != MaxSector && rdev->recovery_offset > sector)
 			WRITE_ONCE(rdev->recovery_offset, sector);
 	rcu_read_unlock();
 }
 
-/* md_finish_sync() raises recovery_offset to curr_resync, also if a recovery was told to stop. */
+/*
+ * md_finish_sync() raises recovery_offset to curr_resync, also if a recovery was told to stop,
+ * and each superblock to curr_resync_completed, until the thread is reaped.
+ */
 void plat_recovery_stopped(struct plat_array *h, u64 sector)
 {
 	struct mddev *mddev = h->mddev;
 
 	mddev->curr_resync = min_t(u64, mddev->curr_resync, max_t(u64, sector, MD_RESYNC_ACTIVE));
+	mddev->curr_resync_completed = min_t(u64, mddev->curr_resync_completed, sector);
 	plat_recovery_back(h, sector);
 }
 

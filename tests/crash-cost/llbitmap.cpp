@@ -582,10 +582,6 @@ void plat_chunk_bytes_set(plat_array *, llb_u64, llb_u32) {}
 void plat_bitmap_place(plat_array *, llb_s64) {}
 void plat_recovery_wait(plat_array *) {}
 void plat_checkpoint(plat_array *, llb_u64) {}
-llb_u64 plat_checkpoint_get(plat_array *)
-{
-	return 0;
-}
 void plat_recovery_back(plat_array *, llb_u64) {}
 void plat_recovery_stopped(plat_array *, llb_u64) {}
 

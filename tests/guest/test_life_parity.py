@@ -503,8 +503,7 @@ def failed_in_recovery(level, replaced, checkpoint):
     array, data, disks = behind_recovery(level, 12, replaced)
     if checkpoint:
         array.set('llbitmap/daemon_sleep', 1)
-        wait_until('what is behind counts as in sync',
-                   lambda: array.attribute(f'dev-{os.path.basename(disks[-1])}/recovery_start') != '0', 60)
+        wait_until('it comes to a checkpoint', lambda: array.attribute('sync_completed').split()[0] != '0', 60)
         need(array.attribute('sync_action') == 'recover', 'it was recovered too soon')
     fail(array, disks[1])
     wait_until('the recovery was stopped',

@@ -390,11 +390,6 @@ void plat_recovery_wait(struct plat_array *) {}
 
 void plat_checkpoint(struct plat_array *, u64) {}
 
-u64 plat_checkpoint_get(struct plat_array *)
-{
-	return 0;
-}
-
 int plat_stripes_forget(struct plat_array *)
 {
 	return 0;

@@ -278,6 +278,8 @@ void plat_recovery_wait(plat_array *) {}
 
 void plat_checkpoint(plat_array *, llb_u64) {}
 
+void plat_recovery_stopped(plat_array *, llb_u64) {}
+
 int plat_stripes_forget(plat_array *)
 {
 	return 0;
@@ -285,14 +287,7 @@ int plat_stripes_forget(plat_array *)
 
 void plat_recovery_back(plat_array *, llb_u64) {}
 
-void plat_recovery_stopped(plat_array *, llb_u64) {}
-
 int plat_recover(plat_array *, llb_u64, llb_u64)
-{
-	return 0;
-}
-
-llb_u64 plat_checkpoint_get(plat_array *)
 {
 	return 0;
 }

@@ -705,13 +705,6 @@ void plat_checkpoint(struct plat_array *h, llb_u64 sector)
 {
 	called("plat_checkpoint");
 	h->checkpoints.push_back(sector);
-	h->checkpoint = sector;
-}
-
-llb_u64 plat_checkpoint_get(struct plat_array *h)
-{
-	called("plat_checkpoint_get");
-	return h->checkpoint;
 }
 
 int plat_stripes_forget(struct plat_array *h)
@@ -725,7 +718,7 @@ void plat_recovery_back(struct plat_array *h, llb_u64 sector)
 {
 	called("plat_recovery_back");
 	h->recovery_back_at.push_back(h->stripes_forgotten);
-	h->checkpoint = base::min<u64>(h->checkpoint, sector);
+	h->recovery_back_to = sector;
 }
 
 void plat_recovery_stopped(struct plat_array *h, llb_u64 sector)

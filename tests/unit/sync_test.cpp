@@ -391,7 +391,9 @@ TEST(Sync, ARecoveryEmptiesTheStripeCache)
 	action(r, kRecover | PLAT_ARRAY_INTR);
 	sync(r);
 	llb_close_sync(r.b());
-	EXPECT_EQ(r.h.stripes_forgotten, 0) << "no member came";
+	EXPECT_EQ(r.h.stripes_forgotten, 0) << "when the next one starts";
+	llb_skip_sync(r.b(), 0);
+	EXPECT_EQ(std::exchange(r.h.stripes_forgotten, 0), 1);
 	action(r, kRecover);
 	sync(r);
 	llb_close_sync(r.b());
@@ -439,7 +441,8 @@ TEST(Sync, ARecoveryGoesBackToWhatItSkipped)
 	EXPECT_EQ(r.h.recovered_again,
 		  (std::vector<std::pair<u64, u64>>{{9 * kChunk, kChunk}, {7 * kChunk, kChunk}}));
 	EXPECT_EQ(forgotten, (std::vector<int>{1, 2}));
-	EXPECT_EQ(r.h.recovery_back_at, (std::vector<int>{0, 1, 2})) << "before the cache is emptied";
+	EXPECT_EQ(r.h.recovery_back_at, (std::vector<int>{0, 0, 1, 2}))
+		<< "a load; before the cache is emptied";
 	EXPECT_EQ(r.h.stripes_forgotten, 3) << "after the last, for what is read until now";
 	EXPECT_TRUE(r.h.checkpoints.empty());
 	for (u64 c : {2, 7, 9})
@@ -455,6 +458,7 @@ TEST(Sync, ARecoveryThatGoesBackCanBeStopped)
 	r.write(9);
 	r.write(12);
 	action(r, kRecover);
+	llb_skip_sync(r.b(), 0);
 	r.h.on_recover = [&](u64) {
 		r.h.flags |= PLAT_ARRAY_INTR;
 		return -LLB_EIO;
@@ -464,98 +468,113 @@ TEST(Sync, ARecoveryThatGoesBackCanBeStopped)
 	EXPECT_EQ(r.state(9), State::NeedSync);
 }
 
-// A raid6 whose recovery has passed all, and skipped it.
-struct Passed : Rig {
-	Passed()
-		: Rig({.level = 6, .members = 4})
+// A raid6 while it is recovered: what was written once, and never (10, and 20 to 39).
+struct Recovering : Rig {
+	explicit Recovering(u64 from = 0)
+		: Rig({.level = 6, .members = 4, .fill = LLB_CLEAN})
 	{
 		start();
+		for (u64 c = 20; c < 40; c++)
+			set_raw(c, LLB_UNWRITTEN);
+		set_raw(10, LLB_UNWRITTEN);
 		h.fail_member(1);
 		action(*this, kRecover);
-		sync(*this);
-		h.on_recover = [this](u64 sector) {
-			u64 blocks;
-			EXPECT_TRUE(llb_start_sync(b(), sector, &blocks, 1));
-			checkpoint_then = h.checkpoint;
-			return 0;
-		};
+		sync(*this, from * kChunk);
 	}
-	u64 checkpoint_then = 0;
+	u64 sure() // in chunks, after md wrote its superblock
+	{
+		h.recovery_back_to = ~u64{0};
+		llb_update_sb(b());
+		EXPECT_EQ(h.recovery_back_to % kChunk, 0u);
+		return h.recovery_back_to / kChunk;
+	}
+	void checkpoint(u64 chunk) { llb_cond_end_sync(b(), chunk * kChunk, 1); }
+	u64 stopped() // in chunks; none: ~0
+	{
+		h.flags |= PLAT_ARRAY_INTR;
+		llb_close_sync(b());
+		return h.stopped_at.empty() ? ~u64{0} : h.stopped_at[0] / kChunk;
+	}
 };
 
-// md goes on where it was when it was told to stop: a second member failed, and what is computed
-// for that is read from the new one. What was first written behind it must not be.
-TEST(Sync, ARecoveryThatIsStoppedEndsBeforeWhatWasWrittenBehindIt)
+// md reads from the new member what lies below its own checkpoints: nothing that was skipped, for that
+// is written with parity which was computed.
+TEST(Sync, NothingThatARecoverySkippedCountsAsInSync)
 {
-	for (bool at_the_end : {false, true}) {
-		Passed r;
-		r.write(12);
-		r.write(9);
-		r.write(30);
-		if (at_the_end) { // while it goes back
-			r.h.on_recover = [&r](u64 sector) {
-				u64 blocks;
-				llb_start_sync(r.b(), sector, &blocks, 1);
-				r.h.flags |= sector == 12 * kChunk ? PLAT_ARRAY_INTR : 0;
-				return sector == 12 * kChunk ? -LLB_EIO : 0;
-			};
-		} else {
+	Recovering r;
+	EXPECT_EQ(r.sure(), 0u) << "no checkpoint yet";
+	r.checkpoint(8);
+	EXPECT_EQ(r.sure(), 8u);
+	r.checkpoint(30);
+	EXPECT_EQ(r.sure(), 10u) << "never written";
+	r.write(10);
+	r.write(25);
+	r.checkpoint(50);
+	EXPECT_EQ(r.sure(), 10u) << "written behind it";
+	EXPECT_EQ(r.h.checkpoints, (std::vector<u64>{8 * kChunk, 30 * kChunk, 50 * kChunk}));
+	EXPECT_EQ(r.stopped(), 10u);
+	r.h.recovery_back_to = 7;
+	llb_update_sb(r.b());
+	EXPECT_EQ(r.h.recovery_back_to, 7u) << "none runs";
+}
+
+// md goes on where it was when it was told to stop: a second member failed, and what is computed
+// for that is read from the new one.
+TEST(Sync, ARecoveryThatIsStoppedEndsBeforeWhatItSkipped)
+{
+	EXPECT_EQ(Recovering().stopped(), 10u);
+	Recovering later(12);
+	EXPECT_EQ(later.stopped(), 20u) << "what lies below is not its own";
+	EXPECT_EQ(Recovering(40).stopped(), ~u64{0});
+	Recovering written(40);
+	written.write(30);
+	EXPECT_EQ(written.stopped(), ~u64{0}) << "is read from the new member already";
+	EXPECT_EQ(written.state(30), State::NeedSync);
+	int forgotten = written.h.stripes_forgotten;
+	action(written, kRecover);
+	llb_skip_sync(written.b(), 0);
+	EXPECT_EQ(written.h.stripes_forgotten, forgotten + 1) << "what was read meanwhile";
+}
+
+// The same while it goes back: who was begun may not be done.
+TEST(Sync, ARecoveryThatIsStoppedWhileItGoesBack)
+{
+	for (bool by_an_error : {false, true}) { // of a stripe, which is seen when all are waited for
+		Rig r({.level = 6, .members = 4, .fill = LLB_CLEAN});
+		r.start();
+		for (u64 c : {9, 12, 30})
+			r.set_raw(c, LLB_NEED_SYNC);
+		r.h.fail_member(1);
+		action(r, kRecover);
+		llb_skip_sync(r.b(), 0);
+		r.h.on_recover = [&](u64 sector) {
+			u64 blocks;
+			EXPECT_TRUE(llb_start_sync(r.b(), sector, &blocks, 1));
+			if (by_an_error || sector != 12 * kChunk)
+				return 0;
 			r.h.flags |= PLAT_ARRAY_INTR;
-		}
+			return -LLB_EIO;
+		};
+		if (by_an_error)
+			r.h.on_recovery_wait = [&] { r.h.flags |= PLAT_ARRAY_INTR; };
 		llb_close_sync(r.b());
-		EXPECT_EQ(r.h.stopped_at, std::vector<u64>{(at_the_end ? 30 : 9) * kChunk});
+		EXPECT_EQ(r.h.stopped_at, std::vector<u64>{9 * kChunk}) << by_an_error;
 		for (u64 c : {9, 12, 30})
 			EXPECT_EQ(r.state(c), State::NeedSync) << c;
 	}
-	Passed none;
-	none.h.flags |= PLAT_ARRAY_INTR;
-	llb_close_sync(none.b());
-	EXPECT_TRUE(none.h.stopped_at.empty());
 }
 
-// Nor what a checkpoint tells to be in sync.
-TEST(Sync, ACheckpointComesAfterWhatWasWrittenBehindIt)
+// A crash leaves md's own checkpoint on disk.
+TEST(Sync, ALoadBelievesNoCheckpointOverWhatWasSkipped)
 {
-	Passed r;
-	r.write(9);
-	r.write(30);
-	llb_cond_end_sync(r.b(), 20 * kChunk, 1);
-	EXPECT_EQ(r.h.recovered_again, (std::vector<std::pair<u64, u64>>{{9 * kChunk, kChunk}}));
-	EXPECT_EQ(r.checkpoint_then, 0u);
-	EXPECT_EQ(r.h.checkpoint, 20 * kChunk);
-	r.write(7); // read from the new member already
-	r.write(25);
-	r.h.checkpoint = 30 * kChunk; // md's own
-	EXPECT_NE(llb_skip_sync(r.b(), 40 * kChunk), 0u);
-	ASSERT_EQ(r.h.recovered_again.size(), 2u);
-	EXPECT_EQ(r.h.recovered_again[1].first, 25 * kChunk);
-	EXPECT_EQ(r.checkpoint_then, 20 * kChunk) << "taken back first";
-	EXPECT_EQ(r.h.checkpoint, 30 * kChunk);
-	r.h.flags |= PLAT_ARRAY_INTR;
-	r.write(21);
-	llb_cond_end_sync(r.b(), 50 * kChunk, 1);
-	EXPECT_EQ(r.h.checkpoint, 30 * kChunk);
-	llb_close_sync(r.b());
-	EXPECT_EQ(r.h.stopped_at, std::vector<u64>{30 * kChunk})
-		<< "7 and 21 were computed with what it holds";
-}
-
-// It begins where it was: what lies below is not its own.
-TEST(Sync, ARecoveryThatGoesOnLeavesWhatLiesBelow)
-{
-	Rig r({.level = 6, .members = 4});
-	r.start();
-	r.h.fail_member(1);
-	r.write(2);
-	action(r, kRecover);
-	r.h.checkpoint = 8 * kChunk;
-	sync(r, 8 * kChunk);
-	llb_cond_end_sync(r.b(), 20 * kChunk, 1);
-	EXPECT_TRUE(r.h.recovered_again.empty());
-	EXPECT_EQ(r.h.checkpoint, 20 * kChunk);
-	r.h.flags |= PLAT_ARRAY_INTR;
-	llb_close_sync(r.b());
-	EXPECT_TRUE(r.h.stopped_at.empty());
+	std::vector<u8> cells(64, LLB_CLEAN);
+	cells[7] = LLB_UNWRITTEN;
+	for (u32 flags : {0u, PLAT_ARRAY_RESYNC_DUE, PLAT_ARRAY_RESHAPE_PENDING}) {
+		Rig r({.level = 6, .members = 4, .cells = cells});
+		r.h.flags |= flags;
+		r.start();
+		EXPECT_EQ(r.h.recovery_back_to, flags ? ~u64{0} : 7 * kChunk) << flags;
+	}
 }
 
 // md's own resync after a crash, beside a replacement that holds a part: parity fits that, where it

@@ -163,10 +163,6 @@ int plat_superblock_write(plat_array *)
 
 void plat_recovery_wait(plat_array *) {}
 void plat_checkpoint(plat_array *, llb_u64) {}
-llb_u64 plat_checkpoint_get(plat_array *)
-{
-	return 0;
-}
 int plat_stripes_forget(plat_array *)
 {
 	return 0;
