@@ -196,9 +196,13 @@ void plat_checkpoint(struct plat_array *h, llb_u64 sector); /* sync thread */
 /* Raid4/5/6: empty md's cache of stripes, so that blocks are read from the members again;
  * 0 or a negative error. Waits for all I/O under way. Sync thread [sleep] */
 int plat_stripes_forget(struct plat_array *h);
-/* Raid4/5/6: on members that are not recovered yet nothing from that member sector on counts as in
- * sync, until md writes its superblock the next time. [any] */
+/* Raid4/5/6: a recovery begins. Sync thread */
+void plat_recovery_begin(struct plat_array *h);
+/* Of what that recovery made, nothing from that member sector on counts as in sync, until md writes its
+ * superblock the next time. [task] */
 void plat_recovery_back(struct plat_array *h, llb_u64 sector);
+/* Before plat_recover: nothing at all from there on does, nor then. Sync thread */
+void plat_recovery_again(struct plat_array *h, llb_u64 sector);
 /* The recovery that was told to stop counts to there, and the next one begins there. In
  * llb_close_sync */
 void plat_recovery_stopped(struct plat_array *h, llb_u64 sector);

@@ -394,8 +394,6 @@ Result Bitmap::load()
 		if (failed)
 			return Result::error(LLB_EIO);
 	}
-	if (is_parity(a.level) && !(a.flags & (PLAT_ARRAY_RESYNC_DUE | PLAT_ARRAY_RESHAPE_PENDING)))
-		plat_recovery_back(host_, first_unsure(t, 0, t->geo.chunks) << t->geo.chunk_shift);
 	if (anything_to_sync(t)) {
 		plat_slots slots;
 		plat_slots_get(host_, &slots);

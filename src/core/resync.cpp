@@ -70,8 +70,11 @@ u64 Resync::skip_sync(u64 sector)
 	if (other_address_space(a))
 		return 0;
 	Table *t = table();
-	if (parity_recovery(a) && recovered_to() == kNoLimit)
-		recovered_to_.store_release(sector); // where it begins; pairs with recovered_to()
+	if (parity_recovery(a) && recovered_to() == kNoLimit) {
+		recovery_began_ = sector;
+		plat_recovery_begin(host_);
+		recovered_to_.store_release(sector); // pairs with recovered_to()
+	}
 	u64 first = sector >> t->geo.chunk_shift;
 	u64 c = first;
 	for (; c < t->geo.chunks && c - first < kSkipChunksMax; c++) {
@@ -272,6 +275,7 @@ void Resync::close_sync()
 			stop_recovery(t); // before cells are taken back
 		stripes_stale_ = true; // reads go on until md calls the member in sync
 		recovered_to_.store_release(kNoLimit); // pairs with recovered_to()
+		recovery_began_ = 0;
 	}
 	if (ends)
 		end_chunks(t, 0, t->geo.chunks);

@@ -62,6 +62,7 @@ class Resync : public Cleaner {
 	// A recovery of parity: below this member sector new members may count as in sync. kNoLimit:
 	// none runs. Written by the sync thread, read where md writes its superblock.
 	base::Atomic<u64> recovered_to_{kNoLimit};
+	u64 recovery_began_ = 0; // ... there
 
 	bool put_off_said_ = false; // daemon_work()'s
 	base::Atomic<u64> next_request_ms_{0}; // daemon_work's

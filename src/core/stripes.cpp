@@ -19,8 +19,9 @@
 // be written, or have been written, with computed parity: nothing counts as in sync behind the first
 // of them (recovered_to_). md raises recovery_offset whenever it writes its superblock, to where the
 // recovery is, and is corrected in update_sb(), which it calls then; and where a recovery is told to
-// stop: stop_recovery(). What a crash leaves on disk is too high: load() corrects it, unless md's own
-// resync comes first, which makes parity from what is on the members.
+// stop: stop_recovery(). What a crash leaves on disk is too high. md's own resync makes parity from
+// what is on the members then, and comes first; where it does not, a recovery that begins in the
+// middle recovers at its end whatever waits.
 #include "core/bitmap.hpp"
 
 namespace core {
@@ -69,13 +70,13 @@ void Resync::recovered(const Table *t, u64 sector)
 
 void Resync::recover_again(Table *t)
 {
-	const u64 to = recovered_to_.load_relaxed();
+	const u64 to = recovery_began_ ? 0 : recovered_to_.load_relaxed();
 	bool found = true;
 
 	recovering_again_ = true;
 	for (u32 i = 0; i < kRecoverAgainMax && found && !disturbed(); i++) {
 		u64 first = t->geo.chunks;
-		plat_recovery_back(host_, to); // first: what is read from here on is computed again
+		plat_recovery_again(host_, to); // first: what is read from here on is computed again
 		forget_stripes();
 		for (u64 c = to >> t->geo.chunk_shift; c < t->geo.chunks; c++) {
 			if (state_of(t->cell(c).load_relaxed()) != State::NeedSync)
@@ -98,7 +99,7 @@ void Resync::stop_recovery(const Table *t)
 	u64 from = recovered_to_.load_relaxed();
 	u64 c = first_unsure(t, from >> t->geo.chunk_shift, t->geo.chunks);
 
-	if (c < t->geo.chunks)
+	if (from != kNoLimit && c < t->geo.chunks)
 		plat_recovery_stopped(host_, base::max(c << t->geo.chunk_shift, from));
 }
 

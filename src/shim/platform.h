@@ -83,6 +83,11 @@ struct plat_array {
 	unsigned int files_users;	/* ... tasks that have found it */
 	DECLARE_BITMAP(missed, PLAT_NUMBERS);	/* by member number, PLAT_MEMBER_MISSED */
 	struct plat_seen seen;
+	/* where a recovery of parity found its new members; also read by who writes superblocks */
+	struct {
+		struct md_rdev *rdev;
+		sector_t to;
+	} recovered[8];
 	u64 batch_start_ns;		/* the leader's */
 	u64 changes_told;		/* the daemon's: whoever polls bits knows of so many */
 };

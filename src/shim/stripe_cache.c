@@ -67,22 +67,69 @@ int plat_stripes_forget(struct plat_array *h)
 	return err;
 }
 
+static bool is_recovering(struct md_rdev *rdev)
+{
+	return rdev->raid_disk >= 0 && !test_bit(In_sync, &rdev->flags) &&
+	       !test_bit(Faulty, &rdev->flags) && !test_bit(Journal, &rdev->flags);
+}
+
+/* What an earlier recovery made of a member stays. */
+void plat_recovery_begin(struct plat_array *h)
+{
+	struct md_rdev *rdev;
+	unsigned int n = 0;
+
+	rcu_read_lock();
+	rdev_for_each_rcu(rdev, h->mddev)
+		if (n < ARRAY_SIZE(h->recovered) && is_recovering(rdev)) {
+			h->recovered[n].rdev = rdev;
+			h->recovered[n++].to = READ_ONCE(rdev->recovery_offset);
+		}
+	rcu_read_unlock();
+	while (n < ARRAY_SIZE(h->recovered))
+		h->recovered[n++].rdev = NULL;
+}
+
+/* Members that do not fit in lose what they had, until they are recovered. */
+static sector_t recovered_before(struct plat_array *h, struct md_rdev *rdev)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(h->recovered); i++)
+		if (h->recovered[i].rdev == rdev)
+			return h->recovered[i].to;
+	return 0;
+}
+
 /*
  * md takes sectors below recovery_offset from the new member, what was skipped included, and
- * a recovery does nothing there. MaxSector: it is done, and about to be in sync.
+ * a recovery does nothing there. MaxSector: the member is done, and about to be in sync.
  */
-void plat_recovery_back(struct plat_array *h, u64 sector)
+static void take_back(struct plat_array *h, u64 sector, bool all)
 {
-	struct mddev *mddev = h->mddev;
 	struct md_rdev *rdev;
 
 	rcu_read_lock();
-	rdev_for_each_rcu(rdev, mddev)
-		if (rdev->raid_disk >= 0 && !test_bit(In_sync, &rdev->flags) &&
-		    !test_bit(Faulty, &rdev->flags) && !test_bit(Journal, &rdev->flags) &&
-		    rdev->recovery_offset != MaxSector && rdev->recovery_offset > sector)
-			WRITE_ONCE(rdev->recovery_offset, sector);
+	rdev_for_each_rcu(rdev, h->mddev) {
+		sector_t to = all ? sector : max_t(u64, sector, recovered_before(h, rdev));
+
+		if (is_recovering(rdev) && rdev->recovery_offset != MaxSector &&
+		    rdev->recovery_offset > to)
+			WRITE_ONCE(rdev->recovery_offset, to);
+	}
 	rcu_read_unlock();
+}
+
+void plat_recovery_back(struct plat_array *h, u64 sector)
+{
+	take_back(h, sector, false);
+}
+
+/* recovery_offset follows curr_resync_completed at each superblock that md writes. */
+void plat_recovery_again(struct plat_array *h, u64 sector)
+{
+	h->mddev->curr_resync_completed = min_t(u64, h->mddev->curr_resync_completed, sector);
+	take_back(h, sector, true);
 }
 
 /*
@@ -95,7 +142,7 @@ void plat_recovery_stopped(struct plat_array *h, u64 sector)
 
 	mddev->curr_resync = min_t(u64, mddev->curr_resync, max_t(u64, sector, MD_RESYNC_ACTIVE));
 	mddev->curr_resync_completed = min_t(u64, mddev->curr_resync_completed, sector);
-	plat_recovery_back(h, sector);
+	take_back(h, sector, false);
 }
 
 /* As a step of md_do_sync(), which counts what it asked for after asking, too. */

@@ -583,6 +583,8 @@ void plat_bitmap_place(plat_array *, llb_s64) {}
 void plat_recovery_wait(plat_array *) {}
 void plat_checkpoint(plat_array *, llb_u64) {}
 void plat_recovery_back(plat_array *, llb_u64) {}
+void plat_recovery_again(plat_array *, llb_u64) {}
+void plat_recovery_begin(plat_array *) {}
 void plat_recovery_stopped(plat_array *, llb_u64) {}
 
 void plat_log(plat_array *h, llb_u32, const char *fmt, ...)

@@ -395,7 +395,11 @@ int plat_stripes_forget(struct plat_array *)
 	return 0;
 }
 
+void plat_recovery_begin(struct plat_array *) {}
+
 void plat_recovery_back(struct plat_array *, u64) {}
+
+void plat_recovery_again(struct plat_array *, u64) {}
 
 void plat_recovery_stopped(struct plat_array *, u64) {}
 

@@ -714,11 +714,22 @@ int plat_stripes_forget(struct plat_array *h)
 	return h->stripes_error;
 }
 
+void plat_recovery_begin(struct plat_array *)
+{
+	called("plat_recovery_begin");
+}
+
 void plat_recovery_back(struct plat_array *h, llb_u64 sector)
 {
 	called("plat_recovery_back");
-	h->recovery_back_at.push_back(h->stripes_forgotten);
 	h->recovery_back_to = sector;
+}
+
+void plat_recovery_again(struct plat_array *h, llb_u64 sector)
+{
+	called("plat_recovery_again");
+	h->recovery_back_at.push_back(h->stripes_forgotten);
+	h->recovery_again_from = sector;
 }
 
 void plat_recovery_stopped(struct plat_array *h, llb_u64 sector)

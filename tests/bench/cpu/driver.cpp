@@ -168,7 +168,9 @@ int plat_stripes_forget(plat_array *)
 	return 0;
 }
 
+void plat_recovery_begin(plat_array *) {}
 void plat_recovery_back(plat_array *, llb_u64) {}
+void plat_recovery_again(plat_array *, llb_u64) {}
 void plat_recovery_stopped(plat_array *, llb_u64) {}
 
 int plat_recover(plat_array *, llb_u64, llb_u64)
