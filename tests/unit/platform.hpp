@@ -112,7 +112,8 @@ struct plat_array {
 	std::atomic<u64> waits{0};
 	std::vector<u64> checkpoints;
 	std::vector<int> recovery_back_at; // after how many empty caches
-	u64 recovery_back_to = ~u64{0}, recovery_again_from = ~u64{0}; // the last ones
+	std::atomic<u64> recovery_back_to{~u64{0}}; // the last one; by who writes md's superblock
+	u64 recovery_again_from = ~u64{0}; // the last one
 	std::vector<u64> stopped_at; // recoveries
 	std::vector<std::pair<u64, u64>> recovered_again; // sector, sectors
 	std::function<int(u64 sector)> on_recover; // what it returns; 0 if empty

@@ -514,7 +514,7 @@ TEST(Sync, NothingThatARecoverySkippedCountsAsInSync)
 	EXPECT_EQ(r.stopped(), 10u);
 	r.h.recovery_back_to = 7;
 	llb_update_sb(r.b());
-	EXPECT_EQ(r.h.recovery_back_to, 7u) << "none runs";
+	EXPECT_EQ(r.h.recovery_back_to.load(), 7u) << "none runs";
 }
 
 // md goes on where it was when it was told to stop: a second member failed, and what is computed
