@@ -87,8 +87,11 @@ void Resync::recover_again(Table *t)
 		}
 		plat_recovery_wait(host_);
 		found = first < t->geo.chunks;
-		if (found && disturbed()) // for stop_recovery(): any of these may not be recovered
+		if (found && disturbed()) { // for stop_recovery(): any of these may not be recovered
 			apply(t->cell(first), Event::AbortSync, Context{});
+			recovered_to_.store_release(
+				base::min(recovered_to_.load_relaxed(), first << t->geo.chunk_shift));
+		}
 	}
 	recovering_again_ = false;
 }

@@ -538,14 +538,16 @@ TEST(Sync, ARecoveryThatIsStoppedEndsBeforeWhatItSkipped)
 // The same while it goes back: who was begun may not be done.
 TEST(Sync, ARecoveryThatIsStoppedWhileItGoesBack)
 {
-	for (bool by_an_error : {false, true}) { // of a stripe, which is seen when all are waited for
+	for (u32 how = 0; how < 4; how++) {
+		bool by_an_error = how & 1; // of a stripe, which is seen when all are waited for
+		u64 from = how & 2 ? 20 * kChunk : 0;
 		Rig r({.level = 6, .members = 4, .fill = LLB_CLEAN});
 		r.start();
 		for (u64 c : {9, 12, 30})
 			r.set_raw(c, LLB_NEED_SYNC);
 		r.h.fail_member(1);
 		action(r, kRecover);
-		llb_skip_sync(r.b(), 0);
+		llb_skip_sync(r.b(), from);
 		r.h.on_recover = [&](u64 sector) {
 			u64 blocks;
 			EXPECT_TRUE(llb_start_sync(r.b(), sector, &blocks, 1));
@@ -557,7 +559,7 @@ TEST(Sync, ARecoveryThatIsStoppedWhileItGoesBack)
 		if (by_an_error)
 			r.h.on_recovery_wait = [&] { r.h.flags |= PLAT_ARRAY_INTR; };
 		llb_close_sync(r.b());
-		EXPECT_EQ(r.h.stopped_at, std::vector<u64>{9 * kChunk}) << by_an_error;
+		EXPECT_EQ(r.h.stopped_at, std::vector<u64>{9 * kChunk}) << how;
 		for (u64 c : {9, 12, 30})
 			EXPECT_EQ(r.state(c), State::NeedSync) << c;
 	}
