@@ -201,7 +201,8 @@ void plat_recovery_begin(struct plat_array *h);
 /* Of what that recovery made, nothing from that member sector on counts as in sync, until md writes its
  * superblock the next time. [task] */
 void plat_recovery_back(struct plat_array *h, llb_u64 sector);
-/* Before plat_recover: nothing at all from there on does, nor then. Sync thread */
+/* Before plat_recover: nothing from that member sector on counts as in sync, whatever made it, also
+ * when md writes its superblock. Sync thread */
 void plat_recovery_again(struct plat_array *h, llb_u64 sector);
 /* The recovery that was told to stop counts to there, and the next one begins there. In
  * llb_close_sync */

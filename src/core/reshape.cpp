@@ -26,8 +26,9 @@ void Bitmap::update_sb()
 	Table *t = table();
 	plat_array_info a;
 
-	if (recovered_to() != kNoLimit) // at once: md has just raised that
-		plat_recovery_back(host_, recovered_to());
+	u64 recovered = recovered_to();
+	if (recovered != kNoLimit) // at once: md has just raised that
+		plat_recovery_back(host_, recovered);
 	plat_array_get(host_, &a);
 	bool moving = a.flags & PLAT_ARRAY_RESHAPE_PENDING;
 	leader_lock();

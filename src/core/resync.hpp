@@ -25,7 +25,7 @@ class Resync : public Cleaner {
 	bool anything_to_sync(const Table *t) const;
 	bool put_off_by_replacement(s32 level, const plat_slots &slots) const;
 	u64 first_unsure(const Table *t, u64 from, u64 to) const;
-	// Acquire: pairs with recovered().
+	// Acquire: pairs with skip_sync(), recovered(), recover_again() and close_sync().
 	u64 recovered_to() const { return recovered_to_.load_acquire(); }
 	void request_soon() // the time between two requests is another
 	{
@@ -62,7 +62,7 @@ class Resync : public Cleaner {
 	// A recovery of parity: below this member sector new members may count as in sync. kNoLimit:
 	// none runs. Written by the sync thread, read where md writes its superblock.
 	base::Atomic<u64> recovered_to_{kNoLimit};
-	u64 recovery_began_ = 0; // ... there
+	u64 recovery_began_ = 0; // the member sector at which it did; 0 also while none runs
 
 	bool put_off_said_ = false; // daemon_work()'s
 	base::Atomic<u64> next_request_ms_{0}; // daemon_work's

@@ -65,6 +65,7 @@ void Resync::recovered(const Table *t, u64 sector)
 	u64 to = base::min(base::div_up(sector, t->geo.chunk_sectors()), t->geo.chunks);
 	u64 c = first_unsure(t, from >> t->geo.chunk_shift, to);
 
+	// release: with what plat_recovery_begin() kept; pairs with recovered_to()
 	recovered_to_.store_release(c < to ? base::max(from, c << t->geo.chunk_shift) : sector);
 }
 
@@ -89,7 +90,7 @@ void Resync::recover_again(Table *t)
 		found = first < t->geo.chunks;
 		if (found && disturbed()) { // for stop_recovery(): any of these may not be recovered
 			apply(t->cell(first), Event::AbortSync, Context{});
-			recovered_to_.store_release(
+			recovered_to_.store_release( // pairs with recovered_to()
 				base::min(recovered_to_.load_relaxed(), first << t->geo.chunk_shift));
 		}
 	}

@@ -82,12 +82,13 @@ void plat_recovery_begin(struct plat_array *h)
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, h->mddev)
 		if (n < ARRAY_SIZE(h->recovered) && is_recovering(rdev)) {
-			h->recovered[n].rdev = rdev;
-			h->recovered[n++].to = READ_ONCE(rdev->recovery_offset);
+			WRITE_ONCE(h->recovered[n].rdev, rdev);
+			WRITE_ONCE(h->recovered[n].to, READ_ONCE(rdev->recovery_offset));
+			n++;
 		}
 	rcu_read_unlock();
-	while (n < ARRAY_SIZE(h->recovered))
-		h->recovered[n++].rdev = NULL;
+	for (; n < ARRAY_SIZE(h->recovered); n++)
+		WRITE_ONCE(h->recovered[n].rdev, NULL);
 }
 
 /* Members that do not fit in lose what they had, until they are recovered. */
@@ -96,8 +97,8 @@ static sector_t recovered_before(struct plat_array *h, struct md_rdev *rdev)
 	unsigned int i;
 
 	for (i = 0; i < ARRAY_SIZE(h->recovered); i++)
-		if (h->recovered[i].rdev == rdev)
-			return h->recovered[i].to;
+		if (READ_ONCE(h->recovered[i].rdev) == rdev)
+			return READ_ONCE(h->recovered[i].to);
 	return 0;
 }
 
@@ -112,9 +113,9 @@ static void take_back(struct plat_array *h, u64 sector, bool all)
 	rcu_read_lock();
 	rdev_for_each_rcu(rdev, h->mddev) {
 		sector_t to = all ? sector : max_t(u64, sector, recovered_before(h, rdev));
+		sector_t now = READ_ONCE(rdev->recovery_offset);
 
-		if (is_recovering(rdev) && rdev->recovery_offset != MaxSector &&
-		    rdev->recovery_offset > to)
+		if (is_recovering(rdev) && now != MaxSector && now > to)
 			WRITE_ONCE(rdev->recovery_offset, to);
 	}
 	rcu_read_unlock();

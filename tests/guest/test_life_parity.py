@@ -499,7 +499,7 @@ def written_behind_recovery(level):
 
 def failed_in_recovery(level, replaced, checkpoint):
     """A member fails before it is over: what it had is computed, and from what the new one has
-    only where that is right. checkpoint: md has called what is behind in sync."""
+    only where that is right. checkpoint: md came to one, behind those writes."""
     array, data, disks = behind_recovery(level, 12, replaced)
     if checkpoint:
         array.set('llbitmap/daemon_sleep', 1)

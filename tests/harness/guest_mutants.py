@@ -43,7 +43,7 @@ def one(line):
     results, bad = guests.run(line.tests, folder / 'guest',
                               ['--suite', 'forky', '--kernel', line.kernel, '--no-udev', '--append',
                                'slub_debug=FZPU', '--job', str(folder / 'job')])
-    missed = []
+    missed, right_ones = [], 0
     if line.passes and bad:
         print(f'NOT SO      {line.mutant}: a guest did not end well: {"; ".join(bad)}', flush=True)
         missed.append(f'{line.mutant}/guest')
@@ -53,8 +53,9 @@ def one(line):
         why = result.why if result else 'no result'
         print(f'{"as wanted" if right else "NOT SO":11} {line.mutant:20} {name:28} {why[:140]}'.rstrip(),
               flush=True)
+        right_ones += right
         missed += [] if right else [f'{line.mutant}/{name}']
-    return max(len(line.tests) - len(missed), 0), missed
+    return right_ones, missed
 
 
 def main():
